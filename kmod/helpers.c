@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Kernel inline functions and macros that Rust cannot call, one thin function
+ * each, as in the kernel's own rust/helpers. No logic lives here.
+ */
+#include <linux/bottom_half.h>
+#include <linux/cpumask.h>
+#include <linux/cred.h>
+#include <linux/module.h>
+#include <linux/pci.h>
+#include <linux/percpu.h>
+#include <linux/sched.h>
+#include <linux/uidgid.h>
+
+void iommu_live_bh_disable(void);
+void iommu_live_bh_enable(void);
+void *iommu_live_per_cpu_ptr(void __percpu *ptr, int cpu);
+int iommu_live_next_possible_cpu(int cpu);
+uid_t iommu_live_current_uid(void);
+pid_t iommu_live_current_tgid(void);
+bool iommu_live_dev_is_untrusted(struct device *dev);
+
+const char iommu_live_version[] = IOMMU_LIVE_VERSION;
+MODULE_VERSION(IOMMU_LIVE_VERSION);
+
+void iommu_live_bh_disable(void)
+{
+	local_bh_disable();
+}
+
+void iommu_live_bh_enable(void)
+{
+	local_bh_enable();
+}
+
+void *iommu_live_per_cpu_ptr(void __percpu *ptr, int cpu)
+{
+	return per_cpu_ptr(ptr, cpu);
+}
+
+/* Start with -1; a negative result ends the walk. */
+int iommu_live_next_possible_cpu(int cpu)
+{
+	unsigned int next = cpumask_next(cpu, cpu_possible_mask);
+
+	return next < nr_cpu_ids ? (int)next : -1;
+}
+
+/* As the initial user namespace sees it: that is who the audit trail names. */
+uid_t iommu_live_current_uid(void)
+{
+	return from_kuid(&init_user_ns, current_uid());
+}
+
+pid_t iommu_live_current_tgid(void)
+{
+	return task_tgid_nr(current);
+}
+
+/* The same test as dev_is_untrusted() in drivers/iommu/dma-iommu.c. */
+bool iommu_live_dev_is_untrusted(struct device *dev)
+{
+	return dev_is_pci(dev) && to_pci_dev(dev)->untrusted;
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Takes over the `store` of the existing `type` attribute, so that a plain
+//! `echo DMA > /sys/kernel/iommu_groups/N/type` becomes live.
+
+use crate::{
+    kernfs::Node,
+    layout::iommu_group_attribute as attribute,
+    symbol,
+    tighten::wait_for_readers,
+    turn,
+    write::{Store, Write},
+};
+use core::{
+    ffi::c_void,
+    ptr::{null_mut, NonNull},
+};
+use kernel::prelude::*;
+use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed, Release};
+use kernel::{bindings, ffi::c_char, str::CString};
+
+/// The kernel's own store, `iommu_group_store_type()`. Set before ours can be called.
+static ORIGINAL: Atomic<*mut c_void> = Atomic::new(null_mut());
+
+/// Writers inside [`store`], calls passed on included.
+static IN_FLIGHT: Atomic<i64> = Atomic::new(0);
+
+/// Group numbers tried when looking for one that exists. They are handed out from 0 upwards.
+const GROUP_NUMBERS: u32 = 1 << 16;
+
+/// Our `store` in place of the kernel's.
+///
+/// # Invariants
+///
+/// `slot` is the `store` field of the kernel's `iommu_group_attr_type`, which is static.
+pub(crate) struct Interposer {
+    slot: &'static Atomic<*mut c_void>,
+}
+
+impl Interposer {
+    /// Finds the attribute and takes it over. Called once, when the module is loaded.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` without any IOMMU group, `EBUSY` if the attribute's `store` is not the kernel's
+    /// own, `ENOEXEC` if it is not the attribute that was expected.
+    pub(crate) fn install() -> Result<Self> {
+        let slot = find_store()?;
+        let original = slot.load(Relaxed);
+        if !symbol::is(original, "iommu_group_store_type") {
+            pr_err!("the store of iommu_groups/*/type is not the kernel's own\n");
+            return Err(EBUSY);
+        }
+        ORIGINAL.store(original, Relaxed);
+        // SAFETY: Once, as this function; no writer can reach `store` yet.
+        unsafe { turn::init() };
+        slot.cmpxchg(original, store as Store as *mut c_void, Full)
+            .map_err(|_| EBUSY)?;
+        // INVARIANT: `find_store` found the slot.
+        Ok(Self { slot })
+    }
+}
+
+impl Drop for Interposer {
+    fn drop(&mut self) {
+        let original = ORIGINAL.load(Relaxed);
+        // A module's exit cannot refuse. If somebody has stacked a store above ours, they hold a
+        // pointer to our text; staying until it is gone is all that is safe.
+        wait_until("another module took over iommu_groups/*/type", || {
+            self.slot
+                .cmpxchg(store as Store as *mut c_void, original, Full)
+                .is_ok()
+        });
+        // Who loaded our pointer has entered and counted itself, or has left.
+        wait_for_readers();
+        wait_until("a write of iommu_groups/*/type does not end", || {
+            IN_FLIGHT.load(Acquire) == 0
+        });
+        // A writer may still be between its decrement and its return.
+        wait_for_readers();
+    }
+}
+
+/// Waits for `done`, and says what it waits for when that takes long.
+fn wait_until(obstacle: &'static str, done: impl Fn() -> bool) {
+    const STEP_MS: u32 = 5;
+    const TELL_AFTER: u32 = 10_000 / STEP_MS;
+    let mut steps = 0u32;
+    while !done() {
+        steps = steps.wrapping_add(1);
+        if steps == TELL_AFTER {
+            pr_warn!("cannot be unloaded yet: {}\n", obstacle);
+        }
+        // SAFETY: A module's exit may sleep.
+        unsafe { bindings::msleep(STEP_MS) };
+    }
+}
+
+/// The `store` field of the attribute behind `iommu_groups/*/type`.
+fn find_store() -> Result<&'static Atomic<*mut c_void>> {
+    let Some(groups) = Node::in_sys_kernel(c"iommu_groups") else {
+        pr_err!("no /sys/kernel/iommu_groups: this kernel has no IOMMU support\n");
+        return Err(ENODEV);
+    };
+    for number in 0..GROUP_NUMBERS {
+        let name = CString::try_from_fmt(fmt!("{number}"))?;
+        let Some(node) = groups.child(&name).and_then(|group| group.child(c"type")) else {
+            continue;
+        };
+        let Some(found) = node.attribute(c"type") else {
+            pr_err!(
+                "iommu_groups/{}/type is not the attribute it should be\n",
+                number
+            );
+            return Err(ENOEXEC);
+        };
+        // SAFETY: The files of a group are made by `iommu_group_create_file()`, so the attribute
+        // is embedded in a `struct iommu_group_attribute`, a static one for `type`. Its `store`
+        // is read by writers without a lock, hence only ever accessed atomically.
+        return Ok(unsafe {
+            let field = found
+                .as_ptr()
+                .byte_sub(attribute::ATTR)
+                .byte_add(attribute::STORE);
+            Atomic::from_ptr(field.cast())
+        });
+    }
+    pr_err!("no IOMMU group: the IOMMU is off or absent, there is nothing to switch\n");
+    Err(ENODEV)
+}
+
+/// Our `store`.
+///
+/// # Safety
+///
+/// Called as `iommu_group_attribute::store`: the group stays for the call (sysfs removes the file
+/// before the group goes, and waits for its writers), and `buf` is a NUL-terminated string.
+unsafe extern "C" fn store(group: *mut c_void, buf: *const c_char, count: usize) -> isize {
+    IN_FLIGHT.fetch_add(1, Acquire);
+    let written = match (NonNull::new(group), NonNull::new(ORIGINAL.load(Relaxed))) {
+        (Some(group), Some(original)) => {
+            // SAFETY: By this function's requirements. `original` is the kernel's own store, and
+            // `turn::init` was called, both before this function could be reached.
+            unsafe {
+                let original = core::mem::transmute::<NonNull<c_void>, Store>(original);
+                Write::new(group, buf, count, original).run()
+            }
+        }
+        _ => EINVAL.to_errno() as isize,
+    };
+    IN_FLIGHT.fetch_sub(1, Release);
+    written
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Live `DMA` and `DMA-FQ` for IOMMU groups, on unmodified kernels.
+//!
+//! Not supported, and refused: `PREEMPT_RT` and `CONFIG_CFI` kernels, kernels without tasks-RCU
+//! or BTF, a running kernel other than the one this was built for. IOMMU drivers that are not in
+//! [`drivers`] keep the kernel's own behaviour.
+//!
+//! `store` of `/sys/kernel/iommu_groups/*/type` comes here first ([`interpose`], [`write`]). A
+//! tighten of a domain that passes all checks is made live ([`tighten`], in the order of
+//! [`protocol`]); a relax is checked ([`guard`]) and then left to the kernel, as is everything
+//! else. Writing the type a group has succeeds. Each write is reported ([`report`], [`sysfs`]). [`view`] is the only place that knows private layouts,
+//! [`redirect`] the only one that changes a pointer the hot path reads.
+
+mod drivers;
+mod guard;
+mod identity;
+mod interpose;
+mod kernfs;
+mod protocol;
+mod redirect;
+mod report;
+mod symbol;
+mod sysfs;
+mod tighten;
+mod turn;
+mod view;
+mod write;
+
+/// Offsets and sizes, in bytes, of the structures of the kernel this is built for; written by
+/// `layoutgen` from that kernel's BTF.
+mod layout {
+    include!("layout_generated.rs");
+}
+
+use kernel::prelude::*;
+
+#[cfg(CONFIG_PREEMPT_RT)]
+compile_error!("iommu_live has not been tested on PREEMPT_RT kernels and is not built for them");
+#[cfg(any(CONFIG_CFI, CONFIG_CFI_CLANG))]
+compile_error!("iommu_live cannot be built for CONFIG_CFI kernels: its entries have other types");
+#[cfg(not(CONFIG_TASKS_RCU))]
+compile_error!("iommu_live needs a kernel with tasks-RCU (CONFIG_TASKS_RCU=y)");
+#[cfg(not(CONFIG_KALLSYMS))]
+compile_error!("iommu_live needs a kernel that knows its symbols (CONFIG_KALLSYMS=y)");
+
+module! {
+    type: IommuLive,
+    name: "iommu_live",
+    authors: ["The iommuctl developers"],
+    description: "Live DMA and DMA-FQ for IOMMU groups",
+    license: "GPL v2",
+}
+
+/// The loaded module. Fields are dropped in order: writers are sent back to the kernel's own
+/// code before the counters they write to disappear from view.
+struct IommuLive {
+    _interposer: interpose::Interposer,
+    _directory: sysfs::Directory,
+}
+
+impl kernel::Module for IommuLive {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        identity::check()?;
+        let directory = sysfs::Directory::create()?;
+        let interposer = interpose::Interposer::install()?;
+        pr_info!("live switching between DMA and DMA-FQ is on\n");
+        Ok(Self {
+            _interposer: interposer,
+            _directory: directory,
+        })
+    }
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The order in which a live tighten (`DMA-FQ` to `DMA`) happens, and why.
+//!
+//! This file knows nothing of the kernel: it is `no_std`, has no `unsafe`, and acts through
+//! [`Machine`]. The module implements `Machine` on the kernel's structures; a model checker
+//! implements it on modelled ones. What is checked is what is shipped.
+//!
+//! # What must be true
+//!
+//! An unmap samples the mode once (`__iommu_dma_unmap()` in `drivers/iommu/dma-iommu.c`: it reads
+//! `cookie->fq_domain` into `gather.queued`). If the sample says *queued*, the page table is
+//! changed, nothing is invalidated, and the IOVA goes into a flush queue; a timer, or a full ring,
+//! later invalidates everything and frees the IOVAs. Otherwise the unmap invalidates before it
+//! returns. A *straggler* is a task that sampled *queued* and was preempted before it finished.
+//!
+//! When [`tighten`] reports that the domain is strict, no unmap that had returned by then, and
+//! none that returns later, leaves its range reachable through the IOTLB; and nothing that a
+//! straggler or the timer can still touch has been freed.
+//!
+//! # Invariants
+//!
+//! * **I1** Once the readers that may predate the strict entry have gone, nobody can put an IOVA
+//!   into the flush queue of this domain any more.
+//! * **I2** Until then timer, rings and `fq_domain` are untouched, so no IOVA stays lazy for
+//!   longer than it does without us.
+//! * **I3** After the flush that follows I1 and the end of the timer, the domain is strict.
+//! * **I4** Once `fq_domain` is NULL and its readers have gone, no stale *queued* sample survives,
+//!   and the original page-table operations may come back.
+//! * **I5** Once the readers that may be inside the strict entry have gone, its memory may go.
+
+/// The steps, as the kernel provides them. All of them are infallible: what can fail (allocation,
+/// checks) has been done when the machine is made, before the first visible change.
+pub(crate) trait Machine {
+    /// Makes every new unmap of the domain strict, whatever mode it sampled: publishes page-table
+    /// operations whose unmap entry clears `gather->queued` before it touches a page table entry.
+    ///
+    /// Must be a release: who sees the new operations sees them complete.
+    fn publish_strict_entry(&mut self);
+
+    /// Waits until every task that was anywhere in an unmap when the call began has left it.
+    ///
+    /// Must cover preempted tasks (tasks-RCU) as well as sections that run with preemption,
+    /// bottom halves or interrupts off, on idle CPUs too (RCU). Must be a full barrier.
+    fn wait_for_readers(&mut self);
+
+    /// Ends the flush timer for good: it is not running when this returns and cannot be armed.
+    fn shut_down_timer(&mut self);
+
+    /// Invalidates the whole IOTLB of the domain, then frees every IOVA in its rings. Returns how
+    /// many entries there were.
+    fn flush_and_drain(&mut self) -> u64;
+
+    /// The domain is strict from here on. The first moment at which success may be reported.
+    fn strict_from_here(&mut self);
+
+    /// Makes new unmaps sample strict by themselves (`fq_domain = NULL`).
+    fn stop_queueing(&mut self);
+
+    /// Puts the original page-table operations back. Must be a release.
+    fn restore_entry(&mut self);
+
+    /// Frees the rings, which are empty, and forgets them.
+    fn free_rings(&mut self);
+
+    /// Makes the domain's type read `DMA`.
+    fn label_strict(&mut self);
+
+    /// Frees the memory of the strict entry.
+    fn free_strict_entry(&mut self);
+}
+
+/// Makes a lazy domain strict while its devices run. Returns how many flush queue entries the
+/// final flush covered.
+///
+/// The caller holds the group's mutex from before the checks that made `machine` until after
+/// this returns: a switch cannot race with another, nor with a change of the domain.
+///
+/// Upstream's relax is the other direction and needs no protocol of ours: it builds fresh rings
+/// and publishes `fq_domain` behind a write barrier, and a straggler that sampled strict merely
+/// invalidates once more than it had to.
+pub(crate) fn tighten<M: Machine>(machine: &mut M) -> u64 {
+    // New unmaps are strict; old ones may still be on their way to the queue.
+    machine.publish_strict_entry();
+    machine.wait_for_readers();
+    // I1: the queue has no more producers. I2: timer and rings served them to the end.
+
+    // The timer must not run beside the flush below: both walk the rings, and the timer would
+    // look at `fq_domain` after it is gone.
+    machine.shut_down_timer();
+    let drained = machine.flush_and_drain();
+    // I3: everything unmapped lazily before I1 has now been invalidated, and since then all
+    // unmaps did it themselves.
+    machine.strict_from_here();
+
+    // Only the sample is still stale. The strict entry must stay until the last *queued* sample
+    // has been through it, or that task would queue into rings that are about to be freed.
+    machine.stop_queueing();
+    machine.wait_for_readers();
+    // I4.
+
+    machine.restore_entry();
+    machine.free_rings();
+    machine.label_strict();
+
+    // Somebody may have loaded the strict entry just before it was restored.
+    machine.wait_for_readers();
+    // I5.
+    machine.free_strict_entry();
+    drained
+}

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What happened: counters, and a uevent for each write of `type`.
+
+use crate::{tighten::Done, view::Group};
+use core::ffi::CStr;
+use core::fmt::{self, Write};
+use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel::{bindings, ffi::c_char};
+
+extern "C" {
+    fn iommu_live_current_uid() -> u32;
+    fn iommu_live_current_tgid() -> i32;
+}
+
+/// A number shown under `/sys/kernel/iommu_live/`.
+pub(crate) struct Counter {
+    /// File name.
+    pub(crate) name: &'static CStr,
+    value: Atomic<u64>,
+}
+
+impl Counter {
+    const fn new(name: &'static CStr) -> Self {
+        Self {
+            name,
+            value: Atomic::new(0),
+        }
+    }
+
+    fn add(&self, n: u64) {
+        self.value.add(n, Relaxed);
+    }
+
+    /// The current value.
+    pub(crate) fn get(&self) -> u64 {
+        self.value.load(Relaxed)
+    }
+}
+
+/// Live tightens done.
+static TIGHTENED: Counter = Counter::new(c"tightened");
+/// Live relaxes done, by the kernel's own code after our checks.
+static RELAXED: Counter = Counter::new(c"relaxed");
+/// Writes without the capabilities, answered by the kernel.
+static DENIED: Counter = Counter::new(c"denied");
+/// Writes refused by this module.
+static REFUSED: Counter = Counter::new(c"refused");
+/// Writes that failed, here or in the kernel's own code.
+static FAILED: Counter = Counter::new(c"failed");
+/// Writes handed to the kernel's own code.
+static PASSED_ON: Counter = Counter::new(c"passed_on");
+/// Flush queue entries that the final flushes of tightens covered.
+static DRAINED: Counter = Counter::new(c"drained");
+/// Unmaps that went through a strict entry.
+static SHIMMED_UNMAPS: Counter = Counter::new(c"shimmed_unmaps");
+/// How long the last tighten took until the domain was strict, in nanoseconds.
+static LAST_STRICT_NS: Counter = Counter::new(c"last_strict_ns");
+
+/// All counters, in the order in which they are documented.
+pub(crate) static COUNTERS: [&Counter; 9] = [
+    &TIGHTENED,
+    &RELAXED,
+    &REFUSED,
+    &DENIED,
+    &FAILED,
+    &PASSED_ON,
+    &DRAINED,
+    &SHIMMED_UNMAPS,
+    &LAST_STRICT_NS,
+];
+
+/// Counts an unmap that was made strict. Safe in any context.
+pub(crate) fn shimmed_unmap() {
+    SHIMMED_UNMAPS.add(1);
+}
+
+/// Counts a write by somebody who may not.
+pub(crate) fn denied() {
+    DENIED.add(1);
+}
+
+/// Counts a write that the kernel's own code answers.
+pub(crate) fn passed_on() {
+    PASSED_ON.add(1);
+}
+
+/// How a write of `type` ended.
+#[derive(Clone, Copy)]
+pub(crate) enum Outcome {
+    /// It read so already.
+    Unchanged,
+    /// Tightened live by this module.
+    Tightened(Done),
+    /// Relaxed live by the kernel's own code, after our checks.
+    Relaxed,
+    /// Something else that the kernel's own code did.
+    PassedOn,
+    /// This module refused.
+    Refused(Error),
+    /// It failed, here or in the kernel's own code, and nothing changed.
+    Failed(Error),
+}
+
+/// One write of `type`, for the uevent. Published before the next write of the same group begins.
+pub(crate) struct Event<'a> {
+    /// The group written to.
+    pub(crate) group: Group<'a>,
+    /// What was asked for.
+    pub(crate) requested: &'static str,
+    /// What `type` read before.
+    pub(crate) old_type: &'static str,
+    /// What it reads now.
+    pub(crate) new_type: &'static str,
+    /// How it ended.
+    pub(crate) outcome: Outcome,
+}
+
+/// Environment of a uevent: `KEY=value` strings in one buffer. What does not fit is left out
+/// whole; the longest event is less than half of it.
+struct Environment {
+    text: [u8; 512],
+    used: usize,
+    starts: [usize; 16],
+    count: usize,
+}
+
+impl Environment {
+    fn new() -> Self {
+        Self {
+            text: [0; 512],
+            used: 0,
+            starts: [0; 16],
+            count: 0,
+        }
+    }
+
+    fn push(&mut self, line: fmt::Arguments<'_>) {
+        let start = self.used;
+        let fits = self.write_fmt(line).is_ok() && self.write_str("\0").is_ok();
+        match self.starts.get_mut(self.count) {
+            Some(slot) if fits => {
+                *slot = start;
+                self.count += 1;
+            }
+            _ => self.used = start,
+        }
+    }
+
+    fn send(&mut self, kobject: *mut bindings::kobject) {
+        let mut pointers: [*mut c_char; 17] = [core::ptr::null_mut(); 17];
+        let base: *mut c_char = self.text.as_mut_ptr().cast();
+        for (pointer, start) in pointers.iter_mut().zip(self.starts.iter().take(self.count)) {
+            *pointer = base.wrapping_add(*start);
+        }
+        // SAFETY: `kobject` is a group's, which stays registered for the write in progress; the
+        // pointers are NUL-terminated strings, with a NULL behind the last. They are copied.
+        let error = unsafe {
+            bindings::kobject_uevent_env(
+                kobject,
+                bindings::kobject_action_KOBJ_CHANGE,
+                pointers.as_mut_ptr(),
+            )
+        };
+        if error != 0 {
+            pr_warn!("could not send a uevent: errno {}\n", -error);
+        }
+    }
+}
+
+impl Write for Environment {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        let end = self.used.checked_add(s.len()).ok_or(fmt::Error)?;
+        self.text
+            .get_mut(self.used..end)
+            .ok_or(fmt::Error)?
+            .copy_from_slice(s.as_bytes());
+        self.used = end;
+        Ok(())
+    }
+}
+
+/// Number of the write among all since the module was loaded, from 1.
+static SEQUENCE: Atomic<u64> = Atomic::new(0);
+
+impl Event<'_> {
+    /// Counts the write and tells user space, on the group's kobject.
+    pub(crate) fn publish(&self) {
+        let (word, error, done) = match self.outcome {
+            Outcome::Unchanged => ("unchanged", None, None),
+            Outcome::Tightened(done) => {
+                TIGHTENED.add(1);
+                DRAINED.add(done.drained);
+                LAST_STRICT_NS
+                    .value
+                    .store(done.strict_ns.unsigned_abs(), Relaxed);
+                ("done", None, Some(done))
+            }
+            Outcome::Relaxed => {
+                RELAXED.add(1);
+                ("done", None, None)
+            }
+            Outcome::PassedOn => ("done", None, None),
+            Outcome::Refused(error) => {
+                REFUSED.add(1);
+                ("refused", Some(error), None)
+            }
+            Outcome::Failed(error) => {
+                FAILED.add(1);
+                ("failed", Some(error), None)
+            }
+        };
+        let errno = error.map_or(0, |error| error.to_errno().wrapping_neg());
+        let sequence = SEQUENCE.fetch_add(1, Relaxed).wrapping_add(1);
+        // SAFETY: They read the current task's credentials and ids.
+        let (uid, pid) = unsafe { (iommu_live_current_uid(), iommu_live_current_tgid()) };
+        let mut environment = Environment::new();
+        environment.push(format_args!("IOMMU_LIVE=1"));
+        environment.push(format_args!("GROUP={}", self.group.id()));
+        environment.push(format_args!("REQUESTED={}", self.requested));
+        environment.push(format_args!("OLD_TYPE={}", self.old_type));
+        environment.push(format_args!("NEW_TYPE={}", self.new_type));
+        environment.push(format_args!("OUTCOME={word}"));
+        environment.push(format_args!("ERRNO={errno}"));
+        if let Some(done) = done {
+            environment.push(format_args!("STRICT_NS={}", done.strict_ns));
+            environment.push(format_args!("DRAINED={}", done.drained));
+        }
+        environment.push(format_args!("SWITCH_SEQ={sequence}"));
+        environment.push(format_args!("WRITER_PID={pid}"));
+        environment.push(format_args!("WRITER_UID={uid}"));
+        environment.send(self.group.kobject());
+    }
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A live tighten of one group: the checks before it, and [`Machine`] on the running kernel.
+
+use crate::{
+    drivers,
+    protocol::{self, Machine},
+    redirect::StrictEntry,
+    symbol,
+    view::{self, Cookie, Domain, LockedGroup, Rings, TimerFunction},
+};
+use core::{ffi::c_void, ptr::NonNull};
+use kernel::bindings;
+use kernel::prelude::*;
+use kernel::sync::atomic::Relaxed;
+
+pub(crate) use crate::redirect::Spare;
+
+extern "C" {
+    fn iommu_live_bh_disable();
+    fn iommu_live_bh_enable();
+    fn iommu_live_per_cpu_ptr(ptr: *mut c_void, cpu: i32) -> *mut c_void;
+    fn iommu_live_next_possible_cpu(cpu: i32) -> i32;
+}
+
+/// What a tighten that was done did.
+#[derive(Clone, Copy)]
+pub(crate) struct Done {
+    /// From the writer's request to the domain being strict, in nanoseconds.
+    pub(crate) strict_ns: i64,
+    /// Flush queue entries that the final flush covered.
+    pub(crate) drained: u64,
+}
+
+/// What came of an attempt.
+pub(crate) enum Attempt {
+    /// The domain is strict.
+    Done(Done),
+    /// Not a change this module makes; the kernel's own code is to answer.
+    NotOurs,
+}
+
+/// Nanoseconds on the monotonic clock.
+pub(crate) fn now_ns() -> i64 {
+    // SAFETY: May be called anywhere.
+    unsafe { bindings::ktime_get() }
+}
+
+/// Tightens the group's default domain if it is one this module may switch. `started` is when the
+/// writer asked.
+pub(crate) fn attempt(group: &LockedGroup<'_>, spare: Spare, started: i64) -> Attempt {
+    let Some(mut switch) = Switch::prepare(group, spare, started) else {
+        return Attempt::NotOurs;
+    };
+    let drained = protocol::tighten(&mut switch);
+    Attempt::Done(Done {
+        strict_ns: switch.strict_ns,
+        drained,
+    })
+}
+
+/// One switch of one domain. All state of a switch is here, so that switches of different groups
+/// run side by side and share their grace periods.
+///
+/// # Invariants
+///
+/// `domain` was lazy with its own flush queue, timer and rings when this was made, and the
+/// group's mutex is held for `'a`. `entry` is `None` only after the last step.
+struct Switch<'a> {
+    domain: Domain<'a>,
+    cookie: Cookie<'a>,
+    timer_function: TimerFunction,
+    rings: Rings,
+    entry: Option<StrictEntry<'a>>,
+    started: i64,
+    strict_ns: i64,
+}
+
+impl<'a> Switch<'a> {
+    /// Checks that the switch is ours to make, under the mutex that also covers the switch. After
+    /// this nothing can fail.
+    fn prepare(group: &'a LockedGroup<'_>, spare: Spare, started: i64) -> Option<Self> {
+        let domain = group.default_domain()?;
+        if domain.domain_type() != bindings::IOMMU_DOMAIN_DMA_FQ {
+            return None;
+        }
+        let cookie = domain.dma_cookie()?;
+        if !domain.is(cookie.fq_domain().load(Relaxed)) {
+            return None;
+        }
+        let rings = cookie.rings()?;
+        let timer_function = cookie.timer_function()?;
+        if !symbol::is(timer_function as *const c_void, "fq_flush_timeout") {
+            return None;
+        }
+        let entry = Some(StrictEntry::prepare(&drivers::audit(domain)?, spare)?);
+        // INVARIANT: As checked above, under the mutex that `group` holds for `'a`.
+        Some(Self {
+            domain,
+            cookie,
+            timer_function,
+            rings,
+            entry,
+            started,
+            strict_ns: 0,
+        })
+    }
+
+    /// Entries in all rings. Only exact while nobody adds or removes any.
+    fn entries(&self) -> u64 {
+        let count = |ring: *mut c_void| {
+            // SAFETY: A ring of the domain, by the type invariant; called when the timer is shut
+            // down and no unmap can reach the rings.
+            NonNull::new(ring).map_or(0, |ring| unsafe { view::ring_entries(ring) }.into())
+        };
+        match self.rings {
+            Rings::Single(ring) => count(ring),
+            Rings::PerCpu(rings) => {
+                let (mut cpu, mut sum) = (-1, 0u64);
+                loop {
+                    // SAFETY: -1 or a possible CPU.
+                    cpu = unsafe { iommu_live_next_possible_cpu(cpu) };
+                    if cpu < 0 {
+                        return sum;
+                    }
+                    // SAFETY: `rings` is a per-CPU pointer, by the type invariant, and `cpu` is
+                    // possible.
+                    sum = sum.wrapping_add(count(unsafe { iommu_live_per_cpu_ptr(rings, cpu) }));
+                }
+            }
+        }
+    }
+}
+
+/// Waits for tasks that may be anywhere in an unmap, preempted ones too, and for sections that
+/// run with preemption off.
+pub(crate) fn wait_for_readers() {
+    // SAFETY: Both may be called wherever sleeping is allowed, which all callers can.
+    unsafe {
+        bindings::synchronize_rcu_tasks();
+        bindings::synchronize_rcu();
+    }
+}
+
+impl Machine for Switch<'_> {
+    fn publish_strict_entry(&mut self) {
+        if let Some(entry) = &mut self.entry {
+            entry.publish();
+        }
+    }
+
+    fn wait_for_readers(&mut self) {
+        wait_for_readers();
+    }
+
+    fn shut_down_timer(&mut self) {
+        // SAFETY: The domain's own flush timer, set up by `iommu_dma_init_fq()`; this context may
+        // sleep and holds no lock the timer takes.
+        unsafe { bindings::timer_shutdown_sync(self.cookie.timer()) };
+    }
+
+    fn flush_and_drain(&mut self) -> u64 {
+        let drained = self.entries();
+        // SAFETY: The function saved from this very timer: `fq_flush_timeout()`, which finds its
+        // cookie by the timer's address. It expects to be called as a timer is, with bottom
+        // halves off. `fq_domain` and the rings are still there.
+        unsafe {
+            iommu_live_bh_disable();
+            (self.timer_function)(self.cookie.timer());
+            iommu_live_bh_enable();
+        }
+        let left = self.entries();
+        if left != 0 {
+            pr_err!("{} flush queue entries left after the last flush\n", left);
+        }
+        drained
+    }
+
+    fn strict_from_here(&mut self) {
+        self.strict_ns = now_ns().wrapping_sub(self.started);
+    }
+
+    fn stop_queueing(&mut self) {
+        self.cookie
+            .fq_domain()
+            .store(core::ptr::null_mut(), Relaxed);
+    }
+
+    fn restore_entry(&mut self) {
+        if let Some(entry) = &mut self.entry {
+            entry.restore();
+        }
+    }
+
+    fn free_rings(&mut self) {
+        // SAFETY: `fq_domain` is NULL and every sample of it that was not has been through the
+        // strict entry, so nobody can reach the rings; they were allocated by
+        // `iommu_dma_init_fq()` with `__alloc_percpu()` or `vmalloc()`, by the type invariant.
+        unsafe {
+            self.cookie.forget_rings();
+            match self.rings {
+                Rings::PerCpu(rings) => bindings::free_percpu(rings),
+                Rings::Single(ring) => bindings::kvfree(ring),
+            }
+        }
+    }
+
+    fn label_strict(&mut self) {
+        self.domain.set_domain_type(bindings::IOMMU_DOMAIN_DMA);
+    }
+
+    fn free_strict_entry(&mut self) {
+        self.entry = None;
+    }
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Writers of one group's `type` take turns, from entry to return.
+//!
+//! The group's own mutex is taken and dropped several times within one write: for our checks, by
+//! the kernel's own store, and to read back. Without turns another writer could come between, and
+//! a report would mix the two. It also keeps writers from waiting inside the kernel's store while
+//! one of our switches holds the group's mutex: that store looks at `default_domain` once before
+//! it has the mutex, and a device that is removed meanwhile makes it NULL.
+
+use core::{cell::UnsafeCell, mem::MaybeUninit};
+use kernel::bindings;
+use kernel::prelude::*;
+use kernel::static_lock_class;
+
+/// Groups share a lock only if their numbers are this far apart.
+const LOCKS: usize = 256;
+
+/// A kernel mutex in static memory.
+struct Lock(UnsafeCell<MaybeUninit<bindings::mutex>>);
+
+// SAFETY: A mutex is made to be shared; it is accessed through the kernel's functions only.
+unsafe impl Sync for Lock {}
+
+static TURNS: [Lock; LOCKS] = [const { Lock(UnsafeCell::new(MaybeUninit::uninit())) }; LOCKS];
+
+/// Initialises the locks.
+///
+/// # Safety
+///
+/// Called once, before any turn is taken.
+pub(crate) unsafe fn init() {
+    for lock in &TURNS {
+        // SAFETY: Nobody uses the lock yet, by this function's requirements.
+        unsafe {
+            bindings::__mutex_init(
+                lock.0.get().cast(),
+                c"iommu_live_turn".as_char_ptr(),
+                static_lock_class!().as_ptr(),
+            )
+        };
+    }
+}
+
+/// A turn at one group.
+///
+/// # Invariants
+///
+/// This thread holds the lock.
+pub(crate) struct Turn(&'static Lock);
+
+impl Turn {
+    /// Waits for the turn at the group with this number. Sleeps.
+    ///
+    /// # Safety
+    ///
+    /// [`init`] was called.
+    pub(crate) unsafe fn take(group: i32) -> Self {
+        let [first, ..] = &TURNS;
+        let lock = TURNS
+            .get(group.unsigned_abs() as usize % LOCKS)
+            .unwrap_or(first);
+        // SAFETY: Initialised, by this function's requirements; writers of sysfs files may sleep.
+        unsafe { bindings::mutex_lock(lock.0.get().cast()) };
+        // INVARIANT: Just locked.
+        Self(lock)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // SAFETY: Held by this thread, by the type invariant.
+        unsafe { bindings::mutex_unlock(self.0 .0.get().cast()) };
+    }
+}
