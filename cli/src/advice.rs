@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What went wrong, in words, and what would work instead. Pure functions from raw errnos and facts to text.
+//!
+//! Errnos and never `std::io::ErrorKind`: EPERM and EACCES are one kind to the standard library, and two very
+//! different answers from the kernel.
+
+use iommuctl_policy::{DomainType, Group, TypeRequest};
+use nix::errno::Errno;
+
+use crate::proc::{Capabilities, Kernel};
+
+/// Why `--route rebind` does not work.
+pub const NO_REBIND: &str =
+    "the rebind route is not available: this build of iommuctl does not unbind drivers";
+
+/// What a kernel without the `type` attribute needs.
+pub const NEEDS_TYPE_FILE: &str =
+    "the type can be read and changed from Linux 5.11 on; this kernel is older, or the file could not be read";
+
+/// What became of a group that was there a moment ago.
+pub const VANISHED: &str = "it has vanished: its devices were removed";
+
+/// How a failed write is to be counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The kernel or the module has a rule against it.
+    Refused,
+    /// It went wrong.
+    Failed,
+}
+
+/// A failed write, explained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// How it counts.
+    pub kind: Kind,
+    /// What happened.
+    pub message: String,
+    /// What would work instead, one line each.
+    pub advice: Vec<String>,
+}
+
+/// What was known when the write failed.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The group, as it was just before the write.
+    pub group: &'a Group,
+    /// What was asked for.
+    pub request: TypeRequest,
+    /// Whether the module is loaded.
+    pub module: bool,
+    /// What the process may do; `None` if that is not known.
+    pub capabilities: Option<Capabilities>,
+}
+
+/// The devices and drivers that keep the kernel from replacing the group's domain, such as `0000:01:00.0 (nvme)`.
+#[must_use]
+pub fn holders(group: &Group) -> String {
+    let named = group.holders().map(|d| {
+        format!(
+            "{} ({})",
+            d.name,
+            d.driver.as_deref().unwrap_or("no driver")
+        )
+    });
+    let named: Vec<String> = named.collect();
+    if named.is_empty() {
+        "no driver".to_owned()
+    } else {
+        named.join(", ")
+    }
+}
+
+/// What gets a group with bound drivers from `current` to `request`, one line each.
+#[must_use]
+pub fn ways_to(current: &DomainType, request: TypeRequest) -> Vec<String> {
+    let unbind = "unbind the drivers named above, repeat the command, and bind them again \
+                  (this interrupts the devices)";
+    let mut ways = Vec::new();
+    if *current == DomainType::DmaFq && request == TypeRequest::Dma {
+        ways.push(
+            "`modprobe iommu_live` makes this change live, then repeat the command".to_owned(),
+        );
+    }
+    ways.push(unbind.to_owned());
+    let boot = match request {
+        TypeRequest::Dma => Some("iommu.passthrough=0 iommu.strict=1"),
+        TypeRequest::DmaFq => Some("iommu.passthrough=0 iommu.strict=0"),
+        TypeRequest::Identity => Some("iommu.passthrough=1"),
+        TypeRequest::Auto => None,
+    };
+    if let Some(parameters) = boot {
+        ways.push(format!(
+            "reboot with {parameters} on the kernel command line (every group then starts as {request}, unless its \
+             devices or its IOMMU driver need another type)"
+        ));
+    }
+    ways
+}
+
+/// Explains why opening or writing the `type` attribute failed with `errno`.
+#[must_use]
+pub fn explain(errno: Errno, facts: &Facts<'_>) -> Explanation {
+    let failed = |message: String, advice: Vec<String>| Explanation {
+        kind: Kind::Failed,
+        message,
+        advice,
+    };
+    match errno {
+        Errno::EACCES => not_permitted(facts.capabilities),
+        Errno::EPERM | Errno::EBUSY => in_use(errno, facts),
+        Errno::EOPNOTSUPP if facts.module => Explanation {
+            kind: Kind::Refused,
+            message: format!(
+                "iommu_live does not switch this group to {} live: its IOMMU driver is not on the module's list, or \
+                 cannot defer flushes",
+                facts.request
+            ),
+            advice: vec![
+                "`iommuctl status` shows which IOMMU drivers the module handles".to_owned(),
+                "the kernel log has the reason".to_owned(),
+            ],
+        },
+        Errno::EINVAL => failed(
+            format!(
+                "the kernel rejected {}: it does not know the type (DMA-FQ needs Linux 5.15), the group has no default \
+                 domain, or a device or IOMMU driver in it needs another type",
+                facts.request
+            ),
+            vec!["the kernel log has the reason".to_owned()],
+        ),
+        Errno::ENOENT | Errno::ENODEV => failed(
+            VANISHED.to_owned(),
+            vec!["`iommuctl list` shows the groups there are now".to_owned()],
+        ),
+        Errno::EROFS => failed(
+            "sysfs is mounted read-only, as it is in most containers".to_owned(),
+            vec!["run iommuctl outside the container".to_owned()],
+        ),
+        Errno::ENOMEM => failed("the kernel had no memory for it".to_owned(), Vec::new()),
+        other => failed(
+            format!("the kernel answered: {} ({other:?})", other.desc()),
+            vec!["the kernel log may have the reason".to_owned()],
+        ),
+    }
+}
+
+/// EACCES: the kernel asks for two capabilities, and the file mode for root.
+fn not_permitted(capabilities: Option<Capabilities>) -> Explanation {
+    let missing = capabilities.map(Capabilities::missing).unwrap_or_default();
+    let message = match missing.as_slice() {
+        [] => "not permitted, although no capability is missing: the kernel asks for CAP_SYS_ADMIN and \
+               CAP_SYS_RAWIO, and a security module may deny either"
+            .to_owned(),
+        [one] => format!("not permitted: {one} is missing (the kernel asks for both CAP_SYS_ADMIN and CAP_SYS_RAWIO)"),
+        _ => "not permitted: changing a type takes root (CAP_SYS_ADMIN and CAP_SYS_RAWIO)".to_owned(),
+    };
+    let advice = if missing.len() > 1 {
+        "run it as root, for example with sudo"
+    } else {
+        "in a container or a service, add the capability; under lockdown or SELinux, see the audit log"
+    };
+    Explanation {
+        kind: Kind::Failed,
+        message,
+        advice: vec![advice.to_owned()],
+    }
+}
+
+/// EPERM and EBUSY: the kernel found the group empty or in use, or the module has a rule against it.
+fn in_use(errno: Errno, facts: &Facts<'_>) -> Explanation {
+    let Facts { group, request, .. } = facts;
+    let relax = group.domain_type == Some(DomainType::Dma) && *request == TypeRequest::DmaFq;
+    let refused = |message: String, advice: Vec<String>| Explanation {
+        kind: Kind::Refused,
+        message,
+        advice,
+    };
+    if facts.module && relax {
+        return refused(
+            "iommu_live does not relax this group: a device in it is untrusted".to_owned(),
+            vec![
+                "leave groups with external devices at DMA".to_owned(),
+                "the kernel log has the reason".to_owned(),
+            ],
+        );
+    }
+    if group.devices.is_empty() {
+        let message = "the group has no devices, and the kernel changes no empty group";
+        return refused(message.to_owned(), Vec::new());
+    }
+    if group.holders().next().is_none() {
+        return refused(
+            format!(
+                "the kernel says the group is in use ({errno:?}), although no driver of its own holds it: a virtual \
+                 machine may have one of its devices open, or a driver was bound just now"
+            ),
+            vec!["stop what uses it, and repeat the command".to_owned()],
+        );
+    }
+    let advice = match &group.domain_type {
+        Some(current) if !facts.module => ways_to(current, *request),
+        _ => vec!["the kernel log has the reason".to_owned()],
+    };
+    refused(
+        format!(
+            "the kernel refused: the group is in use by {}",
+            holders(group)
+        ),
+        advice,
+    )
+}
+
+/// What turns an IOMMU on, on this machine, one line each.
+#[must_use]
+pub fn how_to_enable_iommu(kernel: &Kernel, architecture: &str) -> Vec<String> {
+    let off = kernel.parameters.iter().find(|p| {
+        let (_, value) = p.split_once('=').unwrap_or((p, ""));
+        let names_iommu =
+            p.starts_with("iommu=") || p.starts_with("intel_iommu=") || p.starts_with("amd_iommu=");
+        names_iommu && value.split(',').any(|v| v == "off")
+    });
+    let mut advice = Vec::new();
+    if let Some(word) = off {
+        advice.push(format!(
+            "take {word} off the kernel command line and reboot: it switches the IOMMU off"
+        ));
+    }
+    let intel = "Intel: switch VT-d on in the firmware setup, and boot with intel_iommu=on";
+    let amd = "AMD: switch the IOMMU (AMD-Vi) on in the firmware setup; the kernel then uses it without a parameter";
+    let arm = "Arm: the firmware must describe the SMMU (ACPI IORT table or device tree), and the kernel needs its driver";
+    let x86 = matches!(architecture, "x86_64" | "x86");
+    match kernel.cpu_vendor.as_deref() {
+        // The IOMMU of a virtual machine need not be of the processor's make.
+        _ if x86 && kernel.virtual_machine => advice.extend([intel, amd].map(str::to_owned)),
+        Some("GenuineIntel") if x86 => advice.push(intel.to_owned()),
+        Some("AuthenticAMD" | "HygonGenuine") if x86 => advice.push(amd.to_owned()),
+        _ if matches!(architecture, "aarch64" | "arm") => advice.push(arm.to_owned()),
+        _ => advice.extend([intel, amd, arm].map(str::to_owned)),
+    }
+    if kernel.virtual_machine || !x86 {
+        advice.push("in a virtual machine: the hypervisor must give it a virtual IOMMU".to_owned());
+    }
+    advice
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::group;
+
+    fn explained(errno: Errno, current: &str, request: TypeRequest, module: bool) -> Explanation {
+        let group = group(4, current, &[("0000:01:00.0", Some("nvme"))]);
+        explain(
+            errno,
+            &Facts {
+                group: &group,
+                request,
+                module,
+                capabilities: Some(Capabilities::from_effective(u64::MAX)),
+            },
+        )
+    }
+
+    #[test]
+    fn missing_capabilities_are_named() {
+        let says = |bits| not_permitted(Some(Capabilities::from_effective(bits))).message;
+        assert!(says(0).contains("takes root"));
+        assert!(says(1 << 21).contains("CAP_SYS_RAWIO is missing"));
+        assert!(says(1 << 17).contains("CAP_SYS_ADMIN is missing"));
+        assert!(says(u64::MAX).contains("no capability is missing"));
+    }
+
+    #[test]
+    fn eperm_without_the_module_names_driver_and_module() {
+        let it = explained(Errno::EPERM, "DMA-FQ", TypeRequest::Dma, false);
+        assert_eq!(it.kind, Kind::Refused);
+        assert!(it.message.contains("0000:01:00.0 (nvme)"), "{}", it.message);
+        assert!(it.advice.join("\n").contains("modprobe iommu_live"));
+    }
+
+    #[test]
+    fn eperm_from_the_module_on_relax_is_about_trust() {
+        let it = explained(Errno::EPERM, "DMA", TypeRequest::DmaFq, true);
+        assert_eq!(it.kind, Kind::Refused);
+        assert!(it.message.contains("untrusted"));
+        assert!(!it.advice.join("\n").contains("modprobe"));
+    }
+
+    #[test]
+    fn each_errno_has_its_own_words() {
+        let message = |errno| explained(errno, "DMA-FQ", TypeRequest::Dma, true).message;
+        let all = [
+            Errno::EACCES,
+            Errno::EPERM,
+            Errno::EOPNOTSUPP,
+            Errno::EINVAL,
+            Errno::ENODEV,
+            Errno::EROFS,
+            Errno::ENOMEM,
+            Errno::EINTR,
+        ];
+        let messages: std::collections::BTreeSet<String> = all.map(message).into();
+        assert_eq!(messages.len(), all.len());
+        assert!(message(Errno::ENOENT).contains("vanished"));
+        assert!(message(Errno::EINTR).contains("EINTR"));
+    }
+
+    #[test]
+    fn enabling_depends_on_the_processor() {
+        let kernel = |vendor: &str, parameters: &[&str]| Kernel {
+            cpu_vendor: Some(vendor.to_owned()),
+            parameters: parameters.iter().map(|p| (*p).to_owned()).collect(),
+            ..Kernel::default()
+        };
+        let intel = how_to_enable_iommu(&kernel("GenuineIntel", &[]), "x86_64").join("\n");
+        assert!(intel.contains("intel_iommu=on") && !intel.contains("AMD-Vi"));
+        let amd = how_to_enable_iommu(&kernel("AuthenticAMD", &["iommu=off"]), "x86_64").join("\n");
+        assert!(amd.contains("AMD-Vi") && amd.contains("take iommu=off off"));
+        let other = how_to_enable_iommu(&Kernel::default(), "riscv64").join("\n");
+        assert!(other.contains("Intel") && other.contains("Arm"));
+        // An AMD processor with an emulated VT-d, as QEMU makes it.
+        let guest = Kernel {
+            virtual_machine: true,
+            ..kernel("AuthenticAMD", &[])
+        };
+        let guest = how_to_enable_iommu(&guest, "x86_64").join("\n");
+        assert!(guest.contains("intel_iommu=on") && guest.contains("AMD-Vi"));
+        assert!(guest.contains("hypervisor"));
+    }
+}

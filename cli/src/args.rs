@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The command line, as clap sees it. Nothing here touches the system: what the words mean on this machine is found
+//! out in a second step (see `crate::resolve`).
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{PossibleValue, TypedValueParser};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Parser, Subcommand, ValueEnum};
+use iommuctl_policy::TypeRequest;
+
+use crate::classes::ClassFilter;
+use crate::exit;
+use crate::target::Target;
+
+/// Shows and changes the DMA policy of IOMMU groups on a running machine.
+///
+/// An IOMMU group's type is a trade between speed and protection. DMA is strict: when a driver takes memory away
+/// from a device, the device cannot reach it any more. DMA-FQ is lazy: it still can, for a moment. identity does
+/// not translate at all. iommuctl changes the type of a group while its devices keep working, where that is
+/// possible, and says what would work where it is not.
+#[derive(Debug, Parser)]
+#[command(name = "iommuctl", version, after_help = exit::HELP, max_term_width = 100)]
+pub struct Args {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The heading over the options of every command.
+const GLOBAL: &str = "Global options";
+
+/// Options of every command.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Global {
+    /// Print one JSON document (its "version" is 1)
+    #[arg(long, global = true, help_heading = GLOBAL)]
+    pub json: bool,
+    /// Print errors only
+    #[arg(short, long, global = true, help_heading = GLOBAL)]
+    pub quiet: bool,
+    /// When to use colour; auto is only on a terminal, and respects NO_COLOR
+    #[arg(
+        long,
+        global = true,
+        help_heading = GLOBAL,
+        value_name = "WHEN",
+        default_value = "auto"
+    )]
+    pub color: Color,
+    /// Where sysfs is; anywhere else than /sys is not checked to be a sysfs (for tests)
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        value_name = "DIR",
+        env = "IOMMUCTL_SYSFS_ROOT"
+    )]
+    pub sysfs_root: Option<PathBuf>,
+    /// Where procfs is (for tests)
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        value_name = "DIR",
+        env = "IOMMUCTL_PROC_ROOT"
+    )]
+    pub proc_root: Option<PathBuf>,
+    /// The PCI id database to take names from (for tests)
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        value_name = "FILE",
+        env = "IOMMUCTL_PCI_IDS"
+    )]
+    pub pci_ids: Option<PathBuf>,
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List IOMMU groups and their devices
+    #[command(visible_alias = "ls")]
+    List(ListArgs),
+    /// Show everything about the group of a device
+    Show(ShowArgs),
+    /// Show the IOMMU, the kernel's defaults, and the iommu_live module
+    Status,
+    /// Change the type of one or more groups
+    #[command(visible_alias = "set")]
+    SetMode(SetModeArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages into a directory
+    #[command(hide = true)]
+    Man {
+        /// The directory; it must exist
+        directory: PathBuf,
+    },
+    /// Write TYPE to standard output with one write, and the outcome to standard error (set-mode uses this)
+    #[command(hide = true)]
+    WriteType {
+        /// The type
+        #[arg(value_parser = TypeParser, value_name = "TYPE", ignore_case = true)]
+        request: TypeRequest,
+    },
+}
+
+/// Arguments of `list`.
+#[derive(Debug, Default, clap::Args)]
+pub struct ListArgs {
+    /// Only groups of this type, as the kernel shows it (DMA, DMA-FQ, identity, blocked, unmanaged)
+    #[arg(long = "type", value_name = "TYPE")]
+    pub domain_type: Option<String>,
+    /// Only groups with a device that is bound to this driver
+    #[arg(long, value_name = "DRIVER")]
+    pub driver: Option<String>,
+    /// Only groups with a device of this PCI class: a name such as network or nvme, or hexadecimal such as 02 or 0108
+    #[arg(long, value_name = "CLASS")]
+    pub class: Option<ClassFilter>,
+}
+
+/// How a target is written; the same text for every command that takes one.
+const TARGET_HELP: &str = "\
+Targets:
+  3                 the group with this number
+  00:1f.2           the group of this PCI device (also 0000:00:1f.2)
+  /dev/nvme0n1      the group of the device behind this node; partitions, dm and md too
+  /home             the group of the device this file system is mounted from
+  eth0              the group of this network interface
+  driver:nvme       every group with a device bound to this driver
+  class:network     every group with a device of this PCI class (name, or hexadecimal such as 0108)
+  all               every group
+
+A number is always a group, and a path always has a slash in it. Where a name could be
+taken for something else, say group:3, pci:00:1f.2 or net:eth0. Nothing is changed
+unless every target is found.";
+
+/// Arguments of `show`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = TARGET_HELP)]
+pub struct ShowArgs {
+    /// What to show: a group or something in it (see below)
+    #[arg(required = true, value_name = "TARGET")]
+    pub targets: Vec<Target>,
+}
+
+/// Arguments of `set-mode`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("{TARGET_HELP}\n\n{}", exit::HELP))]
+pub struct SetModeArgs {
+    /// The groups to change, or something in them (see below)
+    #[arg(required = true, value_name = "TARGET")]
+    pub targets: Vec<Target>,
+    /// The type they shall have
+    #[arg(required = true, value_name = "TYPE", value_parser = TypeParser, ignore_case = true)]
+    pub request: TypeRequest,
+    /// Which way to go: without interrupting a device, by unbinding its driver for a moment, or whichever works
+    #[arg(long, value_name = "ROUTE", default_value = "live")]
+    pub route: RouteChoice,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How long to wait for the kernel, for each group; a switch that has begun cannot be cancelled
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub timeout: Duration,
+}
+
+/// Which routes the user allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RouteChoice {
+    /// Only routes that do not interrupt a device.
+    Live,
+    /// Unbind the drivers, change the type, bind them again.
+    Rebind,
+    /// Live if that works, rebind if not.
+    Auto,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let wrong = || "expected a number of seconds above 0, such as 30 or 0.5".to_owned();
+    let value: f64 = text.parse().map_err(|_| wrong())?;
+    if value <= 0.0 {
+        return Err(wrong());
+    }
+    // A day is longer than anybody waits, and keeps deadlines within what an Instant can hold.
+    Duration::try_from_secs_f64(value)
+        .map(|d| d.min(Duration::from_secs(86_400)))
+        .map_err(|_| wrong())
+}
+
+/// Parses a [`TypeRequest`], with its own suggestions, and the valid values for completion scripts.
+#[derive(Clone)]
+struct TypeParser;
+
+impl TypedValueParser for TypeParser {
+    type Value = TypeRequest;
+
+    fn parse_ref(
+        &self,
+        cmd: &clap::Command,
+        _arg: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<Self::Value, clap::Error> {
+        let text = value.to_string_lossy();
+        text.parse()
+            .map_err(|error: iommuctl_policy::ParseTypeRequestError| {
+                let mut failure = clap::Error::new(ErrorKind::InvalidValue).with_cmd(cmd);
+                failure.insert(
+                    ContextKind::InvalidArg,
+                    ContextValue::String("<TYPE>".into()),
+                );
+                failure.insert(
+                    ContextKind::InvalidValue,
+                    ContextValue::String(text.into_owned()),
+                );
+                failure.insert(
+                    ContextKind::ValidValue,
+                    ContextValue::Strings(
+                        TypeRequest::ALL.iter().map(ToString::to_string).collect(),
+                    ),
+                );
+                if let Some(meant) = error.suggestion {
+                    failure.insert(
+                        ContextKind::SuggestedValue,
+                        ContextValue::String(meant.to_string()),
+                    );
+                }
+                failure
+            })
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let help = |request| match request {
+            TypeRequest::Dma => "Translated and strict",
+            TypeRequest::DmaFq => {
+                "Translated and lazy: faster, and for a moment a device can reach freed memory"
+            }
+            TypeRequest::Identity => "Not translated: fastest, and no protection",
+            TypeRequest::Auto => "What the kernel would have chosen at boot",
+        };
+        let value = move |t: TypeRequest| PossibleValue::new(t.as_str()).help(help(t));
+        Some(Box::new(TypeRequest::ALL.into_iter().map(value)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn definitions_are_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn last_word_of_set_mode_is_the_type() {
+        let args =
+            Args::try_parse_from(["iommuctl", "set-mode", "3", "driver:nvme", "dma-fq"]).unwrap();
+        let Command::SetMode(set) = args.command else {
+            panic!("not set-mode");
+        };
+        assert_eq!(set.targets.len(), 2);
+        assert_eq!(set.request, TypeRequest::DmaFq);
+        assert_eq!(set.timeout, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn timeout_is_a_positive_number_of_seconds() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        for text in ["0", "-1", "nan", "x", ""] {
+            assert!(seconds(text).is_err(), "{text:?} was accepted");
+        }
+        assert_eq!(seconds("1e9"), Ok(Duration::from_secs(86_400)));
+        assert!(seconds("inf").is_err());
+    }
+}

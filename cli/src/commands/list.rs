@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `iommuctl list`: the groups and their devices.
+
+use iommuctl_policy::{Device, Group};
+use serde::Serialize;
+
+use crate::args::ListArgs;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::output::Output;
+use crate::render;
+use crate::report::GroupReport;
+use crate::sysfs::Problems;
+
+/// What `list` found.
+#[derive(Debug, Serialize)]
+pub struct ListReport {
+    pub groups: Vec<GroupReport>,
+}
+
+/// Runs the command.
+pub fn run(args: &ListArgs, context: &Context, output: &mut Output) -> anyhow::Result<Exit> {
+    let mut problems = Problems::default();
+    let inventory = context.inventory(&mut problems)?;
+    let names = context.names(&inventory);
+    let wanted = inventory.groups().iter().filter(|g| matches(args, g));
+    let report = ListReport {
+        groups: wanted.map(|g| GroupReport::new(g, &names)).collect(),
+    };
+    output.report(&report, |w, r| render::list::write(w, r))?;
+    output.problems(&problems);
+    Ok(Exit::Done)
+}
+
+/// Whether `group` passes the filters. A group passes by a device that passes all filters for devices; it is then shown
+/// whole, since its devices share its type.
+fn matches(args: &ListArgs, group: &Group) -> bool {
+    let type_matches = args.domain_type.as_ref().is_none_or(|wanted| {
+        let current = group.domain_type.as_ref();
+        current.is_some_and(|t| t.as_str().eq_ignore_ascii_case(wanted))
+    });
+    let by_device = args.driver.is_some() || args.class.is_some();
+    let device_matches = |device: &Device| {
+        let driver = args.driver.as_ref();
+        let class = args.class.as_ref();
+        driver.is_none_or(|wanted| device.driver.as_ref() == Some(wanted))
+            && class.is_none_or(|wanted| device.class.is_some_and(|c| wanted.matches(c)))
+    };
+    type_matches && (!by_device || group.devices.iter().any(device_matches))
+}

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The commands, one file each. To add one: its arguments in `args`, a file here, and, if it reports something, a file
+//! in `render` and a schema in `cli/schema`.
+
+pub mod completions;
+pub mod list;
+pub mod man;
+pub mod set_mode;
+pub mod show;
+pub mod status;

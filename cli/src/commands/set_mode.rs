@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `iommuctl set-mode`: changes the type of one or more groups.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use iommuctl_policy::TypeRequest;
+use serde::Serialize;
+
+use crate::args::SetModeArgs;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::output::Output;
+use crate::render;
+use crate::resolve::Resolver;
+use crate::switch::{GroupResult, Outcome, Switch};
+use crate::sysfs::Problems;
+
+/// Before this, a person has not begun to wonder.
+const PROGRESS_AFTER: Duration = Duration::from_secs(1);
+
+/// What `set-mode` did.
+#[derive(Debug, Serialize)]
+pub struct SetModeReport {
+    pub request: TypeRequest,
+    pub dry_run: bool,
+    pub results: Vec<GroupResult>,
+    pub exit_code: u8,
+}
+
+/// Runs the command.
+pub fn run(args: &SetModeArgs, context: &Context, output: &mut Output) -> anyhow::Result<Exit> {
+    let mut problems = Problems::default();
+    let inventory = context.inventory(&mut problems)?;
+    let resolver = Resolver {
+        sysfs: &context.sysfs,
+        proc: &context.proc,
+        inventory: &inventory,
+    };
+    // All targets, before anything is changed: a mistyped one must not leave half of the work done.
+    let groups = resolver.resolve(&args.targets)?;
+    let switch = Switch {
+        sysfs: &context.sysfs,
+        request: args.request,
+        choice: args.route,
+        dry_run: args.dry_run,
+        timeout: args.timeout,
+        capabilities: context.proc.capabilities(),
+    };
+    let mut progress = Progress::new(output.wants_progress(), groups.len());
+    let results = switch.run(&groups, |done| progress.tick(done));
+    progress.finish();
+
+    let exit = exit(&results);
+    let report = SetModeReport {
+        request: args.request,
+        dry_run: args.dry_run,
+        results,
+        exit_code: exit.code(),
+    };
+    output.report(&report, |w, r| render::set_mode::write(w, r))?;
+    output.problems(&problems);
+    for result in &report.results {
+        if is_done(result.outcome) {
+            continue;
+        }
+        let message = result.message.as_deref().unwrap_or("failed");
+        output.complain(&format!("group {}: {message}", result.group));
+    }
+    for line in render::set_mode::advice(&report.results) {
+        output.hint(line);
+    }
+    Ok(exit)
+}
+
+fn is_done(outcome: Outcome) -> bool {
+    match outcome {
+        Outcome::Unchanged | Outcome::Changed | Outcome::Planned => true,
+        Outcome::Refused | Outcome::Failed | Outcome::TimedOut => false,
+    }
+}
+
+/// How the program is to end after `results`.
+fn exit(results: &[GroupResult]) -> Exit {
+    let done = results.iter().filter(|r| is_done(r.outcome)).count();
+    if done == results.len() {
+        Exit::Done
+    } else if done > 0 {
+        Exit::Partly
+    } else if results.iter().all(|r| r.outcome == Outcome::Refused) {
+        Exit::Refused
+    } else {
+        Exit::Failed
+    }
+}
+
+/// A progress bar that appears only if it is needed.
+struct Progress {
+    begin: Instant,
+    wanted: bool,
+    groups: usize,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    fn new(wanted: bool, groups: usize) -> Self {
+        Self {
+            begin: Instant::now(),
+            wanted,
+            groups,
+            bar: None,
+        }
+    }
+
+    fn tick(&mut self, done: usize) {
+        if !self.wanted || self.begin.elapsed() < PROGRESS_AFTER {
+            return;
+        }
+        let total = u64::try_from(self.groups).unwrap_or(u64::MAX);
+        let bar = self.bar.get_or_insert_with(|| {
+            let bar = ProgressBar::new(total);
+            let template =
+                "{spinner} waiting for the kernel: {pos} of {len} groups done, {elapsed}";
+            // The template is a constant; a wrong one shows as the default bar.
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style);
+            }
+            bar.with_elapsed(self.begin.elapsed())
+        });
+        bar.set_position(u64::try_from(done).unwrap_or(u64::MAX));
+        bar.tick();
+    }
+
+    fn finish(self) {
+        if let Some(bar) = self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use iommuctl_policy::GroupId;
+
+    use super::*;
+
+    fn exit_of(outcomes: &[Outcome]) -> Exit {
+        let result = |(id, outcome): (u32, &Outcome)| GroupResult {
+            group: GroupId(id),
+            devices: Vec::new(),
+            old_type: None,
+            new_type: None,
+            route: None,
+            needs: None,
+            outcome: *outcome,
+            milliseconds: None,
+            message: None,
+            advice: Vec::new(),
+        };
+        let results: Vec<GroupResult> = (0..).zip(outcomes).map(result).collect();
+        exit(&results)
+    }
+
+    #[test]
+    fn exit_codes() {
+        use Outcome::{Changed, Failed, Planned, Refused, TimedOut, Unchanged};
+        assert_eq!(exit_of(&[Changed, Unchanged, Planned]), Exit::Done);
+        assert_eq!(exit_of(&[Refused, Refused]), Exit::Refused);
+        assert_eq!(exit_of(&[Refused, Failed]), Exit::Failed);
+        assert_eq!(exit_of(&[TimedOut]), Exit::Failed);
+        assert_eq!(exit_of(&[Changed, Refused]), Exit::Partly);
+        assert_eq!(exit_of(&[Unchanged, TimedOut]), Exit::Partly);
+    }
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `iommuctl status`: the IOMMU, the kernel's defaults, the module, and how many groups there are of each type.
+//!
+//! A machine without an IOMMU has a status, too: that is not a failure here.
+
+use std::collections::BTreeMap;
+
+use iommuctl_policy::DomainType;
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::output::Output;
+use crate::render;
+use crate::sysfs::{Iommu, Module, Problems};
+
+/// What `status` found.
+#[derive(Debug, Serialize)]
+pub struct StatusReport {
+    pub kernel: KernelReport,
+    pub iommus: Vec<Iommu>,
+    /// `None` if it is not loaded.
+    pub module: Option<Module>,
+    pub groups: GroupCounts,
+    /// What turns an IOMMU on; empty if there is one.
+    pub advice: Vec<String>,
+}
+
+/// The kernel and its defaults.
+#[derive(Debug, Serialize)]
+pub struct KernelReport {
+    pub release: Option<String>,
+    pub parameters: Vec<String>,
+    pub default_type: Option<DomainType>,
+    /// The parameter or the configuration option that says so.
+    pub default_source: Option<String>,
+}
+
+/// How many groups there are.
+#[derive(Debug, Serialize)]
+pub struct GroupCounts {
+    pub total: usize,
+    /// By type, as the kernel says it; `unreadable` where it does not.
+    pub by_type: BTreeMap<String, usize>,
+}
+
+/// Runs the command.
+pub fn run(context: &Context, output: &mut Output) -> anyhow::Result<Exit> {
+    let mut problems = Problems::default();
+    let inventory = context.sysfs.inventory(&mut problems)?;
+    let kernel = context.proc.kernel();
+    let mut by_type = BTreeMap::new();
+    for group in inventory.groups() {
+        let name = group.domain_type.as_ref();
+        let name = name.map_or("unreadable", DomainType::as_str).to_owned();
+        *by_type.entry(name).or_insert(0) += 1;
+    }
+    let (default_type, default_source) = kernel.default.map(|d| (d.domain_type, d.source)).unzip();
+    let report = StatusReport {
+        kernel: KernelReport {
+            release: kernel.release,
+            parameters: kernel.parameters,
+            default_type,
+            default_source,
+        },
+        iommus: context.sysfs.iommus(&mut problems),
+        module: context.sysfs.module(&mut problems),
+        advice: if inventory.is_empty() {
+            context.how_to_enable_iommu()
+        } else {
+            Vec::new()
+        },
+        groups: GroupCounts {
+            total: inventory.groups().len(),
+            by_type,
+        },
+    };
+    output.report(&report, |w, r| render::status::write(w, r))?;
+    output.problems(&problems);
+    Ok(Exit::Done)
+}

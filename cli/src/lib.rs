@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The library behind the `iommuctl` program.
+//!
+//! How a command runs: [`args`] says what may be typed, and touches nothing; [`resolve`] finds out which groups are
+//! meant on this machine; [`route`] decides what can be done about each, and [`switch`] does it; `commands` puts these
+//! together into a report; and `render` writes the report for people. For programs, the report is written as JSON.
+//!
+//! [`sysfs`] and [`proc`] are the only ways to the kernel. Each is opened once, on a root that is given from outside, so
+//! that everything here, including what writes, can be run on a folder of plain files.
+
+pub mod advice;
+pub mod args;
+pub mod classes;
+pub mod exit;
+pub mod pci_ids;
+pub mod proc;
+pub mod resolve;
+pub mod route;
+pub mod switch;
+pub mod sysfs;
+pub mod target;
+pub mod tree;
+pub mod writer;
+
+mod commands;
+mod context;
+mod output;
+mod render;
+mod report;
+#[cfg(test)]
+mod testing;
+
+use args::{Args, Command};
+use context::Context;
+use exit::Exit;
+use output::Output;
+
+/// Runs the command that `args` asks for, and says how the program is to end. What there is to say has then been
+/// written.
+#[must_use]
+pub fn run(args: &Args) -> Exit {
+    let mut output = Output::new(&args.global);
+    match dispatch(args, &mut output) {
+        Ok(exit) => exit,
+        Err(error) => output.failure(&error),
+    }
+}
+
+fn dispatch(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
+    let open = || Context::open(&args.global);
+    match &args.command {
+        Command::List(list) => commands::list::run(list, &open()?, output),
+        Command::Show(show) => commands::show::run(show, &open()?, output),
+        Command::Status => commands::status::run(&open()?, output),
+        Command::SetMode(set) => commands::set_mode::run(set, &open()?, output),
+        Command::Completions { shell } => commands::completions::run(*shell, output),
+        Command::Man { directory } => commands::man::run(directory),
+        Command::WriteType { request } => Ok(writer::child(*request)),
+    }
+}

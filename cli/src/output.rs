@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Everything the program says goes through here.
+
+use std::io::{self, IsTerminal, Stderr, Stdout, Write};
+
+use anstream::{AutoStream, ColorChoice};
+use nix::errno::Errno;
+use serde::Serialize;
+
+use crate::args::{Color, Global};
+use crate::exit::{Exit, Failure};
+use crate::render::style;
+use crate::resolve::ResolveError;
+use crate::sysfs::Problems;
+
+/// The version of every JSON document. It changes when a document changes in a way that breaks its readers.
+const VERSION: u32 = 1;
+
+/// A JSON document: its version, and what it says.
+#[derive(Serialize)]
+struct Document<'a, T: Serialize> {
+    version: u32,
+    #[serde(flatten)]
+    body: &'a T,
+}
+
+#[derive(Serialize)]
+struct ErrorBody {
+    error: ErrorReport,
+}
+
+#[derive(Serialize)]
+struct ErrorReport {
+    message: String,
+    advice: Vec<String>,
+    exit_code: u8,
+}
+
+/// Standard output and standard error, as the user wants them.
+pub struct Output {
+    json: bool,
+    quiet: bool,
+    stdout: AutoStream<Stdout>,
+    stderr: AutoStream<Stderr>,
+}
+
+impl Output {
+    /// As the global options say.
+    pub fn new(global: &Global) -> Self {
+        let choice = match global.color {
+            Color::Auto => ColorChoice::Auto,
+            Color::Always => ColorChoice::Always,
+            Color::Never => ColorChoice::Never,
+        };
+        Self {
+            json: global.json,
+            quiet: global.quiet,
+            stdout: AutoStream::new(io::stdout(), choice),
+            stderr: AutoStream::new(io::stderr(), choice),
+        }
+    }
+
+    /// Whether progress is welcome: to a person who looks on.
+    pub fn wants_progress(&self) -> bool {
+        !self.json && !self.quiet && io::stderr().is_terminal()
+    }
+
+    /// Writes a report: as JSON, or for people with `human`.
+    pub fn report<T: Serialize>(
+        &mut self,
+        report: &T,
+        human: impl FnOnce(&mut dyn Write, &T) -> io::Result<()>,
+    ) -> anyhow::Result<()> {
+        if self.json {
+            self.document(report)?;
+        } else if !self.quiet {
+            let mut text = Vec::new();
+            human(&mut text, report)?;
+            self.raw(&text)?;
+        }
+        Ok(())
+    }
+
+    fn document<T: Serialize>(&mut self, body: &T) -> anyhow::Result<()> {
+        let version = VERSION;
+        let mut text = serde_json::to_vec_pretty(&Document { version, body })?;
+        text.push(b'\n');
+        self.raw(&text)
+    }
+
+    /// Writes to standard output. That nobody reads any more (`iommuctl list | head -1`) is no error.
+    pub fn raw(&mut self, text: &[u8]) -> anyhow::Result<()> {
+        let written = self
+            .stdout
+            .write_all(text)
+            .and_then(|()| self.stdout.flush());
+        match written {
+            Err(error) if error.raw_os_error() == Some(Errno::EPIPE as i32) => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
+    /// Says on standard error what could not be read on the way.
+    pub fn problems(&mut self, problems: &Problems) {
+        for problem in problems.iter() {
+            self.complain(&format!(
+                "{}warning:{:#} {problem}",
+                style::WARN,
+                style::WARN
+            ));
+        }
+    }
+
+    /// Says what ended the command, and returns how the program is to end.
+    pub fn failure(&mut self, error: &anyhow::Error) -> Exit {
+        let (exit, advice) = if let Some(failure) = error.downcast_ref::<Failure>() {
+            (failure.exit, failure.advice.clone())
+        } else if let Some(error) = error.downcast_ref::<ResolveError>() {
+            (Exit::Failed, error.advice())
+        } else {
+            (Exit::Failed, Vec::new())
+        };
+        if self.json {
+            let error = ErrorReport {
+                message: format!("{error:#}"),
+                advice: advice.clone(),
+                exit_code: exit.code(),
+            };
+            // If this cannot be written either, the exit code still says it.
+            let _ = self.document(&ErrorBody { error });
+        }
+        self.complain(&format!("{error:#}"));
+        for line in advice {
+            self.hint(&line);
+        }
+        exit
+    }
+
+    /// One line on standard error, after the program's name.
+    pub fn complain(&mut self, text: &str) {
+        // There is nowhere left to report a failure of standard error.
+        let _ = writeln!(self.stderr, "iommuctl: {text}");
+    }
+
+    /// One line of advice on standard error, below a complaint.
+    pub fn hint(&mut self, text: &str) {
+        let _ = writeln!(self.stderr, "  - {text}");
+    }
+}

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Reports, written for people. Everything takes a writer; styles are always written, and taken out again further
+//! down where they are not wanted.
+
+pub mod list;
+pub mod set_mode;
+pub mod show;
+pub mod status;
+pub mod style;
+mod table;

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Which way a change of type takes, and why. Pure: a value in, a decision out.
+//!
+//! The rules follow `iommu_group_store_type` in `drivers/iommu/iommu.c`: the kernel relaxes `DMA` to `DMA-FQ` at any
+//! time, and changes anything else only in a group that has devices, none of which is in use by a driver. On top of
+//! them come safety rules of our own, because the kernel's live relax checks less than its other paths do.
+
+use iommuctl_policy::{DomainType, Group, Route, TypeRequest};
+
+use crate::advice;
+use crate::args::RouteChoice;
+
+/// What will be done about one group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// This route will do it.
+    Go {
+        /// The route.
+        route: Route,
+        /// Why this one.
+        why: &'static str,
+    },
+    /// It is not to be done.
+    Refuse(Refusal),
+}
+
+/// An expected no.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The route it would take, if there is one at all.
+    pub needs: Option<Route>,
+    /// Why not.
+    pub reason: String,
+    /// What would work instead, one line each.
+    pub advice: Vec<String>,
+}
+
+fn go(route: Route, why: &'static str) -> Decision {
+    Decision::Go { route, why }
+}
+
+fn refuse(needs: Option<Route>, reason: String, advice: Vec<String>) -> Decision {
+    Decision::Refuse(Refusal {
+        needs,
+        reason,
+        advice,
+    })
+}
+
+/// The least disruptive route from the type `group` has to `request`, within what the user allows.
+///
+/// `module` says whether `iommu_live` is loaded.
+#[must_use]
+pub fn decide(group: &Group, request: TypeRequest, module: bool, choice: RouteChoice) -> Decision {
+    let Some(current) = &group.domain_type else {
+        let reason = "the kernel does not show its type".to_owned();
+        return refuse(None, reason, vec![advice::NEEDS_TYPE_FILE.to_owned()]);
+    };
+    // A stock kernel answers EPERM to the type a group has already, so it must not even be asked.
+    if request.result().as_ref() == Some(current) {
+        return go(Route::None, "the group has this type already");
+    }
+    if let Some(refusal) = safety(group, request) {
+        return Decision::Refuse(refusal);
+    }
+    if choice == RouteChoice::Rebind {
+        return refuse(
+            Some(Route::Rebind),
+            advice::NO_REBIND.to_owned(),
+            vec!["leave out --route to see whether a live route works".to_owned()],
+        );
+    }
+    match (current, request) {
+        (DomainType::Dma, TypeRequest::DmaFq) if module => go(
+            Route::Module,
+            "iommu_live checks the devices and the IOMMU driver first",
+        ),
+        (DomainType::Dma, TypeRequest::DmaFq) => go(
+            Route::Sysfs,
+            "the kernel relaxes a group while its devices are in use",
+        ),
+        (DomainType::DmaFq, TypeRequest::Dma) if module => go(
+            Route::Module,
+            "iommu_live tightens a group while its devices are in use",
+        ),
+        _ => replace(group, current, request, choice),
+    }
+}
+
+/// What is refused whatever the route.
+fn safety(group: &Group, request: TypeRequest) -> Option<Refusal> {
+    let gives_up = match request {
+        TypeRequest::DmaFq => "could reach memory after it was freed",
+        TypeRequest::Identity => "could reach all memory",
+        TypeRequest::Dma | TypeRequest::Auto => return None,
+    };
+    let external: Vec<&str> = group.external().map(|d| d.name.as_str()).collect();
+    if external.is_empty() {
+        return None;
+    }
+    Some(Refusal {
+        needs: None,
+        reason: format!(
+            "{} can be plugged in from outside: with {request}, whoever plugs it in {gives_up}",
+            external.join(", ")
+        ),
+        advice: vec!["leave groups with external devices at DMA".to_owned()],
+    })
+}
+
+/// A change that replaces the group's domain: only without drivers.
+fn replace(
+    group: &Group,
+    current: &DomainType,
+    request: TypeRequest,
+    choice: RouteChoice,
+) -> Decision {
+    if group.devices.is_empty() {
+        let reason = "the group has no devices, and the kernel changes no empty group".to_owned();
+        return refuse(None, reason, Vec::new());
+    }
+    if group.holders().next().is_none() {
+        return go(Route::Sysfs, "no driver is using the devices of the group");
+    }
+    let mut reason = format!(
+        "the kernel does not change {current} to {request} while a driver is bound: {}",
+        advice::holders(group)
+    );
+    if choice == RouteChoice::Auto {
+        reason = format!("{reason}; {}", advice::NO_REBIND);
+    }
+    refuse(
+        Some(Route::Rebind),
+        reason,
+        advice::ways_to(current, request),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::group;
+
+    const NVME: &[(&str, Option<&str>)] = &[("0000:01:00.0", Some("nvme"))];
+    const UNBOUND: &[(&str, Option<&str>)] = &[("0000:01:00.0", None)];
+
+    fn route(decision: &Decision) -> Option<Route> {
+        match decision {
+            Decision::Go { route, .. } => Some(*route),
+            Decision::Refuse(_) => None,
+        }
+    }
+
+    fn refusal(decision: Decision) -> Refusal {
+        match decision {
+            Decision::Refuse(refusal) => refusal,
+            Decision::Go { route, .. } => panic!("takes route {route}"),
+        }
+    }
+
+    fn live(group: &Group, request: TypeRequest, module: bool) -> Decision {
+        decide(group, request, module, RouteChoice::Live)
+    }
+
+    #[test]
+    fn table_of_routes() {
+        use TypeRequest as To;
+        let cases = [
+            // current, devices, request, without the module, with it
+            ("DMA", NVME, To::Dma, Some(Route::None), Some(Route::None)),
+            (
+                "DMA",
+                NVME,
+                To::DmaFq,
+                Some(Route::Sysfs),
+                Some(Route::Module),
+            ),
+            (
+                "DMA",
+                UNBOUND,
+                To::DmaFq,
+                Some(Route::Sysfs),
+                Some(Route::Module),
+            ),
+            ("DMA-FQ", NVME, To::Dma, None, Some(Route::Module)),
+            (
+                "DMA-FQ",
+                UNBOUND,
+                To::Dma,
+                Some(Route::Sysfs),
+                Some(Route::Module),
+            ),
+            ("DMA", NVME, To::Identity, None, None),
+            (
+                "DMA",
+                UNBOUND,
+                To::Identity,
+                Some(Route::Sysfs),
+                Some(Route::Sysfs),
+            ),
+            (
+                "identity",
+                UNBOUND,
+                To::Auto,
+                Some(Route::Sysfs),
+                Some(Route::Sysfs),
+            ),
+            ("identity", NVME, To::DmaFq, None, None),
+            ("unknown", NVME, To::Dma, None, None),
+        ];
+        for (current, devices, request, plain, with_module) in cases {
+            let group = group(7, current, devices);
+            let case = format!("{current} to {request} with {devices:?}");
+            assert_eq!(route(&live(&group, request, false)), plain, "{case}");
+            assert_eq!(
+                route(&live(&group, request, true)),
+                with_module,
+                "{case}, module"
+            );
+        }
+    }
+
+    #[test]
+    fn refused_tighten_says_who_and_what_would_work() {
+        let refusal = refusal(live(&group(7, "DMA-FQ", NVME), TypeRequest::Dma, false));
+        assert_eq!(refusal.needs, Some(Route::Rebind));
+        assert!(refusal.reason.contains("0000:01:00.0 (nvme)"));
+        let advice = refusal.advice.join("\n");
+        assert!(advice.contains("modprobe iommu_live"), "{advice}");
+        assert!(advice.contains("iommu.strict=1"), "{advice}");
+    }
+
+    #[test]
+    fn external_devices_are_never_relaxed() {
+        let mut group = group(7, "DMA", NVME);
+        group.devices[0].removable = Some(iommuctl_policy::Removable::Removable);
+        for module in [false, true] {
+            for request in [TypeRequest::DmaFq, TypeRequest::Identity] {
+                let refusal = refusal(live(&group, request, module));
+                assert!(
+                    refusal.reason.contains("0000:01:00.0"),
+                    "{}",
+                    refusal.reason
+                );
+            }
+            assert_eq!(
+                route(&live(&group, TypeRequest::Dma, module)),
+                Some(Route::None)
+            );
+        }
+    }
+
+    #[test]
+    fn empty_groups_can_be_relaxed_and_nothing_else() {
+        assert_eq!(
+            route(&live(&group(7, "DMA", &[]), TypeRequest::DmaFq, false)),
+            Some(Route::Sysfs)
+        );
+        refusal(live(&group(7, "DMA-FQ", &[]), TypeRequest::Dma, false));
+    }
+
+    #[test]
+    fn ports_do_not_hold_a_group() {
+        let ports: &[(&str, Option<&str>)] = &[("0000:00:1c.0", Some("pcieport"))];
+        assert_eq!(
+            route(&live(&group(7, "DMA-FQ", ports), TypeRequest::Dma, false)),
+            Some(Route::Sysfs)
+        );
+    }
+
+    #[test]
+    fn rebind_is_refused_unless_there_is_nothing_to_do() {
+        let group = group(7, "DMA", NVME);
+        let rebind = |request| decide(&group, request, true, RouteChoice::Rebind);
+        assert_eq!(route(&rebind(TypeRequest::Dma)), Some(Route::None));
+        assert_eq!(
+            refusal(rebind(TypeRequest::DmaFq)).needs,
+            Some(Route::Rebind)
+        );
+    }
+
+    #[test]
+    fn without_a_type_file_nothing_is_tried() {
+        let mut group = group(7, "DMA", NVME);
+        group.domain_type = None;
+        assert!(refusal(live(&group, TypeRequest::Dma, true))
+            .needs
+            .is_none());
+    }
+}

@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Changing the type of groups: read, decide, write, read back.
+
+use std::collections::BTreeSet;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use iommuctl_policy::{DomainType, Group, GroupId, Route, TypeRequest};
+use serde::Serialize;
+
+use crate::advice::{self, Facts, Kind};
+use crate::args::RouteChoice;
+use crate::proc::Capabilities;
+use crate::route::{self, Decision};
+use crate::sysfs::{Problems, Sysfs};
+use crate::writer::{self, Written};
+
+/// How many groups are switched at the same time. The grace periods of switches that run together are shared, so many
+/// groups take hardly longer than one; but each has a process of its own.
+const MAX_PARALLEL: usize = 64;
+
+/// How it ended for a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It had the type already.
+    Unchanged,
+    /// It has the type now.
+    Changed,
+    /// It would be changed (dry run).
+    Planned,
+    /// A rule was against it.
+    Refused,
+    /// It went wrong.
+    Failed,
+    /// The kernel was not done in time.
+    TimedOut,
+}
+
+/// A device, as far as a switch is concerned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Member {
+    /// Its name in sysfs.
+    pub name: String,
+    /// The driver bound to it.
+    pub driver: Option<String>,
+}
+
+/// What was done about a group. Types are what the kernel said, never what was asked for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GroupResult {
+    /// The group.
+    pub group: GroupId,
+    /// Its devices.
+    pub devices: Vec<Member>,
+    /// The type it had before.
+    pub old_type: Option<DomainType>,
+    /// The type it has now, read from the kernel afterwards; `None` if that is not known.
+    pub new_type: Option<DomainType>,
+    /// The route taken, or to be taken (dry run); `None` if it came to none.
+    pub route: Option<Route>,
+    /// The route it would have needed, if it was refused and there is one.
+    pub needs: Option<Route>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How long the kernel took for the write, in milliseconds; `None` if nothing was written.
+    pub milliseconds: Option<f64>,
+    /// Why it ended so.
+    pub message: Option<String>,
+    /// What would work instead, one line each.
+    pub advice: Vec<String>,
+}
+
+/// What is to be done, the same for each group.
+#[derive(Clone, Copy, Debug)]
+pub struct Switch<'a> {
+    /// The open sysfs, for reading and for writing.
+    pub sysfs: &'a Sysfs,
+    /// The type wanted.
+    pub request: TypeRequest,
+    /// The routes allowed.
+    pub choice: RouteChoice,
+    /// Whether to stop before the write.
+    pub dry_run: bool,
+    /// How long to wait for each write.
+    pub timeout: Duration,
+    /// What this process may do, for explanations.
+    pub capabilities: Option<Capabilities>,
+}
+
+impl Switch<'_> {
+    /// Switches all of `groups`, many at a time. Returns one result for each, by group number. `tick` is called about
+    /// ten times a second with the number of groups that are done.
+    pub fn run(&self, groups: &BTreeSet<GroupId>, mut tick: impl FnMut(usize)) -> Vec<GroupResult> {
+        let todo = Mutex::new(groups.iter().copied());
+        let next = || todo.lock().ok().and_then(|mut ids| ids.next());
+        let (sender, receiver) = mpsc::channel();
+        let mut results = Vec::new();
+        std::thread::scope(|scope| {
+            for _ in 0..groups.len().min(MAX_PARALLEL) {
+                let sender = sender.clone();
+                scope.spawn(|| {
+                    let sender = sender;
+                    while let Some(id) = next() {
+                        // The receiver lives until all senders are gone.
+                        let _ = sender.send(self.switch(id));
+                    }
+                });
+            }
+            drop(sender);
+            loop {
+                match receiver.recv_timeout(Duration::from_millis(100)) {
+                    Ok(result) => results.push(result),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => break,
+                }
+                tick(results.len());
+            }
+        });
+        results.sort_by_key(|r| r.group);
+        results
+    }
+
+    /// Switches one group. The group is read again first: what was resolved a moment ago may have changed.
+    fn switch(&self, id: GroupId) -> GroupResult {
+        let Some(group) = self.sysfs.group(id, &mut Problems::default()) else {
+            return vanished(id);
+        };
+        let module = self.sysfs.has_module();
+        let mut result = GroupResult {
+            group: id,
+            devices: members(&group),
+            old_type: group.domain_type.clone(),
+            new_type: group.domain_type.clone(),
+            route: None,
+            needs: None,
+            outcome: Outcome::Failed,
+            milliseconds: None,
+            message: None,
+            advice: Vec::new(),
+        };
+        match route::decide(&group, self.request, module, self.choice) {
+            Decision::Refuse(refusal) => {
+                result.outcome = Outcome::Refused;
+                result.needs = refusal.needs;
+                result.message = Some(refusal.reason);
+                result.advice = refusal.advice;
+            }
+            Decision::Go { route, why } => {
+                result.route = Some(route);
+                result.message = Some(why.to_owned());
+                if route == Route::None {
+                    result.outcome = Outcome::Unchanged;
+                } else if self.dry_run {
+                    result.outcome = Outcome::Planned;
+                } else {
+                    self.write(&group, module, &mut result);
+                }
+            }
+        }
+        result
+    }
+
+    fn write(&self, group: &Group, module: bool, result: &mut GroupResult) {
+        let explain = |errno, result: &mut GroupResult| {
+            let facts = Facts {
+                group,
+                request: self.request,
+                module,
+                capabilities: self.capabilities,
+            };
+            let explanation = advice::explain(errno, &facts);
+            result.outcome = match explanation.kind {
+                Kind::Refused => Outcome::Refused,
+                Kind::Failed => Outcome::Failed,
+            };
+            result.message = Some(explanation.message);
+            result.advice = explanation.advice;
+        };
+        let type_file = match self.sysfs.open_type(group.id) {
+            Ok(file) => file,
+            Err(error) => {
+                match error.errno() {
+                    Some(errno) => explain(errno, result),
+                    None => result.message = Some(error.to_string()),
+                }
+                return;
+            }
+        };
+        match writer::write(type_file, self.request, self.timeout) {
+            Written::Accepted(took) => {
+                result.milliseconds = Some(milliseconds(took));
+                self.read_back(result);
+            }
+            Written::Rejected(errno, took) => {
+                result.milliseconds = Some(milliseconds(took));
+                explain(errno, result);
+                // It is said in the message if it did not even stay as it was.
+                result.new_type = self.sysfs.domain_type(group.id).ok().flatten();
+            }
+            Written::StillWorking => {
+                // Not read back: reading takes the group's mutex, which the kernel now holds.
+                result.new_type = None;
+                result.outcome = Outcome::TimedOut;
+                result.message = Some(format!(
+                    "the kernel is still working on it after {} s, and it cannot be cancelled",
+                    self.timeout.as_secs_f64()
+                ));
+                result.advice = vec![format!(
+                    "`iommuctl show {}` waits until it is done",
+                    group.id
+                )];
+            }
+            Written::Broken(why) => {
+                result.new_type = self.sysfs.domain_type(group.id).ok().flatten();
+                result.message = Some(why);
+            }
+        }
+    }
+
+    /// Believes the kernel's word on the type it has now, and not that a write was accepted.
+    fn read_back(&self, result: &mut GroupResult) {
+        result.new_type = self.sysfs.domain_type(result.group).ok().flatten();
+        let wanted = self.request.result();
+        match (&result.new_type, wanted) {
+            (Some(now), Some(wanted)) if *now == wanted => result.outcome = Outcome::Changed,
+            // What `auto` means is the kernel's choice, and may be what it was.
+            (Some(now), None) => {
+                let same = result.old_type.as_ref() == Some(now);
+                result.outcome = if same {
+                    Outcome::Unchanged
+                } else {
+                    Outcome::Changed
+                };
+            }
+            (Some(now), Some(wanted)) => {
+                result.outcome = Outcome::Failed;
+                result.message = Some(format!(
+                    "the kernel accepted {wanted}, but says afterwards that the type is {now}; somebody else may have \
+                     changed it at the same time"
+                ));
+            }
+            (None, _) => {
+                result.outcome = Outcome::Failed;
+                result.message = Some("the group vanished right after the write".to_owned());
+            }
+        }
+    }
+}
+
+fn members(group: &Group) -> Vec<Member> {
+    let members = group.devices.iter().map(|d| Member {
+        name: d.name.clone(),
+        driver: d.driver.clone(),
+    });
+    members.collect()
+}
+
+fn vanished(group: GroupId) -> GroupResult {
+    GroupResult {
+        group,
+        devices: Vec::new(),
+        old_type: None,
+        new_type: None,
+        route: None,
+        needs: None,
+        outcome: Outcome::Failed,
+        milliseconds: None,
+        message: Some(advice::VANISHED.to_owned()),
+        advice: vec!["`iommuctl list` shows the groups there are now".to_owned()],
+    }
+}
+
+/// To the microsecond; more would be noise.
+fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// What becomes of an accepted write, if the kernel says `now` afterwards.
+    fn outcome(request: TypeRequest, now: Option<&str>) -> (Outcome, Option<DomainType>) {
+        let dir = tempfile::tempdir().unwrap();
+        let group = dir.path().join("kernel/iommu_groups/3");
+        fs::create_dir_all(&group).unwrap();
+        if let Some(now) = now {
+            fs::write(group.join("type"), format!("{now}\n")).unwrap();
+        }
+        let sysfs = Sysfs::open(Some(dir.path())).unwrap();
+        let switch = Switch {
+            sysfs: &sysfs,
+            request,
+            choice: RouteChoice::Live,
+            dry_run: false,
+            timeout: Duration::from_secs(1),
+            capabilities: None,
+        };
+        let mut result = vanished(GroupId(3));
+        result.old_type = Some(DomainType::DmaFq);
+        switch.read_back(&mut result);
+        (result.outcome, result.new_type)
+    }
+
+    #[test]
+    fn what_counts_is_what_was_read_back() {
+        use TypeRequest as To;
+        let dma = Some(DomainType::Dma);
+        let lazy = Some(DomainType::DmaFq);
+        assert_eq!(outcome(To::Dma, Some("DMA")), (Outcome::Changed, dma));
+        assert_eq!(outcome(To::Dma, Some("DMA-FQ")), (Outcome::Failed, lazy));
+        assert_eq!(outcome(To::Dma, None), (Outcome::Failed, None));
+    }
+
+    #[test]
+    fn auto_is_whatever_the_kernel_chose() {
+        let auto = |now| outcome(TypeRequest::Auto, Some(now)).0;
+        assert_eq!(auto("identity"), Outcome::Changed);
+        assert_eq!(auto("DMA-FQ"), Outcome::Unchanged);
+    }
+
+    #[test]
+    fn group_that_vanished_has_its_own_message() {
+        let dir = tempfile::tempdir().unwrap();
+        let sysfs = Sysfs::open(Some(dir.path())).unwrap();
+        let switch = Switch {
+            sysfs: &sysfs,
+            request: TypeRequest::Dma,
+            choice: RouteChoice::Live,
+            dry_run: false,
+            timeout: Duration::from_secs(1),
+            capabilities: None,
+        };
+        let results = switch.run(&[GroupId(3)].into(), |_| {});
+        assert_eq!(results.len(), 1);
+        assert!(results[0].message.as_ref().unwrap().contains("vanished"));
+    }
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `/sys/kernel/iommu_groups` (`Documentation/ABI/testing/sysfs-kernel-iommu_groups`, `drivers/iommu/iommu.c`).
+
+use std::os::fd::OwnedFd;
+
+use iommuctl_policy::{DomainType, Group, GroupId, Inventory, ReservedRegion};
+
+use super::{Problems, Sysfs};
+use crate::tree::TreeError;
+
+const GROUPS: &str = "kernel/iommu_groups";
+
+impl Sysfs {
+    /// All groups with all their devices. A machine without an IOMMU has an empty inventory.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError`], if the list of groups cannot be read. Whatever else cannot be read is missing from the inventory
+    /// and noted in `problems`.
+    pub fn inventory(&self, problems: &mut Problems) -> Result<Inventory, TreeError> {
+        let names = self.tree.names(GROUPS)?.unwrap_or_default();
+        let ids = names.iter().filter_map(|name| name.parse().ok());
+        let groups = ids.filter_map(|id| self.group(id, problems)).collect();
+        Ok(Inventory::new(groups))
+    }
+
+    /// The group with this number, as it is now; `None` if there is none (any more).
+    pub fn group(&self, id: GroupId, problems: &mut Problems) -> Option<Group> {
+        let at = format!("{GROUPS}/{id}");
+        if !self.tree.is_directory(&at) {
+            return None;
+        }
+        let links = problems.note(self.tree.names(&format!("{at}/devices")));
+        let mut devices = Vec::new();
+        for name in links.unwrap_or_default() {
+            if let Some(path) = problems.note(self.tree.link(&format!("{at}/devices/{name}"))) {
+                devices.push(self.device(&name, &path, problems));
+            }
+        }
+        Some(Group {
+            id,
+            name: problems.note(self.tree.text(&format!("{at}/name"))),
+            domain_type: problems.note(self.domain_type(id)),
+            // INVARIANT: sorted, since Tree::names is.
+            devices,
+        })
+    }
+
+    /// The type of a group, as the kernel says it now; `None` if the group or the attribute is gone.
+    ///
+    /// # Errors
+    ///
+    /// Those of `Tree::text`.
+    pub fn domain_type(&self, id: GroupId) -> Result<Option<DomainType>, TreeError> {
+        let text = self.tree.text(&format!("{GROUPS}/{id}/type"))?;
+        Ok(text.map(|t| DomainType::from_kernel(&t)))
+    }
+
+    /// Opens the `type` attribute of a group for writing. Nothing is written by that.
+    ///
+    /// # Errors
+    ///
+    /// Those of `Tree::open_for_writing`.
+    pub fn open_type(&self, id: GroupId) -> Result<OwnedFd, TreeError> {
+        self.tree.open_for_writing(&format!("{GROUPS}/{id}/type"))
+    }
+
+    /// The reserved regions of a group: one on each line, `0x… 0x… kind` (`iommu_group_show_resv_regions`). Lines of
+    /// another shape are left out.
+    pub fn reserved_regions(&self, id: GroupId, problems: &mut Problems) -> Vec<ReservedRegion> {
+        let text = problems.note(self.tree.text(&format!("{GROUPS}/{id}/reserved_regions")));
+        text.unwrap_or_default()
+            .lines()
+            .filter_map(reserved_region)
+            .collect()
+    }
+}
+
+fn reserved_region(line: &str) -> Option<ReservedRegion> {
+    let address = |text: &str| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok();
+    let mut words = line.split_ascii_whitespace();
+    Some(ReservedRegion {
+        start: address(words.next()?)?,
+        end: address(words.next()?)?,
+        kind: words.next()?.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_regions_parse() {
+        let msi = reserved_region("0x00000000fee00000 0x00000000feefffff msi").unwrap();
+        assert_eq!((msi.start, msi.end), (0xfee0_0000, 0xfeef_ffff));
+        assert_eq!(msi.kind, "msi");
+        for line in ["", "0x1", "0x1 0x2", "1 2 msi", "0xg 0x2 msi"] {
+            assert!(reserved_region(line).is_none(), "{line:?} was accepted");
+        }
+    }
+}

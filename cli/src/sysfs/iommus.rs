@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `/sys/class/iommu` (`Documentation/ABI/testing/sysfs-class-iommu`).
+
+use serde::Serialize;
+
+use super::{Problems, Sysfs};
+
+const CLASS: &str = "class/iommu";
+
+/// An IOMMU that a driver has registered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Iommu {
+    /// Its name: `dmar0`, `ivhd0`, `smmu3.0x0000000009050000`.
+    pub name: String,
+    /// The driver: `intel`, `amd`, or the name of the bound driver, such as `arm-smmu-v3`; `None` if it cannot be
+    /// told.
+    pub driver: Option<String>,
+    /// How many devices it serves.
+    pub devices: usize,
+}
+
+impl Sysfs {
+    /// The IOMMUs of the machine, sorted by name.
+    pub fn iommus(&self, problems: &mut Problems) -> Vec<Iommu> {
+        let names = problems.note(self.tree.names(CLASS)).unwrap_or_default();
+        let mut iommus = Vec::new();
+        for name in names {
+            let Some(path) = problems.note(self.tree.link(&format!("{CLASS}/{name}"))) else {
+                continue;
+            };
+            let devices = problems.note(self.tree.names(&format!("{path}/devices")));
+            iommus.push(Iommu {
+                driver: self.iommu_driver(&path, problems),
+                devices: devices.map_or(0, |d| d.len()),
+                name,
+            });
+        }
+        iommus
+    }
+
+    fn iommu_driver(&self, path: &str, problems: &mut Problems) -> Option<String> {
+        // The two x86 drivers are bound to no device, and have an attribute directory of their own instead.
+        for (directory, driver) in [("intel-iommu", "intel"), ("amd-iommu", "amd")] {
+            if self.tree.is_directory(&format!("{path}/{directory}")) {
+                return Some(driver.to_owned());
+            }
+        }
+        let device = problems.note(self.tree.link(&format!("{path}/device")))?;
+        problems.note(self.tree.link_name(&format!("{device}/driver")))
+    }
+}

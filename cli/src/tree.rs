@@ -1,0 +1,382 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! A kernel file system, opened once as a directory handle.
+//!
+//! Everything is read and written through that handle, relative to it, and nothing is followed out of it: the kernel
+//! resolves each path with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS` (openat2(2)), and symbolic links, on which sysfs is
+//! built, are read and resolved by [`Tree::link`] instead. Reads are bounded, and text is checked before it is handed
+//! on, so that no control character of a hostile device name reaches a terminal.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{openat2, readlinkat, OFlag, OpenHow, ResolveFlag};
+use nix::sys::stat::{fstat, Mode, SFlag};
+use nix::sys::statfs::{fstatfs, FsType};
+
+/// The most that is read of one attribute. The kernel's own limit for sysfs is one page; a page is at most 64 KiB.
+pub const ATTRIBUTE_LIMIT: usize = 64 * 1024;
+
+/// Something in the tree is not as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    /// A system call failed with this errno.
+    #[error("Failed to {verb} {path}: {}", errno.desc())]
+    Os {
+        /// What was tried.
+        verb: &'static str,
+        /// On what; with the root before it.
+        path: String,
+        /// Why it failed.
+        errno: Errno,
+    },
+    /// The root is not the file system it should be.
+    #[error("{0} is not a {1} file system")]
+    WrongFileSystem(String, &'static str),
+    /// A link leads out of the tree.
+    #[error("{0} is a link that leads out of the tree; it was not followed")]
+    Outside(String),
+    /// There is more than the limit.
+    #[error("{path} is longer than {limit} bytes; it was not read")]
+    TooLong {
+        /// The file.
+        path: String,
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// It is not a regular file.
+    #[error("{0} is not a regular file; it was not read")]
+    NotAFile(String),
+    /// There are bytes in it that are not printable ASCII.
+    #[error("{0} holds something other than text; it was ignored")]
+    NotText(String),
+}
+
+impl TreeError {
+    /// The errno behind it, if a system call failed.
+    #[must_use]
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Os { errno, .. } => Some(*errno),
+            _ => None,
+        }
+    }
+}
+
+/// A directory and everything beneath it. Paths given to its methods are relative to it.
+#[derive(Debug)]
+pub struct Tree {
+    root: PathBuf,
+    handle: OwnedFd,
+}
+
+/// ENOENT and ENOTDIR when a path is looked up, ENODEV when the object behind an open attribute is gone: for a reader
+/// all mean that there is nothing.
+fn is_absent(errno: Errno) -> bool {
+    matches!(errno, Errno::ENOENT | Errno::ENOTDIR | Errno::ENODEV)
+}
+
+impl Tree {
+    /// Opens `root`. With `magic`, the file system must have that type (a name for it is the second part).
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError::Os`] if it cannot be opened, [`TreeError::WrongFileSystem`] if it is another one.
+    pub fn open(root: &Path, magic: Option<(FsType, &'static str)>) -> Result<Self, TreeError> {
+        let failed = |verb, errno| TreeError::Os {
+            verb,
+            path: root.display().to_string(),
+            errno,
+        };
+        let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_PATH;
+        let handle = nix::fcntl::open(root, flags, Mode::empty()).map_err(|e| failed("open", e))?;
+        if let Some((wanted, name)) = magic {
+            let found = fstatfs(&handle).map_err(|e| failed("inspect", e))?;
+            if found.filesystem_type() != wanted {
+                return Err(TreeError::WrongFileSystem(root.display().to_string(), name));
+            }
+        }
+        Ok(Self {
+            root: root.to_owned(),
+            handle,
+        })
+    }
+
+    /// `path` with the root before it, for messages.
+    #[must_use]
+    pub fn display(&self, path: &str) -> String {
+        self.root.join(path).display().to_string()
+    }
+
+    fn failed(&self, verb: &'static str, path: &str, errno: Errno) -> TreeError {
+        if errno == Errno::ELOOP || errno == Errno::EXDEV {
+            return TreeError::Outside(self.display(path));
+        }
+        TreeError::Os {
+            verb,
+            path: self.display(path),
+            errno,
+        }
+    }
+
+    fn open_beneath(&self, path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
+        let how = OpenHow::new()
+            .flags(flags | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+        loop {
+            // A rename elsewhere in the tree can make the kernel give up on RESOLVE_BENEATH with EAGAIN.
+            match openat2(&self.handle, path, how) {
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// The bytes of the file at `path`; `None` if there is no such file.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError::TooLong`] if there are more than `limit` bytes, [`TreeError::NotAFile`],
+    /// [`TreeError::Outside`], or [`TreeError::Os`].
+    pub fn bytes(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, TreeError> {
+        // Neither waits for the other end of a pipe, nor becomes attached to a terminal.
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let fd = match self.open_beneath(path, flags) {
+            Err(errno) if is_absent(errno) => return Ok(None),
+            other => other.map_err(|e| self.failed("open", path, e))?,
+        };
+        let stat = fstat(&fd).map_err(|e| self.failed("inspect", path, e))?;
+        if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
+            return Err(TreeError::NotAFile(self.display(path)));
+        }
+        let mut bytes = Vec::new();
+        let more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+        if let Err(error) = File::from(fd).take(more).read_to_end(&mut bytes) {
+            let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+            if is_absent(errno) {
+                return Ok(None);
+            }
+            return Err(self.failed("read", path, errno));
+        }
+        if bytes.len() > limit {
+            let path = self.display(path);
+            return Err(TreeError::TooLong { path, limit });
+        }
+        Ok(Some(bytes))
+    }
+
+    /// The text of the attribute at `path`, without the newline at its end; `None` if there is no such file, or
+    /// nothing in it. Lines within it are kept.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError::NotText`] if it holds anything but printable ASCII, tabs and newlines, and the errors of
+    /// [`Tree::bytes`].
+    pub fn text(&self, path: &str) -> Result<Option<String>, TreeError> {
+        let Some(bytes) = self.bytes(path, ATTRIBUTE_LIMIT)? else {
+            return Ok(None);
+        };
+        let printable = |b: &u8| matches!(b, b' '..=b'~' | b'\t' | b'\n');
+        match String::from_utf8(bytes) {
+            Ok(text) if text.bytes().all(|b| printable(&b)) => {
+                let text = text.trim_end();
+                Ok((!text.is_empty()).then(|| text.to_owned()))
+            }
+            _ => Err(TreeError::NotText(self.display(path))),
+        }
+    }
+
+    /// Where the symbolic link at `path` leads, relative to the root; `None` if there is no such link.
+    ///
+    /// Resolved by its text alone. That is exact for sysfs, whose links are relative and never lead through others.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError::Outside`] if it leads out of the tree, [`TreeError::NotText`], or [`TreeError::Os`].
+    pub fn link(&self, path: &str) -> Result<Option<String>, TreeError> {
+        // The directory is resolved like every other path; only its last component may be a link.
+        let (directory, name) = path.rsplit_once('/').unwrap_or((".", path));
+        let parent = match self.open_beneath(directory, OFlag::O_PATH | OFlag::O_DIRECTORY) {
+            Err(errno) if is_absent(errno) => return Ok(None),
+            other => other.map_err(|e| self.failed("open", directory, e))?,
+        };
+        let target = match readlinkat(&parent, name) {
+            // EINVAL: it is there, but no link.
+            Err(errno) if is_absent(errno) || errno == Errno::EINVAL => return Ok(None),
+            other => other.map_err(|e| self.failed("read the link", path, e))?,
+        };
+        let Some(target) = target
+            .to_str()
+            .filter(|t| t.bytes().all(|b| b.is_ascii_graphic() || b == b' '))
+        else {
+            return Err(TreeError::NotText(self.display(path)));
+        };
+        join(directory, target)
+            .map(Some)
+            .ok_or_else(|| TreeError::Outside(self.display(path)))
+    }
+
+    /// The last component of where the link at `path` leads: the name of a driver, a bus, a group.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Tree::link`].
+    pub fn link_name(&self, path: &str) -> Result<Option<String>, TreeError> {
+        let target = self.link(path)?;
+        Ok(target.map(|t| t.rsplit('/').next().unwrap_or(&t).to_owned()))
+    }
+
+    /// The names in the directory at `path`, sorted; `None` if there is no such directory. Names that are not
+    /// printable ASCII are left out: the kernel makes none.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError::Os`] or [`TreeError::Outside`].
+    pub fn names(&self, path: &str) -> Result<Option<Vec<String>>, TreeError> {
+        let fd = match self.open_beneath(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
+            Err(errno) if is_absent(errno) => return Ok(None),
+            other => other.map_err(|e| self.failed("open", path, e))?,
+        };
+        let mut directory = Dir::from_fd(fd).map_err(|e| self.failed("list", path, e))?;
+        let mut names = Vec::new();
+        for entry in directory.iter() {
+            let entry = entry.map_err(|e| self.failed("list", path, e))?;
+            if let Ok(name) = entry.file_name().to_str() {
+                if name != "." && name != ".." && name.bytes().all(|b| matches!(b, b' '..=b'~')) {
+                    names.push(name.to_owned());
+                }
+            }
+        }
+        names.sort();
+        Ok(Some(names))
+    }
+
+    /// Whether there is a directory at `path`.
+    #[must_use]
+    pub fn is_directory(&self, path: &str) -> bool {
+        self.open_beneath(path, OFlag::O_PATH | OFlag::O_DIRECTORY)
+            .is_ok()
+    }
+
+    /// Opens the file at `path` for writing; it is not created. Truncates, as `>` in a shell does: sysfs takes no
+    /// notice, and a plain file in a tree for tests then holds what was written, as an attribute would.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError::Os`] with the errno of openat2(2), or [`TreeError::Outside`].
+    pub fn open_for_writing(&self, path: &str) -> Result<OwnedFd, TreeError> {
+        self.open_beneath(path, OFlag::O_WRONLY | OFlag::O_TRUNC)
+            .map_err(|e| self.failed("open", path, e))
+    }
+}
+
+/// `directory` joined with the relative path `target`, with `.` and `..` resolved; `None` if that leads above the
+/// root or `target` is absolute.
+fn join(directory: &str, target: &str) -> Option<String> {
+    if target.starts_with('/') {
+        return None;
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    for part in directory.split('/').chain(target.split('/')) {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop()?;
+            }
+            name => parts.push(name),
+        }
+    }
+    (!parts.is_empty()).then(|| parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn tree() -> (tempfile::TempDir, Tree) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        let tree = Tree::open(dir.path(), None).unwrap();
+        (dir, tree)
+    }
+
+    #[test]
+    fn absence_is_not_an_error() {
+        let (_dir, tree) = tree();
+        assert!(tree.text("a/missing").unwrap().is_none());
+        assert!(tree.text("no/such/dir").unwrap().is_none());
+        assert!(tree.link("a/missing").unwrap().is_none());
+        assert!(tree.link("a/b").unwrap().is_none());
+        assert!(tree.names("a/missing").unwrap().is_none());
+    }
+
+    #[test]
+    fn text_is_checked() {
+        let (dir, tree) = tree();
+        let put = |text: &[u8]| fs::write(dir.path().join("a/f"), text).unwrap();
+        put(b"DMA-FQ\n");
+        assert_eq!(tree.text("a/f").unwrap().as_deref(), Some("DMA-FQ"));
+        put(b"");
+        assert_eq!(tree.text("a/f").unwrap(), None);
+        put(b"\x1b[2Jboo\n");
+        assert!(matches!(tree.text("a/f"), Err(TreeError::NotText(_))));
+        put(&[0xff, 0xfe]);
+        assert!(matches!(tree.text("a/f"), Err(TreeError::NotText(_))));
+        put(&vec![b'x'; ATTRIBUTE_LIMIT]);
+        assert!(tree.text("a/f").unwrap().is_some());
+        put(&vec![b'x'; ATTRIBUTE_LIMIT + 1]);
+        assert!(matches!(tree.text("a/f"), Err(TreeError::TooLong { .. })));
+        assert!(matches!(tree.text("a/b"), Err(TreeError::NotAFile(_))));
+    }
+
+    #[test]
+    fn links_are_resolved_inside_and_refused_outside() {
+        let (dir, tree) = tree();
+        let link = |target: &str, at: &str| symlink(target, dir.path().join(at)).unwrap();
+        link("../../c/d", "a/b/inside");
+        link("../../../etc", "a/b/outside");
+        link("/etc", "a/absolute");
+        assert_eq!(tree.link("a/b/inside").unwrap().as_deref(), Some("c/d"));
+        assert_eq!(tree.link_name("a/b/inside").unwrap().as_deref(), Some("d"));
+        assert!(matches!(
+            tree.link("a/b/outside"),
+            Err(TreeError::Outside(_))
+        ));
+        assert!(matches!(
+            tree.link("a/absolute"),
+            Err(TreeError::Outside(_))
+        ));
+    }
+
+    #[test]
+    fn nothing_is_opened_through_a_link() {
+        let (dir, tree) = tree();
+        symlink("/etc/passwd", dir.path().join("a/type")).unwrap();
+        symlink("/etc", dir.path().join("etc")).unwrap();
+        assert!(matches!(tree.text("a/type"), Err(TreeError::Outside(_))));
+        assert!(matches!(
+            tree.text("etc/passwd"),
+            Err(TreeError::Outside(_))
+        ));
+        assert!(matches!(
+            tree.text("../etc/passwd"),
+            Err(TreeError::Outside(_))
+        ));
+        assert!(tree.open_for_writing("a/type").is_err());
+    }
+
+    #[test]
+    fn file_system_is_checked() {
+        let wrong = Tree::open(
+            Path::new("/proc"),
+            Some((nix::sys::statfs::SYSFS_MAGIC, "sysfs")),
+        );
+        assert!(matches!(wrong, Err(TreeError::WrongFileSystem(..))));
+    }
+}

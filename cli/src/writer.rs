@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Writing a type into the kernel, with a limit to how long we wait for it.
+//!
+//! The write is made by a child process, the same program with the hidden command `write-type`. A thread would not do:
+//! the kernel waits uninterruptibly for the group's mutex and for RCU grace periods, and a process cannot end before
+//! every one of its threads has left the kernel. With a thread, `--timeout` could say in time that it is over, but not
+//! return to the shell. A child is left behind instead, and ends when the kernel is done.
+//!
+//! The child gets the open attribute as its standard output. So the attribute is opened in one place, by this process,
+//! and the child needs neither a path nor a root. On standard error it answers with the errno and the nanoseconds the
+//! write took.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use iommuctl_policy::TypeRequest;
+use nix::errno::Errno;
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+
+use crate::exit::Exit;
+
+/// What came of a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// The kernel accepted it after this long.
+    Accepted(Duration),
+    /// The kernel answered with an errno after this long.
+    Rejected(Errno, Duration),
+    /// The kernel was not done in time, and still works on it.
+    StillWorking,
+    /// The child process could not be started, or did not answer.
+    Broken(String),
+}
+
+/// Writes `request` into the open attribute `type_file`, and waits for at most `timeout`.
+#[must_use]
+pub fn write(type_file: OwnedFd, request: TypeRequest, timeout: Duration) -> Written {
+    // Not the path of the program: that is another program, or none, while a package is being upgraded.
+    let mut command = Command::new(Path::new("/proc/self/exe"));
+    command.arg("write-type").arg(request.as_str());
+    supervise(command, type_file, timeout)
+}
+
+fn supervise(mut command: Command, type_file: OwnedFd, timeout: Duration) -> Written {
+    let begin = Instant::now();
+    command.stdin(Stdio::null());
+    command.stdout(type_file);
+    command.stderr(Stdio::piped());
+    let child = command.spawn();
+    // Only the child shall hold the attribute open from here on: an open attribute keeps the group's object alive.
+    drop(command);
+    match child {
+        Ok(child) => wait(child, begin, timeout),
+        Err(error) => Written::Broken(format!("Failed to start /proc/self/exe: {error}")),
+    }
+}
+
+fn wait(mut child: Child, begin: Instant, timeout: Duration) -> Written {
+    let Some(answer) = child.stderr.take() else {
+        return Written::Broken("the child process has no pipe".to_owned());
+    };
+    let answer = File::from(OwnedFd::from(answer));
+    loop {
+        let left = timeout.saturating_sub(begin.elapsed());
+        // One millisecond more than is left: poll rounds down, and would spin through the last one.
+        let left =
+            PollTimeout::try_from(left.as_millis().saturating_add(1)).unwrap_or(PollTimeout::MAX);
+        let mut fds = [PollFd::new(answer.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, left) {
+            Ok(0) if begin.elapsed() >= timeout => return Written::StillWorking,
+            Ok(0) | Err(Errno::EINTR | Errno::EAGAIN) => {}
+            Ok(_) => break,
+            Err(errno) => return Written::Broken(format!("Failed to wait: {}", errno.desc())),
+        }
+    }
+    let mut text = String::new();
+    // The child writes one short line and ends; whatever is longer than that is not from it.
+    let read = answer.take(4096).read_to_string(&mut text);
+    let status = child.wait();
+    match (read, parse(&text)) {
+        (Ok(_), Some((Errno::UnknownErrno, took))) => Written::Accepted(took),
+        (Ok(_), Some((errno, took))) => Written::Rejected(errno, took),
+        _ => Written::Broken(match status {
+            Ok(status) => format!("the child process did not answer ({status})"),
+            Err(error) => format!("the child process was lost: {error}"),
+        }),
+    }
+}
+
+/// The child's answer: an errno (0 for success) and nanoseconds.
+fn parse(text: &str) -> Option<(Errno, Duration)> {
+    let (errno, nanoseconds) = text.trim_end().split_once(' ')?;
+    let errno = Errno::from_raw(errno.parse().ok()?);
+    Some((errno, Duration::from_nanos(nanoseconds.parse().ok()?)))
+}
+
+/// The child's part: one write of the type to standard output, and the answer on standard error.
+#[must_use]
+pub fn child(request: TypeRequest) -> Exit {
+    let text = format!("{request}\n");
+    let begin = Instant::now();
+    let result = nix::unistd::write(std::io::stdout(), text.as_bytes());
+    let took = begin.elapsed().as_nanos();
+    let errno = match result {
+        Ok(n) if n == text.len() => 0,
+        // The kernel takes an attribute whole or not at all.
+        Ok(_) => Errno::EIO as i32,
+        Err(errno) => errno as i32,
+    };
+    let answer = format!("{errno} {took}\n");
+    match nix::unistd::write(std::io::stderr(), answer.as_bytes()) {
+        Ok(_) if errno == 0 => Exit::Done,
+        _ => Exit::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, timeout: Duration) -> (Written, String) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(script);
+        let fd = OwnedFd::from(file.as_file().try_clone().unwrap());
+        let written = supervise(command, fd, timeout);
+        (written, std::fs::read_to_string(file.path()).unwrap())
+    }
+
+    #[test]
+    fn answer_and_attribute_go_separate_ways() {
+        let (written, text) = shell("echo DMA; echo 0 1500 >&2", Duration::from_secs(20));
+        assert_eq!(text, "DMA\n");
+        assert_eq!(written, Written::Accepted(Duration::from_nanos(1500)));
+        let (written, _) = shell("echo 1 7 >&2; exit 1", Duration::from_secs(20));
+        assert_eq!(
+            written,
+            Written::Rejected(Errno::EPERM, Duration::from_nanos(7))
+        );
+    }
+
+    #[test]
+    fn time_runs_out_while_the_kernel_works() {
+        let begin = Instant::now();
+        let (written, _) = shell("exec sleep 3", Duration::from_millis(100));
+        assert_eq!(written, Written::StillWorking);
+        assert!(begin.elapsed() < Duration::from_secs(2));
+    }
+
+    #[test]
+    fn silent_child_is_not_success() {
+        for script in ["exit 0", "echo hello >&2", "kill -9 $$"] {
+            let (written, _) = shell(script, Duration::from_secs(20));
+            assert!(matches!(written, Written::Broken(_)), "{script}");
+        }
+    }
+}
