@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! End to end: a stock kernel in a virtual machine, `iommuctl`, the module, and devices at work.
+//!
+//! Each test is one scenario; what it does and looks at is in `src/guest/scenario/`.
+
+mod errors;
+mod inventory;
+mod oracle;
+mod reload;
+mod reports;
+mod stock;
+mod switch;
+
+use iommuctl_tests::host::suite;
+
+/// Fails with everything that was wrong, and where the machine's log is.
+#[track_caller]
+#[expect(
+    clippy::panic,
+    reason = "this is how a test fails; only functions marked as tests are exempt by themselves"
+)]
+fn holds(machine: &str, scenario: &str) {
+    if let Some(failure) = suite::failure(machine, scenario) {
+        panic!("{failure}");
+    }
+}

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Tests of the parts of the module that are plain Rust: the very files the module is built
+//! from, compiled for the host.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+#[path = "../../kmod/layoutgen/btf.rs"]
+mod btf;
+#[path = "../../kmod/layoutgen/elf.rs"]
+mod elf;
+#[path = "../../kmod/layoutgen/emit.rs"]
+mod emit;
+#[path = "../../kmod/src/protocol.rs"]
+mod protocol;
+
+mod btf_builder;
+mod layout;
+mod order;
+
+/// The module and the tools are released together.
+#[test]
+fn module_and_tools_have_one_version() {
+    let module = include_str!("../../kmod/VERSION").trim();
+    assert_eq!(module, env!("CARGO_PKG_VERSION"));
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Process 1: makes the machine usable, runs the scenarios the kernel command line names, powers off.
+
+use std::fs::OpenOptions;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use nix::mount::{mount, MsFlags};
+use nix::sys::reboot::{reboot, RebootMode};
+
+use super::bench::Bench;
+use super::kernel_log::KernelLog;
+use super::{modules, oracle, pci, scenario};
+use crate::report::Line;
+
+const MOUNTS: [(&str, &str); 6] = [
+    ("devtmpfs", "/dev"),
+    ("proc", "/proc"),
+    ("sysfs", "/sys"),
+    ("debugfs", "/sys/kernel/debug"),
+    ("tmpfs", "/tmp"),
+    ("tmpfs", "/run"),
+];
+/// The second serial line: reports only.
+const REPORT: &str = "/dev/ttyS1";
+
+/// Runs everything; never returns on a real machine.
+pub fn main() {
+    if std::process::id() != 1 {
+        // Somebody started it outside: it would reboot their machine.
+        return;
+    }
+    if let Err(error) = prepare().and_then(|bench| run(&bench)) {
+        // Into the console log, by way of the kernel's.
+        let _ = std::fs::write("/dev/kmsg", format!("iommuctl guest: {error:#}"));
+    }
+    // The machine's end is the host's sign to look at the report.
+    let _ = reboot(RebootMode::RB_POWER_OFF);
+}
+
+fn prepare() -> Result<Bench> {
+    for (kind, folder) in MOUNTS {
+        mount(
+            Some(kind),
+            folder,
+            Some(kind),
+            MsFlags::empty(),
+            None::<&str>,
+        )
+        .with_context(|| format!("cannot mount {kind} at {folder}"))?;
+    }
+    std::env::set_var("PATH", "/bin");
+    let out = OpenOptions::new()
+        .write(true)
+        .open(REPORT)
+        .with_context(|| format!("cannot open {REPORT}"))?;
+    Ok(Bench::new(out, word("iommuctl.full").is_some()))
+}
+
+fn run(bench: &Bench) -> Result<()> {
+    let names = word("iommuctl.scenario").context("the command line has no iommuctl.scenario=")?;
+    let ready = drivers();
+    for name in names.split(',') {
+        bench.send(&Line::Scenario(name.to_owned()));
+        if let Err(error) = &ready {
+            bench.check("drivers", Err::<&str, _>(anyhow::anyhow!("{error:#}")));
+            continue;
+        }
+        one(bench, name);
+        bench.send(&Line::End(name.to_owned()));
+    }
+    bench.send(&Line::Done);
+    Ok(())
+}
+
+/// Loads the drivers of the machine's devices, the network's after the oracle's card is reserved.
+fn drivers() -> Result<()> {
+    oracle::reserve()?;
+    modules::load_stock("boot", "")?;
+    modules::load_stock("demand", "e1000")?;
+    pci::block_device(pci::DISK)?;
+    pci::block_device(pci::DISK_TWO)?;
+    Ok(())
+}
+
+/// Runs one scenario; the kernel's log must stay clean meanwhile.
+fn one(bench: &Bench, name: &str) {
+    let mut log = match KernelLog::from_now(pci::ORACLE) {
+        Ok(log) => log,
+        Err(error) => {
+            bench.check("kernel-log", Err::<&str, _>(error));
+            return;
+        }
+    };
+    match scenario::find(name) {
+        Some(work) => {
+            if let Err(error) = work(bench) {
+                bench.check("completed", Err::<&str, _>(error));
+            }
+        }
+        None => {
+            bench.check(
+                "known",
+                Err::<&str, _>(anyhow::anyhow!("no scenario is called {name}")),
+            );
+        }
+    }
+    bench.check("kernel-log", log.expect_clean());
+}
+
+/// The value of a word of the kernel command line.
+fn word(name: &str) -> Option<String> {
+    let line = std::fs::read_to_string(Path::new("/proc/cmdline")).ok()?;
+    let words = line
+        .split_whitespace()
+        .filter_map(|word| word.split_once('='));
+    words
+        .into_iter()
+        .find(|(key, _)| *key == name)
+        .map(|(_, value)| value.to_owned())
+}

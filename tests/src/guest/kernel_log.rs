@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The kernel's log, looked at for anything that should not be there.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
+
+use anyhow::{bail, Context as _, Result};
+use nix::errno::Errno;
+use nix::libc::O_NONBLOCK;
+
+/// Levels up to this one are trouble: `KERN_WARNING`.
+const WARNING: u8 = 4;
+/// Trouble at any level.
+const SIGNS: [&str; 8] = [
+    "BUG:",
+    "WARNING:",
+    "Oops",
+    "DMAR: [",
+    "general protection",
+    "I/O error",
+    "lockup",
+    "call trace",
+];
+/// What a stock kernel says about any module that is not its own, once.
+const EXPECTED: [&str; 2] = [
+    "loading out-of-tree module taints kernel",
+    "module verification failed",
+];
+/// What the kernel says around a fault, without naming the device.
+const AROUND_FAULTS: [&str; 3] = [
+    "DRHD: handling fault status reg",
+    "callbacks suppressed",
+    "DMAR: dmar_fault",
+];
+
+/// The log from a moment on.
+#[derive(Debug)]
+pub struct KernelLog {
+    file: File,
+    pardoned: String,
+}
+
+impl KernelLog {
+    /// The log from now on. Faults that name the device `pardoned` are expected.
+    ///
+    /// # Errors
+    /// When `/dev/kmsg` cannot be opened.
+    pub fn from_now(pardoned: &str) -> Result<Self> {
+        let open = OpenOptions::new()
+            .read(true)
+            .custom_flags(O_NONBLOCK)
+            .open("/dev/kmsg");
+        let mut file = open.context("cannot open /dev/kmsg")?;
+        file.seek(SeekFrom::End(0))
+            .context("cannot seek in /dev/kmsg")?;
+        // Newer kernels print the whole address, older ones leave the domain out.
+        let pardoned = format!("{}]", pardoned.trim_start_matches("0000:"));
+        Ok(Self { file, pardoned })
+    }
+
+    /// Everything since the last look that should not be there.
+    ///
+    /// # Errors
+    /// When there is any, or the log cannot be read.
+    pub fn expect_clean(&mut self) -> Result<String> {
+        let lines = self.read()?;
+        let bad: Vec<_> = lines
+            .iter()
+            .filter(|(level, text)| self.is_trouble(*level, text))
+            .collect();
+        if bad.is_empty() {
+            return Ok(format!("{} lines, none of them trouble", lines.len()));
+        }
+        let shown: String = bad
+            .iter()
+            .take(10)
+            .map(|(level, text)| format!("\n<{level}> {text}"))
+            .collect();
+        bail!("{} lines of trouble in the kernel log:{shown}", bad.len())
+    }
+
+    fn is_trouble(&self, level: u8, text: &str) -> bool {
+        let any = |list: &[&str]| list.iter().any(|part| text.contains(part));
+        if any(&EXPECTED) || any(&AROUND_FAULTS) {
+            return false;
+        }
+        if text.contains("DMAR: [") && text.contains(&self.pardoned) {
+            return false;
+        }
+        level <= WARNING || any(&SIGNS)
+    }
+
+    /// All records since the last look: level and text.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn read(&mut self) -> Result<Vec<(u8, String)>> {
+        let mut lines = Vec::new();
+        let mut record = vec![0; 8192];
+        loop {
+            match self.file.read(&mut record) {
+                Ok(0) => return Ok(lines),
+                Ok(length) => lines.extend(parse(&String::from_utf8_lossy(&record[..length]))),
+                Err(error) => match error.raw_os_error().map(Errno::from_raw) {
+                    Some(Errno::EAGAIN) => return Ok(lines),
+                    Some(Errno::EPIPE) => {
+                        lines.push((WARNING, "the kernel log ran over: lines are lost".into()))
+                    }
+                    _ => return Err(error).context("cannot read /dev/kmsg"),
+                },
+            }
+        }
+    }
+}
+
+/// `4,1234,5678,-;text` and continuation lines, which start with a space.
+fn parse(record: &str) -> Option<(u8, String)> {
+    let (head, text) = record.split_once(';')?;
+    let priority: u32 = head.split(',').next()?.parse().ok()?;
+    let text = text.lines().next()?;
+    // The low three bits are the level, the rest says who is speaking.
+    Some(((priority & 7) as u8, text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_has_a_level_and_a_text() {
+        assert_eq!(
+            parse("12,1,2,-;hello\n KEY=value\n"),
+            Some((4, "hello".into()))
+        );
+        assert_eq!(parse("nonsense"), None);
+    }
+
+    #[test]
+    fn only_the_pardoned_device_may_fault() {
+        let file = tempfile::tempfile().unwrap();
+        let log = KernelLog {
+            file,
+            pardoned: "00:06.0]".into(),
+        };
+        let fault = |device| {
+            format!("DMAR: [DMA Write NO_PASID] Request device [{device}] fault addr 0xfffff000")
+        };
+        assert!(!log.is_trouble(3, &fault("00:06.0")));
+        assert!(log.is_trouble(3, &fault("00:03.0")));
+        assert!(!log.is_trouble(4, "iommu_live: loading out-of-tree module taints kernel."));
+        assert!(log.is_trouble(6, "WARNING: CPU: 0 PID: 1"));
+        assert!(!log.is_trouble(6, "nvme nvme0: 2/0/0 default/read/poll queues"));
+    }
+}

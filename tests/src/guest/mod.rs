@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The inside of the virtual machine: process 1, the loads it runs, what it looks at, and the scenarios.
+
+pub mod bench;
+pub mod cli;
+pub mod init;
+pub mod kernel_log;
+pub mod load;
+pub mod modules;
+pub mod oracle;
+pub mod pci;
+pub mod random;
+pub mod scenario;
+pub mod uevent;
+pub mod volume;

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Loading and unloading kernel modules.
+
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::kmod::{delete_module, finit_module, DeleteModuleFlags, ModuleInitFlags};
+
+/// The module under test.
+pub const LIVE: &str = "iommu_live";
+
+/// Loads one of the kernel's modules with all that it needs; nothing happens when it is loaded already.
+///
+/// # Errors
+/// When the initramfs does not have it, or the kernel refuses it.
+pub fn load_stock(list: &str, wanted: &str) -> Result<()> {
+    let path = "/lib/modules/list";
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+    // Each list has what a module needs before the module itself.
+    for name in text
+        .lines()
+        .filter_map(|line| line.strip_prefix(list))
+        .map(str::trim)
+    {
+        load(Path::new(&format!("/lib/modules/{name}.ko")))?;
+        if name == wanted {
+            return Ok(());
+        }
+    }
+    anyhow::ensure!(wanted.is_empty(), "the initramfs has no module {wanted}");
+    Ok(())
+}
+
+/// Loads one of our modules.
+///
+/// # Errors
+/// When the initramfs does not have it, or the kernel refuses it.
+pub fn load_ours(name: &str) -> Result<()> {
+    load(Path::new(&format!("/lib/ours/{name}.ko")))
+}
+
+fn load(path: &Path) -> Result<()> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    match finit_module(&file, c"", ModuleInitFlags::empty()) {
+        Ok(()) | Err(Errno::EEXIST) => Ok(()),
+        Err(errno) => {
+            Err(errno).with_context(|| format!("the kernel does not load {}", path.display()))
+        }
+    }
+}
+
+/// Unloads a module.
+///
+/// # Errors
+/// When the kernel refuses: it is in use, or not loaded.
+pub fn unload(name: &str) -> Result<()> {
+    let text = std::ffi::CString::new(name).context("a module's name has no NUL")?;
+    delete_module(&text, DeleteModuleFlags::O_NONBLOCK)
+        .with_context(|| format!("the kernel does not unload {name}"))
+}
+
+/// Whether a module is loaded.
+pub fn loaded(name: &str) -> bool {
+    Path::new("/sys/module").join(name).exists()
+}

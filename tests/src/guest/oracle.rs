@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The stale-DMA oracle: what can a device still reach after an unmap has returned?
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use anyhow::{ensure, Context as _, Result};
+
+use super::{modules, pci};
+
+const NAME: &str = "iommuctl_oracle";
+const FOLDER: &str = "/sys/kernel/debug/iommuctl_oracle";
+
+/// The oracle, attached to its card.
+#[derive(Debug)]
+pub struct Oracle {
+    /// The card's group.
+    pub group: u32,
+}
+
+/// What one run saw. Times are `CLOCK_MONOTONIC`, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sight {
+    /// Pages probed.
+    pub probes: u64,
+    /// Of these, the device reached this many while they were mapped.
+    pub warmed: u64,
+    /// Of these, the device did process the descriptor in the unmapped page, or tried to.
+    pub attempted: u64,
+    /// Of these, the device wrote into the page after its unmap had returned.
+    pub reached: u64,
+    /// When the unmap of the last page that was reached returned; 0 when none was.
+    pub last_reached: u64,
+    /// When the last unmap returned.
+    pub last_unmapped: u64,
+    /// The longest time between an unmap and its probe.
+    pub longest_wait: u64,
+}
+
+impl fmt::Display for Sight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "reached {} of {} unmapped pages",
+            self.reached, self.probes
+        )
+    }
+}
+
+/// Reserves the card for the oracle; before the driver for such cards is loaded.
+///
+/// # Errors
+/// When there is no such card.
+pub fn reserve() -> Result<()> {
+    let path = pci::folder(pci::ORACLE).join("driver_override");
+    std::fs::write(&path, NAME).with_context(|| format!("cannot write {}", path.display()))
+}
+
+impl Oracle {
+    /// Loads the oracle.
+    ///
+    /// # Errors
+    /// When it does not load or does not find its card.
+    pub fn attach() -> Result<Self> {
+        modules::load_ours(NAME)?;
+        let driver = pci::driver(pci::ORACLE);
+        ensure!(
+            driver.as_deref() == Some(NAME),
+            "{} is bound to {driver:?}, not to {NAME}",
+            pci::ORACLE
+        );
+        ensure!(
+            Path::new(FOLDER).exists(),
+            "{FOLDER} is not there: is debugfs mounted?"
+        );
+        Ok(Self {
+            group: pci::group(pci::ORACLE)?,
+        })
+    }
+
+    fn write(&self, name: &str, value: usize) -> Result<()> {
+        let path = Path::new(FOLDER).join(name);
+        std::fs::write(&path, value.to_string())
+            .with_context(|| format!("cannot write {value} to {}", path.display()))
+    }
+
+    /// Maps, uses, unmaps and probes `count` pages, one after another.
+    ///
+    /// # Errors
+    /// When the device does not work.
+    pub fn probe(&self, count: usize) -> Result<Sight> {
+        self.write("probe", count)?;
+        self.result()?.sane()
+    }
+
+    /// Maps and uses `count` pages, then unmaps them all.
+    ///
+    /// # Errors
+    /// When they cannot be mapped.
+    pub fn arm(&self, count: usize) -> Result<()> {
+        self.write("arm", count)
+    }
+
+    /// Probes every armed page.
+    ///
+    /// # Errors
+    /// When the device does not work.
+    pub fn fire(&self) -> Result<Sight> {
+        self.write("fire", 1)?;
+        self.result()?.sane()
+    }
+
+    /// Starts probing in the background.
+    ///
+    /// # Errors
+    /// When it runs already.
+    pub fn hammer(&self) -> Result<()> {
+        self.write("hammer", 1)
+    }
+
+    /// Stops probing in the background, and tells what it saw.
+    ///
+    /// # Errors
+    /// When the device did not work.
+    pub fn rest(&self) -> Result<Sight> {
+        self.write("hammer", 0)?;
+        self.result()?.sane()
+    }
+
+    /// The figures so far.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn result(&self) -> Result<Sight> {
+        let path = Path::new(FOLDER).join("result");
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(parse(&text))
+    }
+}
+
+fn parse(text: &str) -> Sight {
+    let pairs = text.lines().filter_map(|line| line.split_once(' '));
+    let figures: BTreeMap<_, u64> = pairs
+        .filter_map(|(key, value)| Some((key, value.parse().ok()?)))
+        .collect();
+    let of = |key| figures.get(key).copied().unwrap_or_default();
+    Sight {
+        probes: of("probes"),
+        warmed: of("warmed"),
+        attempted: of("attempted"),
+        reached: of("reached"),
+        last_reached: of("last_reached"),
+        last_unmapped: of("last_unmapped"),
+        longest_wait: of("longest_wait"),
+    }
+}
+
+impl Sight {
+    /// Makes sure that the device itself worked: a device that does nothing reaches nothing, which proves nothing.
+    fn sane(self) -> Result<Self> {
+        ensure!(self.probes > 0, "the oracle probed nothing");
+        ensure!(
+            self.warmed == self.probes && self.attempted == self.probes,
+            "the oracle's device does not work: of {} pages it reached {} while mapped and tried {} after",
+            self.probes,
+            self.warmed,
+            self.attempted
+        );
+        Ok(self)
+    }
+
+    /// Makes sure that the device still reached more than half of the pages.
+    ///
+    /// # Errors
+    /// When it did not.
+    pub fn expect_most(self) -> Result<Self> {
+        ensure!(
+            self.reached * 2 > self.probes,
+            "{self}: expected more than half, this is no lazy group"
+        );
+        Ok(self)
+    }
+
+    /// Makes sure that the device reached none of the pages.
+    ///
+    /// # Errors
+    /// When it reached one.
+    pub fn expect_none(self) -> Result<Self> {
+        ensure!(
+            self.reached == 0,
+            "STALE DMA: {self} (last unmap {} ns)",
+            self.last_reached
+        );
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_does_nothing_proves_nothing() {
+        let sight = parse("probes 10\nwarmed 3\nattempted 10\nreached 0\n");
+        assert!(sight
+            .sane()
+            .unwrap_err()
+            .to_string()
+            .contains("does not work"));
+    }
+
+    #[test]
+    fn both_sides() {
+        let sight = parse("probes 10\nwarmed 10\nattempted 10\nreached 9\nlast_reached 77\n")
+            .sane()
+            .unwrap();
+        assert_eq!(sight.to_string(), "reached 9 of 10 unmapped pages");
+        assert!(sight.expect_most().is_ok());
+        assert!(sight
+            .expect_none()
+            .unwrap_err()
+            .to_string()
+            .contains("STALE DMA"));
+    }
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The devices of the machine as sysfs shows them, read without iommuctl's own code: the two must agree.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, Context as _, Result};
+
+/// The first disk.
+pub const DISK: &str = "0000:00:03.0";
+/// The second disk.
+pub const DISK_TWO: &str = "0000:00:04.0";
+/// The network card.
+pub const NETWORK: &str = "0000:00:05.0";
+/// The oracle's card.
+pub const ORACLE: &str = "0000:00:06.0";
+/// The port that the firmware of one machine calls external.
+pub const PORT: &str = "0000:00:07.0";
+
+/// A device's folder.
+pub fn folder(address: &str) -> PathBuf {
+    Path::new("/sys/bus/pci/devices").join(address)
+}
+
+/// The number of a device's group.
+///
+/// # Errors
+/// When it has none.
+pub fn group(address: &str) -> Result<u32> {
+    let link = folder(address).join("iommu_group");
+    let target = std::fs::read_link(&link)
+        .with_context(|| format!("{address} is in no group: {}", link.display()))?;
+    let name = target
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    name.parse()
+        .with_context(|| format!("`{name}` is no group number"))
+}
+
+fn type_file(group: u32) -> PathBuf {
+    PathBuf::from(format!("/sys/kernel/iommu_groups/{group}/type"))
+}
+
+/// What a group's `type` reads.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn type_of(group: u32) -> Result<String> {
+    let path = type_file(group);
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(text.trim().to_owned())
+}
+
+/// Writes a group's `type` as `echo` does: one write, and its errno.
+///
+/// # Errors
+/// What the kernel answers.
+pub fn write_type(group: u32, text: &str) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(type_file(group))?;
+    file.write_all(format!("{text}\n").as_bytes())
+}
+
+/// Makes sure that a group reads `wanted`.
+///
+/// # Errors
+/// When it reads something else.
+pub fn expect_type(group: u32, wanted: &str) -> Result<String> {
+    let found = type_of(group)?;
+    if found != wanted {
+        bail!("group {group} reads {found}, not {wanted}");
+    }
+    Ok(format!("group {group} reads {found}"))
+}
+
+/// The driver a device is bound to.
+pub fn driver(address: &str) -> Option<String> {
+    let target = std::fs::read_link(folder(address).join("driver")).ok()?;
+    Some(target.file_name()?.to_string_lossy().into_owned())
+}
+
+/// The block device of an NVMe disk, such as `nvme0n1`; waits until it is there.
+///
+/// # Errors
+/// When it does not appear.
+pub fn block_device(address: &str) -> Result<String> {
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(20) {
+        let entries = std::fs::read_dir("/sys/block").context("cannot read /sys/block")?;
+        for name in entries
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        {
+            let device = Path::new("/sys/block")
+                .join(&name)
+                .canonicalize()
+                .unwrap_or_default();
+            let node = Path::new("/dev").join(&name);
+            if device.components().any(|part| part.as_os_str() == address) && node.exists() {
+                return Ok(name);
+            }
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    bail!("no block device of {address} appeared in 20 s")
+}
+
+/// The network interface of a device.
+///
+/// # Errors
+/// When it has none.
+pub fn interface(address: &str) -> Result<String> {
+    let path = folder(address).join("net");
+    let mut entries =
+        std::fs::read_dir(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let entry = entries
+        .next()
+        .with_context(|| format!("{} is empty", path.display()))?;
+    let entry = entry.with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(entry.file_name().to_string_lossy().into_owned())
+}
+
+/// Numbers of all groups.
+///
+/// # Errors
+/// When they cannot be listed.
+pub fn groups() -> Result<Vec<u32>> {
+    let path = "/sys/kernel/iommu_groups";
+    let entries = std::fs::read_dir(path).with_context(|| format!("cannot read {path}"))?;
+    let mut list: Vec<u32> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_string_lossy().parse().ok())
+        .collect();
+    list.sort_unstable();
+    Ok(list)
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What is done and looked at inside the machine. A scenario returns an error when it cannot go on; everything it
+//! looks at on the way is a check.
+
+mod demo;
+mod errors;
+mod external;
+mod inventory;
+mod oracle;
+mod reload;
+mod reports;
+mod stock;
+mod switch;
+
+use anyhow::{Context as _, Result};
+
+use super::bench::Bench;
+use super::load::{Figures, Load};
+use super::{cli, modules, pci};
+
+/// A scenario.
+pub type Scenario = fn(&Bench) -> Result<()>;
+
+/// Every scenario there is.
+const ALL: [(&str, Scenario); 19] = [
+    ("inventory", inventory::inventory),
+    ("targets", inventory::targets),
+    ("without-module", stock::without_module),
+    ("errors", errors::errors),
+    ("no-iommu", errors::no_iommu),
+    ("oracle-stock", oracle::stock),
+    ("oracle-strict-boot", oracle::strict_boot),
+    ("oracle-live", oracle::live),
+    ("switch", switch::switch),
+    ("raw-write", switch::raw_write),
+    ("several", switch::several),
+    ("round-trips", switch::round_trips),
+    ("reports", reports::reports),
+    ("reload", reload::reload),
+    ("reload-while-switching", reload::while_switching),
+    ("unload-keeps-types", reload::keeps_types),
+    ("untrusted", external::untrusted),
+    ("demo", demo::demo),
+    ("idle", |_| Ok(())),
+];
+
+/// The scenario with this name.
+pub fn find(name: &str) -> Option<Scenario> {
+    ALL.iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, work)| *work)
+}
+
+/// Puts a group to `wanted` through `iommuctl set-mode`, and makes sure that the kernel reads so afterwards.
+fn set_mode(target: &str, group: u32, wanted: &str) -> Result<String> {
+    let said = cli::iommuctl(&format!("set-mode {target} {wanted}"))?.ended(0)?;
+    pci::expect_type(group, wanted)?;
+    Ok(said.out)
+}
+
+/// Puts a group to `wanted` by a raw write, whatever it is now.
+fn write_type(group: u32, wanted: &str) -> Result<String> {
+    if pci::type_of(group)? != wanted {
+        pci::write_type(group, wanted)
+            .with_context(|| format!("writing {wanted} to the type of group {group}"))?;
+    }
+    pci::expect_type(group, wanted)
+}
+
+/// The first disk: its group, and its path.
+fn disk() -> Result<(u32, String)> {
+    Ok((
+        pci::group(pci::DISK)?,
+        format!("/dev/{}", pci::block_device(pci::DISK)?),
+    ))
+}
+
+/// Loads the module under test.
+fn load_live() -> Result<()> {
+    modules::load_ours(modules::LIVE)
+}
+
+/// Stops a load and reports what it did.
+fn finish(bench: &Bench, load: Load) {
+    let figures = load.finish();
+    if let Ok(figures) = &figures {
+        bench.fact("io-completed", figures.done);
+        bench.fact("io-longest-gap-us", figures.longest_gap / 1000);
+    }
+    let describe =
+        |figures: Figures| format!("{} I/Os, none failed, every block as written", figures.done);
+    bench.check("load", figures.map(describe));
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Every switch is reported: an event on the group, and counters.
+
+use std::time::Duration;
+
+use anyhow::{ensure, Context as _, Result};
+
+use super::{disk, finish, load_live, set_mode, write_type};
+use crate::guest::bench::Bench;
+use crate::guest::load::Load;
+use crate::guest::uevent::{Event, Events};
+use crate::guest::{cli, pci};
+
+const FOLDER: &str = "/sys/kernel/iommu_live";
+
+/// One switch each way, seen as events and counters.
+pub fn reports(bench: &Bench) -> Result<()> {
+    load_live()?;
+    let (group, device) = disk()?;
+    write_type(group, "DMA-FQ")?;
+    let load = Load::start(&device)?;
+    let events = Events::listen()?;
+    let before = (
+        counter("tightened")?,
+        counter("relaxed")?,
+        counter("shimmed_unmaps")?,
+    );
+    write_type(group, "DMA")?;
+    bench.check(
+        "tighten-event",
+        one(&events, group, "DMA-FQ", "DMA").and_then(|event| from_here(&event)),
+    );
+    write_type(group, "DMA-FQ")?;
+    bench.check(
+        "relax-event",
+        one(&events, group, "DMA", "DMA-FQ").map(|event| format!("{event:?}")),
+    );
+    set_mode(&device, group, "DMA")?;
+    bench.check(
+        "iommuctl-event",
+        one(&events, group, "DMA-FQ", "DMA").map(|event| format!("{event:?}")),
+    );
+    write_type(group, "DMA-FQ")?;
+    let after = (
+        counter("tightened")?,
+        counter("relaxed")?,
+        counter("shimmed_unmaps")?,
+    );
+    bench.check("tightened-counts", exactly(before.0 + 2, after.0));
+    bench.check("relaxed-counts", exactly(before.1 + 2, after.1));
+    bench.check("unmaps-crossed-switches", more(before.2, after.2));
+    bench.check("last-duration", more(0, counter("last_strict_ns")?));
+    bench.check(
+        "status-shows-the-module",
+        cli::iommuctl("status")?.ended(0)?.mentions(&["tightened"]),
+    );
+    finish(bench, load);
+    Ok(())
+}
+
+/// The value of a counter of the module.
+fn counter(name: &str) -> Result<u64> {
+    let path = format!("{FOLDER}/{name}");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    text.trim()
+        .parse()
+        .with_context(|| format!("{path} is no number: {text}"))
+}
+
+fn exactly(wanted: u64, found: u64) -> Result<u64> {
+    ensure!(wanted == found, "expected {wanted}, found {found}");
+    Ok(found)
+}
+
+fn more(before: u64, after: u64) -> Result<u64> {
+    ensure!(after > before, "{after} is not more than {before}");
+    Ok(after)
+}
+
+/// Exactly one event came, for this group, with these types, and it tells of success.
+fn one(events: &Events, group: u32, old: &str, new: &str) -> Result<Event> {
+    std::thread::sleep(Duration::from_millis(50));
+    let list = events.switches()?;
+    ensure!(
+        list.len() == 1,
+        "expected one event, got {}: {list:?}",
+        list.len()
+    );
+    let event = list.into_iter().next().context("the list was not empty")?;
+    let devpath = format!("/kernel/iommu_groups/{group}");
+    let number = group.to_string();
+    let wanted = [
+        ("ACTION", "change"),
+        ("DEVPATH", devpath.as_str()),
+        ("GROUP", &number),
+        ("OLD_TYPE", old),
+        ("NEW_TYPE", new),
+        ("OUTCOME", "done"),
+    ];
+    for (key, value) in wanted {
+        let found = event.get(key).map(String::as_str);
+        ensure!(found == Some(value), "{key} should be {value}: {event:?}");
+    }
+    // How long it took to become strict, and what was flushed for it, is told of a tighten only.
+    let mut numbers = vec!["ERRNO", "SWITCH_SEQ", "WRITER_PID", "WRITER_UID"];
+    if new == "DMA" {
+        numbers.extend(["STRICT_NS", "DRAINED"]);
+    }
+    for key in numbers {
+        let number = event
+            .get(key)
+            .is_some_and(|value| value.parse::<i64>().is_ok());
+        ensure!(number, "{key} is no number: {event:?}");
+    }
+    Ok(event)
+}
+
+/// The event names this process as the writer.
+fn from_here(event: &Event) -> Result<String> {
+    let writer = event.get("WRITER_UID").map(String::as_str);
+    ensure!(writer == Some("0"), "WRITER_UID should be 0: {event:?}");
+    let pid = event.get("WRITER_PID").map(String::as_str);
+    ensure!(
+        pid == Some(&std::process::id().to_string()),
+        "WRITER_PID should be {}: {event:?}",
+        std::process::id()
+    );
+    pci::expect_type(pci::group(pci::DISK)?, "DMA")?;
+    Ok(format!("{event:?}"))
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `make test`: every check there is, cheap ones first, with cargo's own summary of the end-to-end suites last.
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{bail, Context as _, Result};
+
+use super::cache::Cache;
+use super::progress::{heading, say, seconds, step};
+use super::userspace::checkout;
+use super::workshop::Workshop;
+
+/// The advisory database is fetched from there.
+const ADVISORIES: &str = "https://github.com/rustsec/advisory-db";
+
+/// One part of the run; gets the checkout.
+type Part = fn(&Path) -> Result<()>;
+
+/// Runs everything; the first failure ends it.
+///
+/// # Errors
+/// When a check cannot be run at all. A check that fails is the exit code.
+pub fn run(full: bool) -> Result<ExitCode> {
+    let checkout = checkout()?;
+    let begin = Instant::now();
+    let mut times = Vec::new();
+    let parts: [(&str, Part); 6] = [
+        ("Format", |checkout| {
+            cargo(checkout, &["fmt", "--all", "--check"])
+        }),
+        ("Lints", lints),
+        ("Documentation", documentation),
+        ("Licences and sources of dependencies", licences),
+        ("Unit tests", |checkout| {
+            cargo(checkout, &["test", "--workspace"])
+        }),
+        ("Kernel, tools and module", |_| {
+            Workshop::ensure()?.module().map(|_| ())
+        }),
+    ];
+    for (name, part) in parts {
+        heading(name);
+        let start = Instant::now();
+        if let Err(error) = part(&checkout) {
+            say(&format!("testbed: {name}: {error:#}"));
+            return Ok(ExitCode::FAILURE);
+        }
+        times.push(format!("{name} {}", seconds(start.elapsed())));
+    }
+    say(&format!(
+        "\nso far {}: {}",
+        seconds(begin.elapsed()),
+        times.join(", ")
+    ));
+    heading("End to end, in virtual machines");
+    if full {
+        std::env::set_var("IOMMUCTL_FULL", "1");
+    }
+    // Its output is passed on as it is, and comes last: the last line is cargo's summary.
+    let test = ["test", "-p", "iommuctl-tests", "--test", "e2e"];
+    match cargo(&checkout, &test) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(_) => Ok(ExitCode::FAILURE),
+    }
+}
+
+fn cargo(checkout: &Path, arguments: &[&str]) -> Result<()> {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    finish(
+        Command::new(program).current_dir(checkout).args(arguments),
+        &format!("cargo {}", arguments.join(" ")),
+    )
+}
+
+fn finish(command: &mut Command, line: &str) -> Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start `{line}`"))?;
+    if !status.success() {
+        bail!("`{line}` failed ({status})");
+    }
+    Ok(())
+}
+
+fn lints(checkout: &Path) -> Result<()> {
+    cargo(
+        checkout,
+        &[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ],
+    )?;
+    // Not among "all": it is only built when it is named.
+    cargo(
+        checkout,
+        &[
+            "clippy",
+            "-p",
+            "iommuctl-tests",
+            "--test",
+            "e2e",
+            "--",
+            "-D",
+            "warnings",
+        ],
+    )
+}
+
+fn documentation(checkout: &Path) -> Result<()> {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    command.current_dir(checkout).args([
+        "doc",
+        // cargo warns of every loop of links in the fixtures, which are trees of sysfs; rustdoc still speaks.
+        "--quiet",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+    ]);
+    finish(command.env("RUSTDOCFLAGS", "-D warnings"), "cargo doc")
+}
+
+/// `cargo deny`, installed into the cache when it is not there.
+fn licences(checkout: &Path) -> Result<()> {
+    let cache = Cache::open()?;
+    let program = cache.join("tools/bin/cargo-deny");
+    if !program.exists() {
+        step(
+            "installing cargo-deny into the cache (some minutes, once)",
+            || {
+                let log = cache.log("cargo-deny")?;
+                let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+                let mut install = Command::new(cargo);
+                install
+                    .args(["install", "--locked", "--debug", "cargo-deny", "--root"])
+                    .arg(cache.join("tools"));
+                // Built beside the rest of the cache: the checkout's target folder is for the checkout.
+                log.run(install.env("CARGO_TARGET_DIR", cache.join("tools/target")))
+            },
+        )?;
+    }
+    let deny = |what: &[&str]| {
+        let mut command = Command::new(&program);
+        finish(
+            command.current_dir(checkout).arg("check").args(what),
+            &format!("cargo deny check {}", what.join(" ")),
+        )
+    };
+    deny(&["licenses", "bans", "sources"])?;
+    if !reachable(ADVISORIES) {
+        say(&format!(
+            "   {ADVISORIES} does not answer: advisories are not checked this time"
+        ));
+        return Ok(());
+    }
+    deny(&["advisories"])
+}
+
+fn reachable(repository: &str) -> bool {
+    let mut git = Command::new("git");
+    let quick = [
+        "-c",
+        "http.lowSpeedLimit=1000",
+        "-c",
+        "http.lowSpeedTime=10",
+    ];
+    let output = git
+        .args(quick)
+        .args(["ls-remote", repository, "HEAD"])
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .output();
+    output.is_ok_and(|output| output.status.success())
+}

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The small Debian in the cache: made once, from packages, and the source of every tool that is used.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{bail, Context as _, Result};
+
+use super::cache::Cache;
+use super::command::{as_root, Log};
+use super::packages::{Bootstrap, KEYRING};
+use super::progress::step;
+
+/// The Debian release the root is made of; its backports suite has the kernel.
+pub const SUITE: &str = "trixie";
+/// The suite that has the kernel and QEMU.
+pub const BACKPORTS: &str = "trixie-backports";
+
+/// Another mirror than Debian's own, for those who have one near.
+const MIRROR_VARIABLE: &str = "IOMMUCTL_MIRROR";
+const MIRROR: &str = "http://deb.debian.org/debian";
+const SECURITY: &str = "http://deb.debian.org/debian-security";
+
+/// From the suite itself: what a kernel and its modules are built with, and what goes into the initramfs.
+const FROM_SUITE: [&str; 15] = [
+    "acpica-tools",
+    "bc",
+    "bindgen",
+    "bison",
+    "busybox-static",
+    "flex",
+    "gcc",
+    "kmod",
+    "libc6-dev",
+    "libssl-dev",
+    "make",
+    "pahole",
+    "pci.ids",
+    "python3",
+    "xz-utils",
+];
+/// From backports. The kernel's own libelf is the newer one, so libelf-dev has to be.
+const FROM_BACKPORTS: [&str; 2] = ["libelf-dev", "qemu-system-x86"];
+
+/// Runs in a mount namespace of its own, so that nothing stays mounted however the command ends.
+const ENTER: &str = "root=$1; shift; \
+    mount -t proc proc \"$root/proc\" && mount --rbind /dev \"$root/dev\" && exec chroot \"$root\" \"$@\"";
+
+/// Written last: has the list of tools that are installed.
+const MARK: &str = "etc/iommuctl-ready";
+
+/// What comes just before the program that is run inside.
+pub const LAST_WORD: &str = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The root.
+#[derive(Clone, Debug)]
+pub struct Chroot {
+    path: PathBuf,
+}
+
+impl Chroot {
+    /// The root of `cache`, made when it is not there.
+    ///
+    /// # Errors
+    /// When a package cannot be fetched or installed: the message has the log's path.
+    pub fn ensure(cache: &Cache, bootstrap: impl FnOnce() -> Result<Bootstrap>) -> Result<Self> {
+        let root = Self {
+            path: cache.join("root"),
+        };
+        match std::fs::read_to_string(root.path.join(MARK)) {
+            Ok(list) if list == tools() => return Ok(root),
+            Ok(_) => {
+                let log = cache.log("root")?;
+                step("installing more tools in the root", || {
+                    root.install_tools(&log)
+                })?;
+                return Ok(root);
+            }
+            Err(_) => {}
+        }
+        if root.path.exists() {
+            // A root of ours gets its name when it is complete, so this one is somebody else's, perhaps in use.
+            bail!(
+                "{} is there, but the test bed did not make it, and will not touch it; \
+                 move it away, or set {} to another folder",
+                root.path.display(),
+                super::cache::VARIABLE
+            );
+        }
+        let program = bootstrap()?;
+        let log = cache.log("root")?;
+        // Made beside, renamed when complete: an interrupted run leaves nothing that looks finished.
+        let half = Self {
+            path: cache.join("root.half"),
+        };
+        log.run(
+            as_root("rm")
+                .args(["-rf", "--one-file-system"])
+                .arg(&half.path),
+        )?;
+        step(
+            &format!("making a Debian {SUITE} root in {}", root.path.display()),
+            || half.bootstrap(program, &log),
+        )?;
+        step("installing compilers, QEMU and busybox there", || {
+            half.install_tools(&log)
+        })?;
+        log.run(as_root("mv").arg(&half.path).arg(&root.path))?;
+        Ok(root)
+    }
+
+    fn bootstrap(&self, program: Bootstrap, log: &Log) -> Result<()> {
+        let mirror = std::env::var(MIRROR_VARIABLE).unwrap_or_else(|_| MIRROR.into());
+        let sources = sources(&mirror);
+        match program {
+            Bootstrap::Mmdebstrap => {
+                let mut command = as_root("mmdebstrap");
+                command.args([
+                    "--mode=root",
+                    "--variant=apt",
+                    "--include=debian-archive-keyring",
+                    SUITE,
+                ]);
+                log.run(command.arg(&self.path).args(&sources))?;
+            }
+            Bootstrap::Debootstrap => {
+                let mut command = as_root("debootstrap");
+                command.args([
+                    "--variant=minbase",
+                    "--include=debian-archive-keyring,ca-certificates",
+                ]);
+                log.run(
+                    command
+                        .arg(format!("--keyring={KEYRING}"))
+                        .arg(SUITE)
+                        .arg(&self.path)
+                        .arg(&mirror),
+                )?;
+                let list = sources.join("\n");
+                let write = "printf '%s\\n' \"$1\" > /etc/apt/sources.list";
+                log.run(&mut self.command("sh", ["-c", write, "sh", &list]))?;
+            }
+        }
+        log.run(&mut self.command("apt-get", ["update"]))
+    }
+
+    fn install_tools(&self, log: &Log) -> Result<()> {
+        self.install(log, &FROM_SUITE, None)?;
+        self.install(log, &FROM_BACKPORTS, Some(BACKPORTS))?;
+        let mark = format!("printf %s \"$1\" > /{MARK}");
+        log.run(&mut self.command("sh", ["-c", &mark, "sh", &tools()]))
+    }
+
+    /// Installs packages, preferring those of `suite` when one is given; `name=version` asks for one version.
+    /// The suite itself is never given: it would win over its own security updates.
+    ///
+    /// # Errors
+    /// When apt-get fails.
+    pub fn install<S: AsRef<OsStr>>(
+        &self,
+        log: &Log,
+        packages: &[S],
+        suite: Option<&str>,
+    ) -> Result<()> {
+        self.refresh_resolver(log)?;
+        let mut command = self.command("apt-get", ["install", "-y", "--no-install-recommends"]);
+        if let Some(suite) = suite {
+            command.args(["-t", suite]);
+        }
+        log.run(command.args(packages))
+    }
+
+    /// The host's resolver may have changed since the root was made.
+    ///
+    /// # Errors
+    /// When the file cannot be copied.
+    pub fn refresh_resolver(&self, log: &Log) -> Result<()> {
+        let target = self.path.join("etc/resolv.conf");
+        if !Path::new("/etc/resolv.conf").exists() {
+            return Ok(());
+        }
+        log.run(as_root("cp").args(["-L", "/etc/resolv.conf"]).arg(target))
+    }
+
+    /// A command inside the root, as root, with `/proc` and `/dev`.
+    pub fn command<I, S>(&self, program: &str, arguments: I) -> Command
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        let mut command = as_root("unshare");
+        command.args([
+            "--mount",
+            "--propagation",
+            "private",
+            "--",
+            "sh",
+            "-c",
+            ENTER,
+            "sh",
+        ]);
+        command.arg(&self.path);
+        command.args([
+            "/usr/bin/env",
+            "-i",
+            "LC_ALL=C.UTF-8",
+            "HOME=/root",
+            "DEBIAN_FRONTEND=noninteractive",
+        ]);
+        command.arg(LAST_WORD);
+        command.arg(program).args(arguments);
+        command
+    }
+
+    /// A program of the root, run outside it and without the rights of root: its own dynamic loader is given its own
+    /// libraries, so the host's do not matter.
+    pub fn tool(&self, program: &str) -> Command {
+        let mut command = Command::new(self.path.join("usr/lib64/ld-linux-x86-64.so.2"));
+        command
+            .arg("--library-path")
+            .arg(self.path.join("usr/lib/x86_64-linux-gnu"));
+        command.arg(self.path.join(program));
+        command
+    }
+
+    /// Where the root is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of a file of the root, given as seen from inside.
+    pub fn outside(&self, inside: &str) -> PathBuf {
+        self.path.join(inside.trim_start_matches('/'))
+    }
+
+    /// Reads a file of the root, given as seen from inside.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read(&self, inside: &str) -> Result<String> {
+        let path = self.outside(inside);
+        std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    }
+}
+
+fn tools() -> String {
+    [&FROM_SUITE[..], &FROM_BACKPORTS[..]].concat().join(" ")
+}
+
+fn sources(mirror: &str) -> [String; 4] {
+    let signed = format!("deb [signed-by={KEYRING}]");
+    [
+        format!("{signed} {mirror} {SUITE} main"),
+        format!("{signed} {mirror} {SUITE}-updates main"),
+        format!("{signed} {mirror} {BACKPORTS} main"),
+        format!("{signed} {SECURITY} {SUITE}-security main"),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tool_runs_with_the_loader_of_the_root() {
+        let root = Chroot {
+            path: "/cache/root".into(),
+        };
+        let tool = root.tool("usr/bin/xz");
+        assert_eq!(
+            tool.get_program(),
+            "/cache/root/usr/lib64/ld-linux-x86-64.so.2"
+        );
+        let arguments: Vec<_> = tool.get_args().collect();
+        assert_eq!(
+            arguments.last().copied(),
+            Some(OsStr::new("/cache/root/usr/bin/xz"))
+        );
+    }
+
+    #[test]
+    fn backports_are_among_the_sources() {
+        assert!(sources(MIRROR)
+            .iter()
+            .any(|line| line.ends_with("trixie-backports main")));
+    }
+}

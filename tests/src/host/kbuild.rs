@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Building kernel modules that are not part of the kernel, with the kernel's own build system.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{bail, Context as _, Result};
+
+use super::cache::{self, Cache};
+use super::chroot::Chroot;
+use super::command::{as_root, Log};
+use super::kernel::Kernel;
+use super::progress::{say, step};
+
+/// A module's source and what it is built against.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The folder with its `Kbuild`.
+    pub folder: PathBuf,
+    /// The module's name, without `.ko`.
+    pub name: &'static str,
+    /// The kernel tree, as seen from inside the root.
+    pub tree: String,
+}
+
+impl Source {
+    /// Builds the module when its source changed since the last time.
+    ///
+    /// Returns the built `.ko`, whose vermagic is that of the kernel's own modules.
+    ///
+    /// # Errors
+    /// When there is no source, the build fails, or the result would not load on this kernel.
+    pub fn build(&self, cache: &Cache, root: &Chroot, kernel: &Kernel) -> Result<PathBuf> {
+        if !self.folder.join("Kbuild").exists() {
+            bail!(
+                "{} is not there: nothing to build {}.ko from",
+                self.folder.join("Kbuild").display(),
+                self.name
+            );
+        }
+        let out = cache.join("out").join(&kernel.release);
+        std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+        let module = out.join(format!("{}.ko", self.name));
+        let mark = out.join(format!("{}.source", self.name));
+        let hash = self.hash(kernel)?;
+        if module.exists() && std::fs::read_to_string(&mark).is_ok_and(|old| old == hash) {
+            return Ok(module);
+        }
+        step(
+            &format!("building {}.ko for {}", self.name, kernel.release),
+            || {
+                let log = cache.log(self.name)?;
+                let built = self.make(&log, root, kernel)?;
+                check_vermagic(root, &log, kernel, cache, &built)?;
+                let half = out.join(format!("{}.half", self.name));
+                std::fs::copy(&built, &half)
+                    .with_context(|| format!("cannot copy {}", built.display()))?;
+                std::fs::rename(&half, &module)
+                    .with_context(|| format!("cannot rename {}", half.display()))?;
+                cache::write(&mark, &hash)
+            },
+        )?;
+        say(&format!("   {}", module.display()));
+        Ok(module)
+    }
+
+    fn make(&self, log: &Log, root: &Chroot, kernel: &Kernel) -> Result<PathBuf> {
+        let inside = format!("/build/modules/{}", self.name);
+        let outside = root.outside(&inside);
+        log.run(as_root("rm").arg("-rf").arg(&outside))?;
+        log.run(as_root("mkdir").arg("-p").arg(&outside))?;
+        log.run(
+            as_root("cp")
+                .args(["-r", "--no-preserve=ownership"])
+                .arg(self.folder.join("."))
+                .arg(&outside),
+        )?;
+        let (folder, release) = (
+            format!("M={inside}"),
+            format!("KERNELRELEASE={}", kernel.release),
+        );
+        let jobs = format!(
+            "-j{}",
+            std::thread::available_parallelism().map_or(2, usize::from)
+        );
+        let make = ["-C", &self.tree, &folder, &release, &jobs, "modules"];
+        log.run(&mut root.command("make", make))?;
+        let module = outside.join(format!("{}.ko", self.name));
+        if !module.exists() {
+            bail!(
+                "the build made no {}; log: {}",
+                module.display(),
+                log.path().display()
+            );
+        }
+        Ok(module)
+    }
+
+    /// Everything the result depends on: each file's name and content, and the kernel's version.
+    fn hash(&self, kernel: &Kernel) -> Result<String> {
+        let mut hasher = DefaultHasher::new();
+        (&kernel.release, &kernel.version, &self.tree).hash(&mut hasher);
+        let mut files = Vec::new();
+        list(&self.folder, &mut files)?;
+        files.sort();
+        for file in files {
+            let content =
+                std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            (file.strip_prefix(&self.folder).unwrap_or(&file), content).hash(&mut hasher);
+        }
+        Ok(format!("{:016x}", hasher.finish()))
+    }
+}
+
+fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let entries =
+        std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    for entry in entries {
+        let path = entry
+            .with_context(|| format!("cannot read {}", folder.display()))?
+            .path();
+        if path.is_dir() {
+            list(&path, files)?;
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// A module with another vermagic is refused by the kernel with "Invalid module format", long after the mistake.
+fn check_vermagic(
+    root: &Chroot,
+    log: &Log,
+    kernel: &Kernel,
+    cache: &Cache,
+    module: &Path,
+) -> Result<()> {
+    let of = |path: &Path| {
+        log.capture(
+            root.tool("usr/sbin/modinfo")
+                .args(["-F", "vermagic"])
+                .arg(path),
+        )
+    };
+    let stock = kernel
+        .modules(cache)
+        .join("kernel/drivers/nvme/host/nvme.ko.xz");
+    let (ours, theirs) = (of(module)?, of(&stock)?);
+    if ours.trim() != theirs.trim()
+        || ours.split_whitespace().next() != Some(kernel.release.as_str())
+    {
+        let (ours, theirs) = (ours.trim(), theirs.trim());
+        bail!(
+            "{} has vermagic `{ours}`, the modules of {} have `{theirs}`",
+            module.display(),
+            kernel.release
+        );
+    }
+    Ok(())
+}

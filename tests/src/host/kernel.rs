@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Which kernel: the newest of the distribution's backports, found out when it runs, never pinned.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{bail, Context as _, Result};
+
+use super::cache::Cache;
+use super::chroot::{Chroot, BACKPORTS};
+use super::command::{as_root, Log};
+use super::progress::{say, step};
+
+/// How long an answer about the newest kernel is good for.
+const FRESH: Duration = Duration::from_secs(24 * 3600);
+/// The package that depends on the newest kernel's headers.
+const META: &str = "linux-headers-amd64";
+
+/// One kernel release of the distribution, unpacked in the cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kernel {
+    /// What `uname -r` says there, such as `7.3.4+deb13-amd64`.
+    pub release: String,
+    /// The version of its packages, such as `7.3.4-1~bpo13+1`.
+    pub version: String,
+}
+
+impl Kernel {
+    /// The newest kernel of backports; asks the archive at most once a day, and stays on the cached one when the
+    /// archive does not answer.
+    ///
+    /// # Errors
+    /// When there is neither a cached kernel nor an archive, or a package cannot be fetched.
+    pub fn ensure(cache: &Cache, root: &Chroot) -> Result<Self> {
+        let cached = Self::cached(cache)?;
+        if let (Some(kernel), true) = (&cached, fresh(&state(cache))) {
+            return Ok(kernel.clone());
+        }
+        let log = cache.log("kernel")?;
+        let newest = step("asking Debian for its newest backported kernel", || {
+            Self::newest(root, &log)
+        });
+        let kernel = match (newest, cached) {
+            (Ok(newest), _) => newest,
+            (Err(error), Some(cached)) => {
+                say(&format!(
+                    "   Debian's archive does not answer; staying on {}\n   ({error:#})",
+                    cached.release
+                ));
+                return Ok(cached);
+            }
+            (Err(error), None) => return Err(error),
+        };
+        kernel.fetch(cache, root, &log)?;
+        let text = format!("{}\n{}\n", kernel.release, kernel.version);
+        super::cache::write(&state(cache), &text)?;
+        Ok(kernel)
+    }
+
+    /// The kernel of the last run, when all of it is still there.
+    fn cached(cache: &Cache) -> Result<Option<Self>> {
+        let path = state(cache);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        let mut lines = text.lines().map(str::to_owned);
+        let (Some(release), Some(version)) = (lines.next(), lines.next()) else {
+            return Ok(None);
+        };
+        let kernel = Self { release, version };
+        Ok(kernel.image(cache).exists().then_some(kernel))
+    }
+
+    fn newest(root: &Chroot, log: &Log) -> Result<Self> {
+        root.refresh_resolver(log)?;
+        let strict = [
+            "-o",
+            "APT::Update::Error-Mode=any",
+            "-o",
+            "Acquire::Retries=2",
+            "update",
+        ];
+        log.run(&mut root.command("apt-get", strict))?;
+        let text = show(root, log, META)?;
+        let release = depends(&text)
+            .find_map(|package| package.strip_prefix("linux-headers-").map(str::to_owned))
+            .with_context(|| {
+                format!("{META} of {BACKPORTS} depends on no linux-headers-* package:\n{text}")
+            })?;
+        let headers = show(root, log, &format!("linux-headers-{release}"))?;
+        let version = field(&headers, "Version")
+            .with_context(|| format!("linux-headers-{release} has no Version:\n{headers}"))?;
+        Ok(Self {
+            release,
+            version: version.to_owned(),
+        })
+    }
+
+    /// Fetches and unpacks the image, its modules, the headers and the source.
+    fn fetch(&self, cache: &Cache, root: &Chroot, log: &Log) -> Result<()> {
+        let release = &self.release;
+        step(
+            &format!("installing the headers and the source of {release}"),
+            || {
+                let pinned = |name: String| format!("{name}={}", self.version);
+                let packages = [
+                    pinned(META.into()),
+                    pinned(format!("linux-headers-{release}")),
+                    pinned(format!("linux-source-{}", self.series())),
+                ];
+                root.install(log, &packages, Some(BACKPORTS))
+            },
+        )?;
+        if self.image(cache).exists() {
+            return Ok(());
+        }
+        step(
+            &format!("fetching the kernel image and modules of {release}"),
+            || self.unpack(cache, root, log),
+        )
+    }
+
+    fn unpack(&self, cache: &Cache, root: &Chroot, log: &Log) -> Result<()> {
+        // Newer image packages only depend on the ones with the files; older ones have the files themselves.
+        let image = format!("linux-image-{}", self.release);
+        let text = show(root, log, &image)?;
+        let mut packages = vec![format!("{image}={}", self.version)];
+        let parts = depends(&text).filter(|name| {
+            let part = name.starts_with("linux-binary-") || name.starts_with("linux-modules-");
+            part && name.ends_with(&self.release)
+        });
+        packages.extend(parts.map(|name| format!("{name}={}", self.version)));
+        let script = "rm -rf /build/unpack && mkdir -p /build/unpack/debs /build/unpack/files && \
+             cd /build/unpack/debs && apt-get download \"$@\" && \
+             for deb in *.deb; do dpkg-deb -x \"$deb\" ../files || exit 1; done && \
+             { [ -e ../files/lib ] || ln -s usr/lib ../files/lib; } && \
+             depmod -b /build/unpack/files \"$release\"";
+        let script = format!("release={}; {script}", self.release);
+        let mut arguments = vec!["-c".to_owned(), script, "sh".to_owned()];
+        arguments.extend(packages);
+        log.run(&mut root.command("sh", &arguments))?;
+        let target = self.folder(cache);
+        log.run(as_root("rm").arg("-rf").arg(&target))?;
+        log.run(
+            as_root("chmod")
+                .args(["-R", "a+rX"])
+                .arg(root.outside("/build/unpack/files")),
+        )?;
+        log.run(
+            as_root("mv")
+                .arg(root.outside("/build/unpack/files"))
+                .arg(&target),
+        )?;
+        log.run(as_root("rm").arg("-rf").arg(root.outside("/build/unpack")))?;
+        if !self.image(cache).exists() {
+            bail!(
+                "the packages of {image} have no kernel image; looked for {}",
+                self.image(cache).display()
+            );
+        }
+        Ok(())
+    }
+
+    /// `7.3` of `7.3.4+deb13-amd64`: the name of the source package.
+    fn series(&self) -> String {
+        self.release
+            .splitn(3, '.')
+            .take(2)
+            .collect::<Vec<_>>()
+            .join(".")
+    }
+
+    fn folder(&self, cache: &Cache) -> PathBuf {
+        cache.join("kernel").join(&self.release)
+    }
+
+    /// The kernel image.
+    pub fn image(&self, cache: &Cache) -> PathBuf {
+        let inside = self.modules(cache).join("vmlinuz");
+        if inside.exists() {
+            return inside;
+        }
+        self.folder(cache)
+            .join(format!("boot/vmlinuz-{}", self.release))
+    }
+
+    /// The folder of its modules: has `modules.dep`.
+    pub fn modules(&self, cache: &Cache) -> PathBuf {
+        let folder = self.folder(cache);
+        let merged = folder.join("usr/lib/modules").join(&self.release);
+        if merged.exists() {
+            return merged;
+        }
+        folder.join("lib/modules").join(&self.release)
+    }
+
+    /// The headers package's folder, as seen from inside the root.
+    pub fn headers(&self) -> String {
+        format!("/usr/src/linux-headers-{}", self.release)
+    }
+
+    /// The source package's archive, as seen from inside the root.
+    pub fn source(&self) -> String {
+        format!("/usr/src/linux-source-{}.tar.xz", self.series())
+    }
+}
+
+fn state(cache: &Cache) -> PathBuf {
+    cache.join("kernel/current")
+}
+
+fn fresh(path: &Path) -> bool {
+    let written = std::fs::metadata(path).and_then(|data| data.modified());
+    written.is_ok_and(|time| time.elapsed().is_ok_and(|age| age < FRESH))
+}
+
+/// The archive's entry of the version of `package` that backports has.
+fn show(root: &Chroot, log: &Log, package: &str) -> Result<String> {
+    let release = format!("APT::Default-Release={BACKPORTS}");
+    let arguments = ["-o", &release, "show", "--no-all-versions", package];
+    log.capture(&mut root.command("apt-cache", arguments))
+}
+
+fn field<'a>(entry: &'a str, name: &str) -> Option<&'a str> {
+    let prefix = format!("{name}: ");
+    entry.lines().find_map(|line| line.strip_prefix(&prefix))
+}
+
+/// The names of the packages an entry depends on, without versions and alternatives.
+fn depends(entry: &str) -> impl Iterator<Item = &str> {
+    let list = field(entry, "Depends").unwrap_or_default();
+    list.split(',')
+        .filter_map(|one| one.split_whitespace().next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENTRY: &str = "Package: linux-image-7.3.4+deb13-amd64\nVersion: 7.3.4-1~bpo13+1\n\
+        Depends: dracut | initramfs-tools (>= 0.120), linux-binary-7.3.4+deb13-amd64 (= 7.3.4-1~bpo13+1), \
+        linux-modules-7.3.4+deb13-amd64 (= 7.3.4-1~bpo13+1)\n";
+
+    #[test]
+    fn an_entry_is_read() {
+        assert_eq!(field(ENTRY, "Version"), Some("7.3.4-1~bpo13+1"));
+        let names: Vec<_> = depends(ENTRY).collect();
+        assert_eq!(
+            names,
+            [
+                "dracut",
+                "linux-binary-7.3.4+deb13-amd64",
+                "linux-modules-7.3.4+deb13-amd64"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_source_package_has_two_numbers() {
+        let kernel = Kernel {
+            release: "7.3.4+deb13-amd64".into(),
+            version: "7.3.4-1~bpo13+1".into(),
+        };
+        assert_eq!(kernel.source(), "/usr/src/linux-source-7.3.tar.xz");
+    }
+}

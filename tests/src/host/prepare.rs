@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The kernel tree that Rust modules are built against.
+//!
+//! The headers package has no Rust metadata, so these are made here, from the distribution's own source and
+//! configuration, with the compiler the kernel was built with. Takes minutes, once per kernel release.
+
+use anyhow::{bail, Result};
+
+use super::cache::Cache;
+use super::chroot::Chroot;
+use super::command::as_root;
+use super::kernel::Kernel;
+use super::progress::step;
+use super::rust_tools;
+
+/// A tree that is ready for `make M=…`.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The tree, as seen from inside the root.
+    pub tree: String,
+    /// Where modules of this release are built, as seen from inside the root.
+    pub work: String,
+}
+
+impl Prepared {
+    /// The prepared tree of `kernel`, made when it is not there.
+    ///
+    /// # Errors
+    /// When the compiler does not match, or the kernel's build fails: the message has the log's path.
+    pub fn ensure(cache: &Cache, root: &Chroot, kernel: &Kernel) -> Result<Self> {
+        let folder = format!("/build/{}", kernel.release);
+        let prepared = Self {
+            tree: format!("{folder}/linux"),
+            work: folder.clone(),
+        };
+        // The build keeps absolute paths, so the tree is made where it stays; the mark is made last, and says that
+        // the tree is whole. Anything without a mark is thrown away.
+        let mark = format!("{folder}/ready-{}", kernel.version);
+        if root.outside(&mark).exists() {
+            return Ok(prepared);
+        }
+        let log = cache.log("prepare")?;
+        let config = root.read(&format!("{}/.config", kernel.headers()))?;
+        step("installing the compiler this kernel was built with", || {
+            rust_tools::ensure(root, &log, &config)
+        })?;
+        // Trees of older releases are 2 GB each, and nothing here goes back to them.
+        let old = root.outside("/build");
+        log.run(as_root("rm").arg("-rf").arg(&old))?;
+        step("unpacking the kernel's source", || {
+            let script = format!(
+                "mkdir -p {folder}/linux && tar -xf {} -C {folder}/linux --strip-components=1 && \
+                 cp {headers}/.config {folder}/linux/.config && cp {headers}/Module.symvers {folder}/linux/",
+                kernel.source(),
+                headers = kernel.headers(),
+            );
+            log.run(&mut root.command("sh", ["-c", &script]))
+        })?;
+        step(
+            "making the kernel's Rust metadata (some minutes, once per kernel release)",
+            || {
+                let release = format!("KERNELRELEASE={}", kernel.release);
+                let jobs = format!(
+                    "-j{}",
+                    std::thread::available_parallelism().map_or(2, usize::from)
+                );
+                let make = ["-C", &prepared.tree, &release, &jobs, "modules_prepare"];
+                log.run(&mut root.command("make", make))
+            },
+        )?;
+        // The kernel's own types, in BTF: what layouts of private structures are taken from.
+        let types = format!("{}/vmlinux", kernel.headers());
+        if !root.outside(&types).exists() {
+            bail!("{types} is not in the headers package: layouts cannot be taken from this kernel's types");
+        }
+        let script = format!("cp {types} {}/ && touch '{mark}'", prepared.tree);
+        log.run(&mut root.command("sh", ["-c", &script]))?;
+        Ok(prepared)
+    }
+}

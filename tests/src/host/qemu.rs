@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What QEMU is told: from a description of the machine to a command line, and nothing else.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// Who executes the guest's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accelerator {
+    /// QEMU itself: works everywhere.
+    Tcg,
+    /// The host's processor: fast, and not always usable where `/dev/kvm` is there.
+    Kvm,
+}
+
+impl Accelerator {
+    /// KVM when `IOMMUCTL_KVM=1` asks for it, else emulation.
+    pub fn from_environment() -> Self {
+        match std::env::var("IOMMUCTL_KVM").as_deref() {
+            Ok("1") => Self::Kvm,
+            _ => Self::Tcg,
+        }
+    }
+}
+
+/// A device on the root bus, or behind a root port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// An NVMe disk over an image file.
+    Nvme {
+        /// The slot on the root bus.
+        slot: u8,
+        /// The disk's content.
+        image: PathBuf,
+    },
+    /// An e1000 network card with a network behind it that only knows the host, at 10.0.2.2.
+    Network {
+        /// The slot on the root bus.
+        slot: u8,
+    },
+    /// An e1000 card with nothing behind it, for the oracle.
+    Oracle {
+        /// The slot on the root bus.
+        slot: u8,
+    },
+    /// A root port with an e1000e network card behind it, in a bus of its own. No driver for it is on board: with
+    /// so little memory the kernel has no bounce buffers, without which an untrusted disk cannot work.
+    Port {
+        /// The slot of the port on the root bus.
+        slot: u8,
+    },
+}
+
+/// A virtual machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// Who executes its instructions.
+    pub accelerator: Accelerator,
+    /// Number of processors.
+    pub processors: u8,
+    /// Memory in MiB.
+    pub memory: u32,
+    /// Whether it has an IOMMU (Intel VT-d).
+    pub iommu: bool,
+    /// The kernel image.
+    pub kernel: PathBuf,
+    /// The initramfs.
+    pub initramfs: PathBuf,
+    /// Words of the kernel command line, beside those for the console.
+    pub command_line: Vec<String>,
+    /// Devices.
+    pub devices: Vec<Device>,
+    /// An ACPI table added to those of QEMU.
+    pub acpi_table: Option<PathBuf>,
+    /// Gets what the kernel prints.
+    pub console: PathBuf,
+    /// Gets what the guest reports.
+    pub report: PathBuf,
+}
+
+impl Machine {
+    /// The arguments for QEMU; firmware comes from `share` (`usr/share` of the root).
+    pub fn arguments(&self, share: &Path) -> Vec<OsString> {
+        let mut list = Arguments::default();
+        list.pair("-L", share.join("qemu"));
+        list.pair("-L", share.join("seabios"));
+        list.pair("-machine", "q35,kernel-irqchip=split");
+        match self.accelerator {
+            // A processor of the oldest kind the distribution supports boots fastest under emulation.
+            Accelerator::Tcg => list.pair("-accel", "tcg,thread=multi"),
+            Accelerator::Kvm => {
+                list.pair("-accel", "kvm");
+                list.pair("-cpu", "host");
+            }
+        }
+        list.pair("-smp", self.processors.to_string());
+        list.pair("-m", format!("{}M", self.memory));
+        for word in ["-nodefaults", "-no-user-config", "-no-reboot"] {
+            list.0.push(word.into());
+        }
+        list.pair("-display", "none");
+        list.pair("-serial", file("file:", &self.console));
+        list.pair("-serial", file("file:", &self.report));
+        if let Some(table) = &self.acpi_table {
+            list.pair("-acpitable", file("file=", table));
+        }
+        list.pair("-kernel", &self.kernel);
+        list.pair("-initrd", &self.initramfs);
+        list.pair("-append", self.append());
+        if self.iommu {
+            // Before every device: what is made earlier is not behind it.
+            list.pair("-device", "intel-iommu,intremap=on,caching-mode=off");
+        }
+        for device in &self.devices {
+            list.device(device);
+        }
+        list.0
+    }
+
+    fn append(&self) -> String {
+        let mut words = vec!["console=ttyS0".to_owned(), "panic=-1".to_owned()];
+        words.extend(self.command_line.iter().cloned());
+        words.join(" ")
+    }
+}
+
+#[derive(Default)]
+struct Arguments(Vec<OsString>);
+
+impl Arguments {
+    fn pair(&mut self, name: &str, value: impl Into<OsString>) {
+        self.0.push(name.into());
+        self.0.push(value.into());
+    }
+
+    fn device(&mut self, device: &Device) {
+        match device {
+            Device::Nvme { slot, image } => self.disk(*slot, image),
+            Device::Network { slot } => {
+                self.pair("-netdev", "user,id=net,restrict=on");
+                self.pair(
+                    "-device",
+                    format!("e1000,netdev=net,addr={slot:#x},romfile="),
+                );
+            }
+            Device::Oracle { slot } => {
+                self.pair("-device", format!("e1000,addr={slot:#x},romfile="))
+            }
+            Device::Port { slot } => {
+                self.pair(
+                    "-device",
+                    format!("pcie-root-port,id=rp,slot=1,addr={slot:#x}"),
+                );
+                self.pair("-device", "e1000e,bus=rp,addr=0x0,romfile=");
+            }
+        }
+    }
+
+    fn disk(&mut self, slot: u8, image: &Path) {
+        let drive = format!("if=none,format=raw,cache=unsafe,id=disk{slot},file=");
+        self.pair("-drive", file(&drive, image));
+        let device =
+            format!("nvme,drive=disk{slot},serial=iommuctl{slot},bus=pcie.0,addr={slot:#x}");
+        self.pair("-device", device);
+    }
+}
+
+/// QEMU splits values at commas, and reads two of them as one that is meant.
+fn file(prefix: &str, path: &Path) -> OsString {
+    let mut text = OsString::from(prefix);
+    text.push(path.to_string_lossy().replace(',', ",,"));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine() -> Machine {
+        Machine {
+            accelerator: Accelerator::Tcg,
+            processors: 2,
+            memory: 1024,
+            iommu: true,
+            kernel: "/k/vmlinuz".into(),
+            initramfs: "/k/initramfs".into(),
+            command_line: vec!["intel_iommu=on".into()],
+            devices: vec![
+                Device::Nvme {
+                    slot: 3,
+                    image: "/d/a,b.img".into(),
+                },
+                Device::Network { slot: 5 },
+                Device::Oracle { slot: 6 },
+                Device::Port { slot: 7 },
+            ],
+            acpi_table: None,
+            console: "/l/console".into(),
+            report: "/l/report".into(),
+        }
+    }
+
+    fn line(machine: &Machine) -> String {
+        let words = machine.arguments(Path::new("/r/usr/share"));
+        let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+        words.join(" ")
+    }
+
+    #[test]
+    fn the_iommu_comes_before_every_device_behind_it() {
+        let line = line(&machine());
+        let iommu = line
+            .find("intel-iommu,intremap=on,caching-mode=off")
+            .unwrap();
+        assert!(iommu < line.find("nvme,").unwrap() && iommu < line.find("e1000,").unwrap());
+        assert!(line.contains("-machine q35,kernel-irqchip=split") && line.contains("-no-reboot"));
+    }
+
+    #[test]
+    fn a_machine_without_an_iommu_has_none() {
+        let machine = Machine {
+            iommu: false,
+            ..machine()
+        };
+        assert!(!line(&machine).contains("intel-iommu"));
+    }
+
+    #[test]
+    fn the_report_has_a_serial_line_of_its_own() {
+        assert!(line(&machine()).contains("-serial file:/l/console -serial file:/l/report"));
+    }
+
+    #[test]
+    fn commas_in_paths_survive() {
+        assert!(line(&machine()).contains("file=/d/a,,b.img"));
+    }
+
+    #[test]
+    fn a_port_has_its_card_behind_it() {
+        let line = line(&machine());
+        assert!(
+            line.contains("pcie-root-port,id=rp,slot=1,addr=0x7 -device e1000e,bus=rp,addr=0x0")
+        );
+    }
+
+    #[test]
+    fn kvm_only_when_asked_for() {
+        assert!(line(&machine()).contains("-accel tcg,thread=multi"));
+        let machine = Machine {
+            accelerator: Accelerator::Kvm,
+            ..machine()
+        };
+        assert!(line(&machine).contains("-accel kvm -cpu host"));
+    }
+
+    #[test]
+    fn the_command_line_names_the_console_and_the_words_given() {
+        assert!(line(&machine()).contains("-append console=ttyS0 panic=-1 intel_iommu=on"));
+    }
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The commands of `testbed`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use super::cache::Cache;
+use super::command::as_root;
+use super::progress::{say, step};
+use super::workshop::Workshop;
+use super::{checks, demo, vm};
+
+/// Makes stock kernels run in virtual machines, and runs the suites there.
+#[derive(Debug, Parser)]
+#[command(name = "testbed", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make everything that is kept between runs: a small Debian, its newest backported kernel, Rust metadata
+    Setup,
+    /// Build iommu_live.ko for that kernel
+    Module,
+    /// Show the main job in a virtual machine, with a narrated transcript
+    Demo,
+    /// Format, lints, licences, unit tests, then the end-to-end suites
+    Test,
+    /// The same, with the long forms of the suites
+    TestFull,
+    /// Boot a virtual machine and run the named scenarios, for work on the suites themselves
+    Run {
+        /// Machine to boot: plain, module, strict, off, external
+        machine: String,
+        /// Scenarios, or nothing for all those of the machine
+        scenarios: Vec<String>,
+    },
+    /// Remove the cache
+    CleanCache,
+}
+
+/// Runs one command.
+///
+/// # Errors
+/// When something that is needed is missing or broken. A failed check is no error: it is the exit code.
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    match &arguments.command {
+        Command::Setup => Workshop::ensure().map(|_| ExitCode::SUCCESS),
+        Command::Module => {
+            let module = Workshop::ensure()?.module()?;
+            say(&format!("   ready: {}", module.display()));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Demo => demo::run(),
+        Command::Test => checks::run(false),
+        Command::TestFull => checks::run(true),
+        Command::Run { machine, scenarios } => vm::try_out(machine, scenarios),
+        Command::CleanCache => clean().map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// What the test bed makes in its cache: exactly this is removed, in case the folder is used for something else too.
+const MADE: [&str; 7] = ["kernel", "out", "run", "tools", "logs", "root.half", "root"];
+
+fn clean() -> Result<()> {
+    let cache = Cache::open()?;
+    let _lock = cache.lock()?;
+    let made = |name: &&str| *name != "root" || cache.join("root/etc/iommuctl-ready").exists();
+    let paths: Vec<_> = MADE
+        .iter()
+        .filter(|name| made(name))
+        .map(|name| cache.join(name))
+        .collect();
+    step(
+        &format!("removing what is in {}", cache.path().display()),
+        || {
+            let log = super::command::Log::create(std::env::temp_dir().join("iommuctl-clean.log"))?;
+            // Nothing is mounted in there: every chroot has a mount namespace of its own, which ends with it.
+            log.run(
+                as_root("rm")
+                    .args(["-rf", "--one-file-system"])
+                    .args(&paths),
+            )
+        },
+    )
+}

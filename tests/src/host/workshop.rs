@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Everything that must be there before a virtual machine can start, made in order, each only when it is not there.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::cache::Cache;
+use super::chroot::Chroot;
+use super::initramfs::Contents;
+use super::kbuild::Source;
+use super::kernel::Kernel;
+use super::packages;
+use super::prepare::Prepared;
+use super::progress::say;
+use super::userspace::{checkout, Programs};
+
+/// The module under test.
+const MODULE: &str = "iommu_live";
+/// The test module that shows what a device can reach.
+const ORACLE: &str = "iommuctl_oracle";
+
+/// A root with its tools, and a kernel.
+#[derive(Clone, Debug)]
+pub struct Workshop {
+    /// The cache.
+    pub cache: Cache,
+    /// The Debian in it.
+    pub root: Chroot,
+    /// The kernel that everything is built for.
+    pub kernel: Kernel,
+}
+
+/// What a virtual machine boots.
+#[derive(Clone, Debug)]
+pub struct Boot {
+    /// The kernel image.
+    pub kernel: PathBuf,
+    /// The initramfs.
+    pub initramfs: PathBuf,
+}
+
+impl Workshop {
+    /// Makes or finds the root and the kernel.
+    ///
+    /// # Errors
+    /// When a package or a tool is missing and cannot be fetched.
+    pub fn ensure() -> Result<Self> {
+        let cache = Cache::open()?;
+        let _lock = cache.lock()?;
+        let root = Chroot::ensure(&cache, || packages::ensure(&cache))?;
+        let kernel = Kernel::ensure(&cache, &root)?;
+        say(&format!(
+            "   kernel {} (package version {})",
+            kernel.release, kernel.version
+        ));
+        Ok(Self {
+            cache,
+            root,
+            kernel,
+        })
+    }
+
+    /// Builds `iommu_live.ko` from the checkout.
+    ///
+    /// # Errors
+    /// When the kernel cannot be prepared, or the module does not build.
+    pub fn module(&self) -> Result<PathBuf> {
+        let _lock = self.cache.lock()?;
+        let prepared = Prepared::ensure(&self.cache, &self.root, &self.kernel)?;
+        let source = Source {
+            folder: checkout()?.join("kmod"),
+            name: MODULE,
+            tree: prepared.tree,
+        };
+        source.build(&self.cache, &self.root, &self.kernel)
+    }
+
+    /// Builds the oracle: plain C, for which the headers package is enough.
+    ///
+    /// # Errors
+    /// When it does not build.
+    pub fn oracle(&self) -> Result<PathBuf> {
+        let _lock = self.cache.lock()?;
+        let folder = checkout()?.join("tests/oracle");
+        let source = Source {
+            folder,
+            name: ORACLE,
+            tree: self.kernel.headers(),
+        };
+        source.build(&self.cache, &self.root, &self.kernel)
+    }
+
+    /// Builds everything a virtual machine needs; without `iommu_live.ko` when `with_module` is false.
+    ///
+    /// # Errors
+    /// When anything does not build.
+    pub fn boot(&self, with_module: bool) -> Result<Boot> {
+        let mut modules = vec![self.oracle()?];
+        if with_module {
+            modules.push(self.module()?);
+        }
+        let programs = Programs::build(&self.cache, &checkout()?)?;
+        let name = if with_module {
+            "initramfs-module.cpio"
+        } else {
+            "initramfs.cpio"
+        };
+        let initramfs = self.cache.join("run").join(name);
+        let contents = Contents {
+            cache: &self.cache,
+            root: &self.root,
+            kernel: &self.kernel,
+            programs: &programs,
+            modules: &modules,
+        };
+        contents.write(&initramfs)?;
+        Ok(Boot {
+            kernel: self.kernel.image(&self.cache),
+            initramfs,
+        })
+    }
+}
