@@ -8,9 +8,13 @@
 )]
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+
+use flate2::write::GzEncoder;
+use flate2::Compression;
 
 /// `tests/NAME` of this package.
 pub fn tests_dir(name: &str) -> PathBuf {
@@ -19,7 +23,7 @@ pub fn tests_dir(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// A copy of a fixture that a test can change.
+/// A machine of the fixtures, which a test can change.
 pub struct Machine {
     dir: tempfile::TempDir,
 }
@@ -27,7 +31,10 @@ pub struct Machine {
 impl Machine {
     pub fn new(fixture: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        copy(&tests_dir("fixtures").join(fixture), dir.path());
+        plant(
+            &tests_dir("fixtures").join(format!("{fixture}.tree")),
+            dir.path(),
+        );
         Self { dir }
     }
 
@@ -37,7 +44,7 @@ impl Machine {
 
     /// The same machine with the module loaded.
     pub fn with_module(self) -> Self {
-        copy(&tests_dir("fixtures/module"), &self.dir.path().join("sys"));
+        plant(&tests_dir("fixtures/module.tree"), self.dir.path());
         self
     }
 
@@ -122,20 +129,51 @@ impl Run {
     }
 }
 
-/// Copies a tree, links as links.
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        let kind = entry.file_type().unwrap();
-        if kind.is_symlink() {
-            symlink(fs::read_link(&source).unwrap(), &target).unwrap();
-        } else if kind.is_dir() {
-            copy(&source, &target);
+/// Makes the tree that a file of `fixtures` describes, one thing on a line:
+///
+/// ```text
+/// path/             a directory
+/// path: text        a file with this line
+/// path:             a file with the lines that follow, each after "| "
+/// path -> target    a symbolic link
+/// ```
+///
+/// A file whose name ends in `.gz` is compressed.
+fn plant(description: &Path, root: &Path) {
+    let text = fs::read_to_string(description).unwrap();
+    let mut lines = text.lines().filter(|l| !l.starts_with('#')).peekable();
+    while let Some(line) = lines.next() {
+        if let Some(directory) = line.strip_suffix('/') {
+            fs::create_dir_all(root.join(directory)).unwrap();
+        } else if let Some((path, target)) = line.split_once(" -> ") {
+            symlink(target, place(root, path)).unwrap();
+        } else if let Some((path, text)) = line.split_once(": ") {
+            write(&place(root, path), &format!("{text}\n"));
+        } else if let Some(path) = line.strip_suffix(':') {
+            let mut text = String::new();
+            while let Some(line) = lines.next_if(|l| l.starts_with("| ")) {
+                text.extend([&line[2..], "\n"]);
+            }
+            write(&place(root, path), &text);
         } else {
-            // Not fs::copy: the fixtures may be read-only, and their copies must not be.
-            fs::write(&target, fs::read(&source).unwrap()).unwrap();
+            panic!("{}: what is `{line}`?", description.display());
         }
+    }
+}
+
+fn place(root: &Path, path: &str) -> PathBuf {
+    let place = root.join(path);
+    fs::create_dir_all(place.parent().unwrap()).unwrap();
+    place
+}
+
+fn write(path: &Path, text: &str) {
+    if path.extension().is_some_and(|e| e == "gz") {
+        let file = fs::File::create(path).unwrap();
+        let mut encoder = GzEncoder::new(file, Compression::fast());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap();
+    } else {
+        fs::write(path, text).unwrap();
     }
 }

@@ -117,8 +117,6 @@ fn documentation(checkout: &Path) -> Result<()> {
     let mut command = Command::new(program);
     command.current_dir(checkout).args([
         "doc",
-        // cargo warns of every loop of links in the fixtures, which are trees of sysfs; rustdoc still speaks.
-        "--quiet",
         "--workspace",
         "--no-deps",
         "--document-private-items",
