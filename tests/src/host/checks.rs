@@ -27,9 +27,7 @@ pub fn run(full: bool) -> Result<ExitCode> {
     let begin = Instant::now();
     let mut times = Vec::new();
     let parts: [(&str, Part); 6] = [
-        ("Format", |checkout| {
-            cargo(checkout, &["fmt", "--all", "--check"])
-        }),
+        ("Format", format),
         ("Lints", lints),
         ("Documentation", documentation),
         ("Licences and sources of dependencies", licences),
@@ -37,7 +35,9 @@ pub fn run(full: bool) -> Result<ExitCode> {
             cargo(checkout, &["test", "--workspace"])
         }),
         ("Kernel, tools and module", |_| {
-            Workshop::ensure()?.module().map(|_| ())
+            let workshop = Workshop::ensure()?;
+            workshop.lint_module()?;
+            workshop.module().map(|_| ())
         }),
     ];
     for (name, part) in parts {
@@ -82,6 +82,18 @@ fn finish(command: &mut Command, line: &str) -> Result<()> {
         bail!("`{line}` failed ({status})");
     }
     Ok(())
+}
+
+/// The module is not cargo's, and is formatted as the kernel's Rust is.
+fn format(checkout: &Path) -> Result<()> {
+    cargo(checkout, &["fmt", "--all", "--check"])?;
+    let roots = ["kmod/src/iommu_live.rs", "kmod/layoutgen/layoutgen.rs"];
+    let mut rustfmt = Command::new("rustfmt");
+    rustfmt
+        .current_dir(checkout)
+        .args(["--check", "--config-path", "kmod/.rustfmt.toml"])
+        .args(roots);
+    finish(&mut rustfmt, "rustfmt --check on kmod")
 }
 
 fn lints(checkout: &Path) -> Result<()> {

@@ -50,7 +50,7 @@ impl Source {
             &format!("building {}.ko for {}", self.name, kernel.release),
             || {
                 let log = cache.log(self.name)?;
-                let built = self.make(&log, root, kernel)?;
+                let built = self.make(&log, root, kernel, self.name, &[])?;
                 check_vermagic(root, &log, kernel, cache, &built)?;
                 let half = out.join(format!("{}.half", self.name));
                 std::fs::copy(&built, &half)
@@ -64,8 +64,35 @@ impl Source {
         Ok(module)
     }
 
-    fn make(&self, log: &Log, root: &Chroot, kernel: &Kernel) -> Result<PathBuf> {
-        let inside = format!("/build/modules/{}", self.name);
+    /// Builds the module's Rust with the kernel's own set of clippy's lints, where any warning is an error.
+    ///
+    /// # Errors
+    /// When there is one; the log has it.
+    pub fn lint(&self, cache: &Cache, root: &Chroot, kernel: &Kernel) -> Result<()> {
+        let name = format!("{}-lints", self.name);
+        let mark = cache.join("out").join(&kernel.release).join(&name);
+        let hash = self.hash(kernel)?;
+        if std::fs::read_to_string(&mark).is_ok_and(|old| old == hash) {
+            return Ok(());
+        }
+        step(&format!("linting {}.ko", self.name), || {
+            let log = cache.log(&name)?;
+            let options = ["CLIPPY=1", "KRUSTFLAGS=-Dwarnings"];
+            self.make(&log, root, kernel, &name, &options)?;
+            cache::write(&mark, &hash)
+        })
+    }
+
+    /// Builds a copy of the source in the folder `name` of the root, so that the checkout stays as it is.
+    fn make(
+        &self,
+        log: &Log,
+        root: &Chroot,
+        kernel: &Kernel,
+        name: &str,
+        options: &[&str],
+    ) -> Result<PathBuf> {
+        let inside = format!("/build/modules/{name}");
         let outside = root.outside(&inside);
         log.run(as_root("rm").arg("-rf").arg(&outside))?;
         log.run(as_root("mkdir").arg("-p").arg(&outside))?;
@@ -84,7 +111,7 @@ impl Source {
             std::thread::available_parallelism().map_or(2, usize::from)
         );
         let make = ["-C", &self.tree, &folder, &release, &jobs, "modules"];
-        log.run(&mut root.command("make", make))?;
+        log.run(root.command("make", make).args(options))?;
         let module = outside.join(format!("{}.ko", self.name));
         if !module.exists() {
             bail!(

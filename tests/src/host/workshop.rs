@@ -67,13 +67,27 @@ impl Workshop {
     /// When the kernel cannot be prepared, or the module does not build.
     pub fn module(&self) -> Result<PathBuf> {
         let _lock = self.cache.lock()?;
+        self.module_source()?
+            .build(&self.cache, &self.root, &self.kernel)
+    }
+
+    /// Checks the Rust of `iommu_live.ko` with clippy, as the kernel's own Rust is.
+    ///
+    /// # Errors
+    /// When the kernel cannot be prepared, or there is a warning.
+    pub fn lint_module(&self) -> Result<()> {
+        let _lock = self.cache.lock()?;
+        self.module_source()?
+            .lint(&self.cache, &self.root, &self.kernel)
+    }
+
+    fn module_source(&self) -> Result<Source> {
         let prepared = Prepared::ensure(&self.cache, &self.root, &self.kernel)?;
-        let source = Source {
+        Ok(Source {
             folder: checkout()?.join("kmod"),
             name: MODULE,
             tree: prepared.tree,
-        };
-        source.build(&self.cache, &self.root, &self.kernel)
+        })
     }
 
     /// Builds the oracle: plain C, for which the headers package is enough.
