@@ -6,6 +6,7 @@
 use crate::{
     kernfs::Node,
     layout::iommu_group_attribute as attribute,
+    protocol::{self, Exit},
     symbol,
     tighten::wait_for_readers,
     turn,
@@ -63,6 +64,12 @@ impl Interposer {
 
 impl Drop for Interposer {
     fn drop(&mut self) {
+        protocol::leave(self);
+    }
+}
+
+impl Exit for Interposer {
+    fn restore_store(&mut self) {
         let original = ORIGINAL.load(Relaxed);
         // A module's exit cannot refuse. If somebody has stacked a store above ours, they hold a
         // pointer to our text; staying until it is gone is all that is safe.
@@ -71,13 +78,16 @@ impl Drop for Interposer {
                 .cmpxchg(store as Store as *mut c_void, original, Full)
                 .is_ok()
         });
-        // Who loaded our pointer has entered and counted itself, or has left.
+    }
+
+    fn wait_for_readers(&mut self) {
         wait_for_readers();
+    }
+
+    fn wait_for_writers(&mut self) {
         wait_until("a write of iommu_groups/*/type does not end", || {
             IN_FLIGHT.load(Acquire) == 0
         });
-        // A writer may still be between its decrement and its return.
-        wait_for_readers();
     }
 }
 

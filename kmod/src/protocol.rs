@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The order in which a live tighten (`DMA-FQ` to `DMA`) happens, and why.
+//! The order in which a live tighten (`DMA-FQ` to `DMA`) happens, and the order in which the
+//! module leaves, and why.
 //!
 //! This file knows nothing of the kernel: it is `no_std`, has no `unsafe`, and acts through
-//! [`Machine`]. The module implements `Machine` on the kernel's structures; a model checker
-//! implements it on modelled ones. What is checked is what is shipped.
+//! [`Machine`] and [`Exit`]. The module implements them on the kernel's structures; a model
+//! checker implements them on modelled ones. What is checked is what is shipped.
 //!
 //! # What must be true
 //!
@@ -108,4 +109,30 @@ pub(crate) fn tighten<M: Machine>(machine: &mut M) -> u64 {
     // I5.
     machine.free_strict_entry();
     drained
+}
+
+/// The steps of the module's exit, as the kernel provides them.
+pub(crate) trait Exit {
+    /// Puts the kernel's own `store` back.
+    fn restore_store(&mut self);
+
+    /// As [`Machine::wait_for_readers`].
+    fn wait_for_readers(&mut self);
+
+    /// Waits until every writer that has counted itself in has counted itself out. Must be an
+    /// acquire.
+    fn wait_for_writers(&mut self);
+}
+
+/// Leaves the `type` attribute: when this returns, nobody is in the module's text, nor will be.
+///
+/// A writer sleeps while it is in `store`, and to tasks-RCU a task that sleeps is nowhere. So
+/// writers are counted, and tasks-RCU only covers them before they are counted and after.
+pub(crate) fn leave<E: Exit>(exit: &mut E) {
+    exit.restore_store();
+    // Who has loaded our pointer has counted itself in by now, or has left.
+    exit.wait_for_readers();
+    exit.wait_for_writers();
+    // The last one may be on its way from the decrement to its return.
+    exit.wait_for_readers();
 }

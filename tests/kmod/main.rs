@@ -11,12 +11,9 @@ mod btf;
 mod elf;
 #[path = "../../kmod/layoutgen/emit.rs"]
 mod emit;
-#[path = "../../kmod/src/protocol.rs"]
-mod protocol;
 
 mod btf_builder;
 mod layout;
-mod order;
 
 /// The module and the tools are released together.
 #[test]

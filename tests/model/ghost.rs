@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What is true of a modelled machine, whatever its tasks have seen of it, and the properties that must hold.
+//!
+//! This is not part of the machine: it has no scheduling points and orders nothing.
+
+use std::sync::{Mutex, MutexGuard};
+
+/// Pages the tasks of a model unmap, each once.
+pub const PAGES: usize = 3;
+
+/// The properties. A model fails with the text of the one that is broken.
+pub mod property {
+    pub const STRICT: &str =
+        "an unmap returned and its range is reachable, though the domain is said to be strict";
+    pub const REUSE: &str = "an IOVA is given back while the device still reaches what was there";
+    pub const NULL: &str = "fq_domain is NULL and followed";
+    pub const RINGS: &str = "the rings are used and are not there";
+    pub const ENTRY: &str = "the strict entry is used and is not there";
+    pub const HALF: &str = "what was published is seen half made";
+    pub const LATE: &str = "an IOVA is queued and no timer will come for it";
+    pub const WALK: &str = "the final flush and the timer walk the rings at the same time";
+    pub const LEAK: &str = "rings are freed with IOVAs in them";
+    pub const LABEL: &str = "the type says DMA before the domain is strict";
+    pub const COST: &str = "the hot path is not what it was";
+    pub const LEFT: &str = "something is left behind";
+    pub const DOMAIN: &str = "the domain is used and is not there";
+    pub const TEXT: &str = "the module's text is used and is not there";
+}
+
+/// What a broken property's line begins with.
+pub const BROKEN: &str = "broken: ";
+
+/// Ends the process if the property is broken, without unwinding.
+#[expect(clippy::print_stderr, reason = "the one who explores reads it there")]
+pub fn check(holds: bool, property: &str) {
+    if !holds {
+        eprintln!("{BROKEN}{property}");
+        std::process::exit(1);
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct Page {
+    unmapped: bool,
+    /// In the IOTLB. The device may look at a mapped page at any time, so that is where each one is.
+    cached: bool,
+    returned: bool,
+    given_back: bool,
+}
+
+/// See the module.
+pub struct Ghost(Mutex<Truth>);
+
+struct Truth {
+    pages: [Page; PAGES],
+    strict: bool,
+    rings: bool,
+    entry: bool,
+    domain: bool,
+    text: bool,
+}
+
+impl Ghost {
+    pub fn lazy() -> Self {
+        let page = Page {
+            cached: true,
+            ..Page::default()
+        };
+        Self(Mutex::new(Truth {
+            pages: [page; PAGES],
+            strict: false,
+            rings: true,
+            entry: false,
+            domain: true,
+            text: true,
+        }))
+    }
+
+    fn truth(&self) -> MutexGuard<'_, Truth> {
+        self.0.lock().unwrap_or_else(|broken| broken.into_inner())
+    }
+
+    /// The page table entry is cleared.
+    pub fn clear(&self, page: usize) {
+        self.truth().pages[page].unmapped = true;
+    }
+
+    /// The IOTLB forgets one page.
+    pub fn invalidate(&self, page: usize) {
+        let page = &mut self.truth().pages[page];
+        page.cached = !page.unmapped;
+    }
+
+    /// The IOTLB forgets everything; what is still mapped may be back at once.
+    pub fn invalidate_all(&self) {
+        for page in &mut self.truth().pages {
+            page.cached = !page.unmapped;
+        }
+    }
+
+    /// The page's IOVA can be used anew.
+    pub fn give_back(&self, page: usize) {
+        let page = &mut self.truth().pages[page];
+        let reachable = page.cached;
+        page.given_back = true;
+        check(!reachable, property::REUSE);
+    }
+
+    /// The unmap of this page returns to the driver, which may use the memory for something else.
+    pub fn unmap_returns(&self, page: usize) {
+        let mut truth = self.truth();
+        truth.pages[page].returned = true;
+        let reachable = truth.strict && truth.pages[page].cached;
+        drop(truth);
+        check(!reachable, property::STRICT);
+    }
+
+    /// The domain is said to be strict.
+    pub fn say_strict(&self) {
+        let mut truth = self.truth();
+        truth.strict = true;
+        let reachable = truth.pages.iter().any(|page| page.returned && page.cached);
+        drop(truth);
+        check(!reachable, property::STRICT);
+    }
+
+    /// The domain is lazy from here on.
+    pub fn say_lazy(&self) {
+        self.truth().strict = false;
+    }
+
+    pub fn is_strict(&self) -> bool {
+        self.truth().strict
+    }
+
+    pub fn set_rings(&self, there: bool) {
+        self.truth().rings = there;
+    }
+
+    pub fn use_rings(&self) {
+        let there = self.truth().rings;
+        check(there, property::RINGS);
+    }
+
+    pub fn set_entry(&self, there: bool) {
+        self.truth().entry = there;
+    }
+
+    pub fn use_entry(&self) {
+        let there = self.truth().entry;
+        check(there, property::ENTRY);
+    }
+
+    pub fn free_domain(&self) {
+        self.truth().domain = false;
+    }
+
+    pub fn has_domain(&self) -> bool {
+        self.truth().domain
+    }
+
+    pub fn use_domain(&self) {
+        let there = self.truth().domain;
+        check(there, property::DOMAIN);
+    }
+
+    pub fn free_text(&self) {
+        self.truth().text = false;
+    }
+
+    pub fn use_text(&self) {
+        let there = self.truth().text;
+        check(there, property::TEXT);
+    }
+
+    /// All pages have been unmapped, and all IOVAs given back; no strict entry and no rings are left.
+    pub fn nothing_left(&self, pages: usize) {
+        let truth = self.truth();
+        let done = truth.pages[..pages]
+            .iter()
+            .all(|page| page.unmapped && page.given_back && !page.cached);
+        let clean = done && !truth.rings && !truth.entry;
+        drop(truth);
+        check(clean, property::LEFT);
+    }
+}

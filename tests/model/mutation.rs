@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Protocols that are wrong in one place: the shipped one with a step left out, or with two neighbours swapped.
+//!
+//! The protocols are straight lines of calls, so what stands between the protocol and the model can make every such
+//! mutant, without a second copy of the source.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::protocol::{Exit, Machine};
+
+/// The steps of a tighten, in the shipped order; [`Mutated::taken`] says whether this is still true.
+pub const TIGHTEN: [&str; 12] = [
+    "publish_strict_entry",
+    "wait_for_readers",
+    "shut_down_timer",
+    "flush_and_drain",
+    "strict_from_here",
+    "stop_queueing",
+    "wait_for_readers",
+    "restore_entry",
+    "free_rings",
+    "label_strict",
+    "wait_for_readers",
+    "free_strict_entry",
+];
+
+/// The steps of the module's exit.
+pub const EXIT: [&str; 4] = [
+    "restore_store",
+    "wait_for_readers",
+    "wait_for_writers",
+    "wait_for_readers",
+];
+
+/// What is wrong; steps are counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutation {
+    /// Nothing.
+    None,
+    /// This step is left out.
+    Drop(usize),
+    /// This step comes after the next one.
+    Swap(usize),
+}
+
+impl Mutation {
+    /// Every mutation of a protocol of so many steps.
+    pub fn all(steps: usize) -> impl Iterator<Item = Self> {
+        let drops = (0..steps).map(Self::Drop);
+        drops.chain((1..steps).map(|step| Self::Swap(step - 1)))
+    }
+
+    /// For people.
+    pub fn describe(self, steps: &[&str]) -> String {
+        match self {
+            Self::None => "as shipped".to_owned(),
+            Self::Drop(at) => format!("without step {}, {}", at + 1, steps[at]),
+            Self::Swap(at) => format!(
+                "step {}, {}, before step {}, {}",
+                at + 2,
+                steps[at + 1],
+                at + 1,
+                steps[at]
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Mutation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Drop(at) => write!(f, "drop {at}"),
+            Self::Swap(at) => write!(f, "swap {at}"),
+        }
+    }
+}
+
+impl FromStr for Mutation {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text.split_once(' ') {
+            Some(("drop", at)) => Self::Drop(at.parse()?),
+            Some((_, at)) => Self::Swap(at.parse()?),
+            None => Self::None,
+        })
+    }
+}
+
+/// One step of a protocol on a machine; what it returns, or 0.
+type Step<M> = fn(&mut M) -> u64;
+
+/// A machine on which one mutation happens.
+pub struct Mutated<M> {
+    machine: M,
+    mutation: Mutation,
+    steps: usize,
+    put_off: Option<Step<M>>,
+}
+
+impl<M> Mutated<M> {
+    pub fn new(machine: M, mutation: Mutation) -> Self {
+        Self {
+            machine,
+            mutation,
+            steps: 0,
+            put_off: None,
+        }
+    }
+
+    fn step(&mut self, step: Step<M>) -> u64 {
+        let at = self.steps;
+        self.steps += 1;
+        match self.mutation {
+            Mutation::Drop(dropped) if at == dropped => 0,
+            Mutation::Swap(first) if at == first => {
+                self.put_off = Some(step);
+                0
+            }
+            _ => {
+                let result = step(&mut self.machine);
+                if let Some(step) = self.put_off.take() {
+                    step(&mut self.machine);
+                }
+                result
+            }
+        }
+    }
+}
+
+impl<M: Machine> Machine for Mutated<M> {
+    fn publish_strict_entry(&mut self) {
+        self.step(|m| {
+            m.publish_strict_entry();
+            0
+        });
+    }
+    fn wait_for_readers(&mut self) {
+        self.step(|m| {
+            m.wait_for_readers();
+            0
+        });
+    }
+    fn shut_down_timer(&mut self) {
+        self.step(|m| {
+            m.shut_down_timer();
+            0
+        });
+    }
+    fn flush_and_drain(&mut self) -> u64 {
+        self.step(M::flush_and_drain)
+    }
+    fn strict_from_here(&mut self) {
+        self.step(|m| {
+            m.strict_from_here();
+            0
+        });
+    }
+    fn stop_queueing(&mut self) {
+        self.step(|m| {
+            m.stop_queueing();
+            0
+        });
+    }
+    fn restore_entry(&mut self) {
+        self.step(|m| {
+            m.restore_entry();
+            0
+        });
+    }
+    fn free_rings(&mut self) {
+        self.step(|m| {
+            m.free_rings();
+            0
+        });
+    }
+    fn label_strict(&mut self) {
+        self.step(|m| {
+            m.label_strict();
+            0
+        });
+    }
+    fn free_strict_entry(&mut self) {
+        self.step(|m| {
+            m.free_strict_entry();
+            0
+        });
+    }
+}
+
+impl<E: Exit> Exit for Mutated<E> {
+    fn restore_store(&mut self) {
+        self.step(|m| {
+            m.restore_store();
+            0
+        });
+    }
+    fn wait_for_readers(&mut self) {
+        self.step(|m| {
+            Exit::wait_for_readers(m);
+            0
+        });
+    }
+    fn wait_for_writers(&mut self) {
+        self.step(|m| {
+            m.wait_for_writers();
+            0
+        });
+    }
+}
+
+/// A machine without a model: it writes down the names of the steps.
+#[derive(Default)]
+pub struct Names(pub Vec<&'static str>);
+
+impl Machine for Names {
+    fn publish_strict_entry(&mut self) {
+        self.0.push("publish_strict_entry");
+    }
+    fn wait_for_readers(&mut self) {
+        self.0.push("wait_for_readers");
+    }
+    fn shut_down_timer(&mut self) {
+        self.0.push("shut_down_timer");
+    }
+    fn flush_and_drain(&mut self) -> u64 {
+        self.0.push("flush_and_drain");
+        0
+    }
+    fn strict_from_here(&mut self) {
+        self.0.push("strict_from_here");
+    }
+    fn stop_queueing(&mut self) {
+        self.0.push("stop_queueing");
+    }
+    fn restore_entry(&mut self) {
+        self.0.push("restore_entry");
+    }
+    fn free_rings(&mut self) {
+        self.0.push("free_rings");
+    }
+    fn label_strict(&mut self) {
+        self.0.push("label_strict");
+    }
+    fn free_strict_entry(&mut self) {
+        self.0.push("free_strict_entry");
+    }
+}
+
+impl Exit for Names {
+    fn restore_store(&mut self) {
+        self.0.push("restore_store");
+    }
+    fn wait_for_readers(&mut self) {
+        self.0.push("wait_for_readers");
+    }
+    fn wait_for_writers(&mut self) {
+        self.0.push("wait_for_writers");
+    }
+}

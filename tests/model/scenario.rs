@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What happens at the same time. Each function is one run; loom runs it in every order it can happen in.
+
+use loom::sync::Arc;
+use loom::thread::{self, JoinHandle};
+
+use crate::domain::{Domain, Switch};
+use crate::exit::Module;
+use crate::mutation::{Mutated, Mutation};
+use crate::protocol::{leave, tighten};
+
+/// A scenario, with what it is about.
+pub struct Scenario {
+    pub name: &'static str,
+    pub run: fn(Mutation),
+}
+
+/// Those of the tighten.
+pub const TIGHTEN: [Scenario; 6] = [
+    Scenario {
+        name: "one unmap and the timer",
+        run: one_unmap,
+    },
+    Scenario {
+        name: "a ring that fills up",
+        run: full_ring,
+    },
+    Scenario {
+        name: "unmaps that come after one another",
+        run: two_in_a_row,
+    },
+    Scenario {
+        name: "relaxed again at once",
+        run: relaxed_again,
+    },
+    Scenario {
+        name: "two writers",
+        run: two_writers,
+    },
+    Scenario {
+        name: "the last device goes",
+        run: torn_down,
+    },
+];
+
+/// That of the exit.
+pub const EXIT: [Scenario; 1] = [Scenario {
+    name: "writers while the module leaves",
+    run: module_leaves,
+}];
+
+fn spawn(domain: &Arc<Domain>, task: impl FnOnce(&Domain) + 'static) -> JoinHandle<()> {
+    let domain = Arc::clone(domain);
+    thread::spawn(move || task(&domain))
+}
+
+fn join(tasks: impl IntoIterator<Item = JoinHandle<()>>) {
+    for task in tasks {
+        task.join().unwrap();
+    }
+}
+
+/// A write of `DMA`. Whether it was this one that tightened.
+fn write_dma(domain: &Domain, mutation: Mutation) -> bool {
+    let mut label = domain.group.lock().unwrap();
+    if *label {
+        return false;
+    }
+    tighten(&mut Mutated::new(
+        Switch::prepare(domain, &mut label),
+        mutation,
+    ));
+    true
+}
+
+fn one_unmap(mutation: Mutation) {
+    let domain = Arc::new(Domain::lazy(1));
+    let timers = spawn(&domain, Domain::timers);
+    let unmapper = spawn(&domain, |d| d.unmap(0, 0));
+    write_dma(&domain, mutation);
+    join([unmapper]);
+    domain.stop_timers();
+    join([timers]);
+    domain.clean_and_strict(1);
+}
+
+fn full_ring(mutation: Mutation) {
+    let domain = Arc::new(Domain::lazy(2));
+    let unmappers = [0, 1].map(|task| spawn(&domain, move |d| d.unmap(task, task)));
+    write_dma(&domain, mutation);
+    join(unmappers);
+    domain.clean_and_strict(2);
+}
+
+fn two_in_a_row(mutation: Mutation) {
+    let domain = Arc::new(Domain::lazy(1));
+    let unmapper = spawn(&domain, |d| {
+        d.unmap(0, 0);
+        d.unmap(0, 1);
+    });
+    write_dma(&domain, mutation);
+    join([unmapper]);
+    domain.clean_and_strict(2);
+}
+
+fn relaxed_again(mutation: Mutation) {
+    let domain = Arc::new(Domain::lazy(1));
+    let unmapper = spawn(&domain, |d| {
+        d.unmap(0, 0);
+        d.unmap(0, 1);
+    });
+    write_dma(&domain, mutation);
+    {
+        let mut label = domain.group.lock().unwrap();
+        domain.relax();
+        *label = false;
+    }
+    join([unmapper]);
+    write_dma(&domain, mutation);
+    domain.clean_and_strict(2);
+}
+
+fn two_writers(mutation: Mutation) {
+    let domain = Arc::new(Domain::lazy(1));
+    let unmapper = spawn(&domain, |d| d.unmap(0, 0));
+    let other = spawn(&domain, move |d| {
+        write_dma(d, mutation);
+    });
+    write_dma(&domain, mutation);
+    join([unmapper, other]);
+    domain.clean_and_strict(1);
+}
+
+/// The kernel unbinds the driver first, so that nothing unmaps any more when the domain goes.
+fn torn_down(mutation: Mutation) {
+    let domain = Arc::new(Domain::lazy(1));
+    let device = spawn(&domain, |d| {
+        d.unmap(0, 0);
+        let _group = d.group.lock().unwrap();
+        d.tear_down();
+    });
+    {
+        let mut label = domain.group.lock().unwrap();
+        if domain.ghost.has_domain() && !*label {
+            tighten(&mut Mutated::new(
+                Switch::prepare(&domain, &mut label),
+                mutation,
+            ));
+        }
+    }
+    join([device]);
+}
+
+fn module_leaves(mutation: Mutation) {
+    let module = Arc::new(Module::loaded(2));
+    let writers = [0, 1].map(|task| {
+        let module = Arc::clone(&module);
+        thread::spawn(move || module.write(task))
+    });
+    leave(&mut Mutated::new(&*module, mutation));
+    module.ghost.free_text();
+    join(writers);
+}
