@@ -2,7 +2,7 @@
 # Each target calls one program. It makes everything else itself, from nothing, in ~/.cache/iommuctl
 # (IOMMUCTL_CACHE=... puts that elsewhere; IOMMUCTL_KVM=1 uses the processor's virtualization).
 
-.PHONY: help demo test test-full module clean-cache
+.PHONY: help demo test test-full model litmus module clean-cache
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile
@@ -15,6 +15,12 @@ test: ## Every check; the last line is the summary of the end-to-end suites
 
 test-full: ## The same, with the long forms of the suites
 	@tests/testbed.sh test-full
+
+model: ## Check the order of the module's protocols in every interleaving (MODEL_PREEMPTIONS=N|all: how deep)
+	@tests/testbed.sh model
+
+litmus: ## Check the memory ordering that the module relies on against the kernel's memory model
+	@tests/testbed.sh litmus
 
 module: ## Build iommu_live.ko for the newest kernel of Debian stable-backports
 	@tests/testbed.sh module

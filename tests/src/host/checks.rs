@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::{bail, Context as _, Result};
 
 use super::cache::Cache;
+use super::litmus;
 use super::progress::{heading, say, seconds, step};
 use super::userspace::checkout;
 use super::workshop::Workshop;
@@ -26,7 +27,7 @@ pub fn run(full: bool) -> Result<ExitCode> {
     let checkout = checkout()?;
     let begin = Instant::now();
     let mut times = Vec::new();
-    let parts: [(&str, Part); 6] = [
+    let parts: [(&str, Part); 7] = [
         ("Format", format),
         ("Lints", lints),
         ("Documentation", documentation),
@@ -39,6 +40,7 @@ pub fn run(full: bool) -> Result<ExitCode> {
             workshop.lint_module()?;
             workshop.module().map(|_| ())
         }),
+        ("Memory model", litmus::run),
     ];
     for (name, part) in parts {
         heading(name);
@@ -64,6 +66,26 @@ pub fn run(full: bool) -> Result<ExitCode> {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(_) => Ok(ExitCode::FAILURE),
     }
+}
+
+/// Runs the model checks with more interruptions than the unit tests have time for.
+///
+/// # Errors
+/// When they cannot be run, or a property is broken.
+pub fn model() -> Result<ExitCode> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(checkout()?).args([
+        "test",
+        "--release",
+        "-p",
+        "iommuctl-tests",
+        "--test",
+        "model",
+    ]);
+    if std::env::var_os("MODEL_PREEMPTIONS").is_none() {
+        cargo.env("MODEL_PREEMPTIONS", "5");
+    }
+    finish(&mut cargo, "cargo test --test model").map(|()| ExitCode::SUCCESS)
 }
 
 fn cargo(checkout: &Path, arguments: &[&str]) -> Result<()> {

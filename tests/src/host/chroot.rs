@@ -111,7 +111,7 @@ impl Chroot {
     }
 
     fn bootstrap(&self, program: Bootstrap, log: &Log) -> Result<()> {
-        let mirror = std::env::var(MIRROR_VARIABLE).unwrap_or_else(|_| MIRROR.into());
+        let mirror = mirror();
         let sources = sources(&mirror);
         match program {
             Bootstrap::Mmdebstrap => {
@@ -248,13 +248,26 @@ fn tools() -> String {
     [&FROM_SUITE[..], &FROM_BACKPORTS[..]].concat().join(" ")
 }
 
+/// The archive packages come from.
+fn mirror() -> String {
+    std::env::var(MIRROR_VARIABLE).unwrap_or_else(|_| MIRROR.into())
+}
+
+/// The line of a `sources.list` for one suite of the archive.
+pub fn source(suite: &str) -> String {
+    line(&mirror(), suite)
+}
+
+fn line(archive: &str, suite: &str) -> String {
+    format!("deb [signed-by={KEYRING}] {archive} {suite} main")
+}
+
 fn sources(mirror: &str) -> [String; 4] {
-    let signed = format!("deb [signed-by={KEYRING}]");
     [
-        format!("{signed} {mirror} {SUITE} main"),
-        format!("{signed} {mirror} {SUITE}-updates main"),
-        format!("{signed} {mirror} {BACKPORTS} main"),
-        format!("{signed} {SECURITY} {SUITE}-security main"),
+        line(mirror, SUITE),
+        line(mirror, &format!("{SUITE}-updates")),
+        line(mirror, BACKPORTS),
+        line(SECURITY, &format!("{SUITE}-security")),
     ]
 }
 

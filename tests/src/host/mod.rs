@@ -10,6 +10,7 @@ pub mod demo;
 pub mod initramfs;
 pub mod kbuild;
 pub mod kernel;
+pub mod litmus;
 pub mod machine;
 pub mod module_files;
 pub mod packages;

@@ -9,8 +9,9 @@ use clap::{Parser, Subcommand};
 use super::cache::Cache;
 use super::command::as_root;
 use super::progress::{say, step};
+use super::userspace::checkout;
 use super::workshop::Workshop;
-use super::{checks, demo, vm};
+use super::{checks, demo, litmus, vm};
 
 /// Makes stock kernels run in virtual machines, and runs the suites there.
 #[derive(Debug, Parser)]
@@ -32,6 +33,10 @@ enum Command {
     Test,
     /// The same, with the long forms of the suites
     TestFull,
+    /// Check the order of the module's protocols in every interleaving, deeper than Test does
+    Model,
+    /// Check the memory ordering that the module relies on against the kernel's memory model
+    Litmus,
     /// Boot a virtual machine and run the named scenarios, for work on the suites themselves
     Run {
         /// Machine to boot: plain, module, strict, off, external
@@ -58,6 +63,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Demo => demo::run(),
         Command::Test => checks::run(false),
         Command::TestFull => checks::run(true),
+        Command::Model => checks::model(),
+        Command::Litmus => litmus::run(&checkout()?).map(|()| ExitCode::SUCCESS),
         Command::Run { machine, scenarios } => vm::try_out(machine, scenarios),
         Command::CleanCache => clean().map(|()| ExitCode::SUCCESS),
     }

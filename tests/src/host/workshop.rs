@@ -81,6 +81,15 @@ impl Workshop {
             .lint(&self.cache, &self.root, &self.kernel)
     }
 
+    /// The kernel's source, prepared for building modules.
+    ///
+    /// # Errors
+    /// When it cannot be prepared.
+    pub fn prepare(&self) -> Result<Prepared> {
+        let _lock = self.cache.lock()?;
+        Prepared::ensure(&self.cache, &self.root, &self.kernel)
+    }
+
     fn module_source(&self) -> Result<Source> {
         let prepared = Prepared::ensure(&self.cache, &self.root, &self.kernel)?;
         Ok(Source {
