@@ -72,7 +72,8 @@ impl Exit for Interposer {
     fn restore_store(&mut self) {
         let original = ORIGINAL.load(Relaxed);
         // A module's exit cannot refuse. If somebody has stacked a store above ours, they hold a
-        // pointer to our text; staying until it is gone is all that is safe.
+        // pointer to our text, and we stay until they have put it back. Whether their own writers
+        // are done with it by then is for them to see to; nothing here could tell.
         wait_until("another module took over iommu_groups/*/type", || {
             self.slot
                 .cmpxchg(store as Store as *mut c_void, original, Full)
@@ -146,7 +147,8 @@ fn find_store() -> Result<&'static Atomic<*mut c_void>> {
 /// Called as `iommu_group_attribute::store`: the group stays for the call (sysfs removes the file
 /// before the group goes, and waits for its writers), and `buf` is a NUL-terminated string.
 unsafe extern "C" fn store(group: *mut c_void, buf: *const c_char, count: usize) -> isize {
-    IN_FLIGHT.fetch_add(1, Acquire);
+    // Full: what `install` wrote before it published this function is seen below.
+    IN_FLIGHT.fetch_add(1, Full);
     let written = match (NonNull::new(group), NonNull::new(ORIGINAL.load(Relaxed))) {
         (Some(group), Some(original)) => {
             // SAFETY: By this function's requirements. `original` is the kernel's own store, and

@@ -37,10 +37,10 @@ impl Node {
     /// `parent` stays for the call.
     unsafe fn find(parent: *mut bindings::kernfs_node, name: &CStr) -> Option<Self> {
         const KERNFS_DIR: u16 = 0x0001;
-        // SAFETY: The node stays by this function's requirements; its type never changes, and
-        // the name is a NUL-terminated string.
+        // SAFETY: The node stays by this function's requirements, and the name is a
+        // NUL-terminated string. Other bits of `flags` change, those of the type do not.
         let node = unsafe {
-            if (*parent).flags & KERNFS_DIR == 0 {
+            if (&raw const (*parent).flags).read_volatile() & KERNFS_DIR == 0 {
                 return None;
             }
             bindings::kernfs_find_and_get_ns(parent, name.as_char_ptr(), null())
@@ -52,8 +52,11 @@ impl Node {
     /// What sysfs keeps with a file: its `struct attribute`, or the `struct bin_attribute` that
     /// begins with one. `None` if this is not a file, or the attribute is not called `name`.
     pub(crate) fn attribute(&self, name: &CStr) -> Option<NonNull<c_void>> {
-        // SAFETY: Referenced by the type invariant; neither field ever changes.
-        let (flags, attribute) = unsafe { ((*self.0.as_ptr()).flags, (*self.0.as_ptr()).priv_) };
+        let node = self.0.as_ptr();
+        // SAFETY: Referenced by the type invariant. Other bits of `flags` change, those of the
+        // type do not, and neither does `priv`.
+        let (flags, attribute) =
+            unsafe { ((&raw const (*node).flags).read_volatile(), (*node).priv_) };
         if flags & KERNFS_FILE == 0 {
             return None;
         }

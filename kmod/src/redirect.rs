@@ -66,8 +66,8 @@ impl Redirect {
 
     fn strict(self) -> *const c_void {
         match self {
-            Redirect::GenericPt => strict_unmap_range as UnmapRange as *const c_void,
-            Redirect::DomainOps => strict_unmap_pages as UnmapPages as *const c_void,
+            Redirect::GenericPt => iommu_live_strict_unmap_range as UnmapRange as *const c_void,
+            Redirect::DomainOps => iommu_live_strict_unmap_pages as UnmapPages as *const c_void,
         }
     }
 
@@ -175,12 +175,14 @@ unsafe fn make_strict(gather: *mut u8) {
 }
 
 /// Stands in for `pt_iommu_ops::unmap_range`. Runs in any context an unmap may run in; neither
-/// sleeps, nor allocates, nor panics.
+/// sleeps, nor allocates, nor panics. Not mangled: it is told apart from the original by its
+/// address, so it must exist once.
 ///
 /// # Safety
 ///
 /// As `pt_iommu_ops::unmap_range`; called only through a published [`StrictEntry`].
-unsafe extern "C" fn strict_unmap_range(
+#[no_mangle]
+unsafe extern "C" fn iommu_live_strict_unmap_range(
     pt: *mut c_void,
     iova: u64,
     len: u64,
@@ -192,25 +194,26 @@ unsafe extern "C" fn strict_unmap_range(
     unsafe {
         make_strict(gather);
         let ops = Atomic::from_ptr(pt.byte_add(layout::pt_iommu::OPS).cast::<*mut c_void>());
-        let strict = strict_unmap_range as UnmapRange as *const c_void;
+        let strict = iommu_live_strict_unmap_range as UnmapRange as *const c_void;
         let entry = original_entry(ops.load(Relaxed), &GENERIC_PT, strict);
         core::mem::transmute::<Word, UnmapRange>(entry)(pt, iova, len, gather)
     }
 }
 
-/// Stands in for `iommu_domain_ops::unmap_pages`. As [`strict_unmap_range`].
+/// Stands in for `iommu_domain_ops::unmap_pages`. As [`iommu_live_strict_unmap_range`].
 ///
 /// # Safety
 ///
 /// As `iommu_domain_ops::unmap_pages`; called only through a published [`StrictEntry`].
-unsafe extern "C" fn strict_unmap_pages(
+#[no_mangle]
+unsafe extern "C" fn iommu_live_strict_unmap_pages(
     domain: *mut c_void,
     iova: usize,
     page_size: usize,
     count: usize,
     gather: *mut u8,
 ) -> usize {
-    // SAFETY: As in `strict_unmap_range`, with a `struct iommu_domain`.
+    // SAFETY: As in `iommu_live_strict_unmap_range`, with a `struct iommu_domain`.
     unsafe {
         make_strict(gather);
         let ops = Atomic::from_ptr(
@@ -218,7 +221,7 @@ unsafe extern "C" fn strict_unmap_pages(
                 .byte_add(layout::iommu_domain::OPS)
                 .cast::<*mut c_void>(),
         );
-        let strict = strict_unmap_pages as UnmapPages as *const c_void;
+        let strict = iommu_live_strict_unmap_pages as UnmapPages as *const c_void;
         let entry = original_entry(ops.load(Relaxed), &DOMAIN_OPS, strict);
         core::mem::transmute::<Word, UnmapPages>(entry)(domain, iova, page_size, count, gather)
     }

@@ -43,7 +43,7 @@ impl Counter {
 static TIGHTENED: Counter = Counter::new(c"tightened");
 /// Live relaxes done, by the kernel's own code after our checks.
 static RELAXED: Counter = Counter::new(c"relaxed");
-/// Writes without the capabilities, answered by the kernel.
+/// Writes without the capabilities.
 static DENIED: Counter = Counter::new(c"denied");
 /// Writes refused by this module.
 static REFUSED: Counter = Counter::new(c"refused");
@@ -99,7 +99,7 @@ pub(crate) enum Outcome {
     PassedOn,
     /// This module refused.
     Refused(Error),
-    /// It failed, here or in the kernel's own code, and nothing changed.
+    /// It failed, here or in the kernel's own code. What the group is now, `new_type` says.
     Failed(Error),
 }
 

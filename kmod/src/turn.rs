@@ -10,6 +10,7 @@
 
 use core::{cell::UnsafeCell, mem::MaybeUninit};
 use kernel::bindings;
+use kernel::error::to_result;
 use kernel::prelude::*;
 use kernel::static_lock_class;
 
@@ -52,18 +53,22 @@ pub(crate) struct Turn(&'static Lock);
 impl Turn {
     /// Waits for the turn at the group with this number. Sleeps.
     ///
+    /// # Errors
+    ///
+    /// `EINTR` if the writer was killed meanwhile.
+    ///
     /// # Safety
     ///
     /// [`init`] was called.
-    pub(crate) unsafe fn take(group: i32) -> Self {
+    pub(crate) unsafe fn take(group: i32) -> Result<Self> {
         let [first, ..] = &TURNS;
         let lock = TURNS
             .get(group.unsigned_abs() as usize % LOCKS)
             .unwrap_or(first);
         // SAFETY: Initialised, by this function's requirements; writers of sysfs files may sleep.
-        unsafe { bindings::mutex_lock(lock.0.get().cast()) };
+        to_result(unsafe { bindings::mutex_lock_killable(lock.0.get().cast()) })?;
         // INVARIANT: Just locked.
-        Self(lock)
+        Ok(Self(lock))
     }
 }
 

@@ -101,14 +101,17 @@ impl<'a> Write<'a> {
     /// Does what is asked and returns what `store` is to return.
     pub(crate) fn run(self) -> isize {
         if !privileged() {
-            // The kernel's own store answers EACCES before it looks at anything. Nor do we: who
-            // may not switch shall not be able to take locks or to flood the audit trail.
+            // As the kernel's own store, before anything is looked at: who may not switch shall
+            // not be able to take locks or to flood the audit trail.
             report::denied();
-            return self.original();
+            return EACCES.to_errno() as isize;
         }
         let started = tighten::now_ns();
         // SAFETY: `turn::init` was called, as `new` requires.
-        let turn = unsafe { Turn::take(self.group.id()) };
+        let turn = match unsafe { Turn::take(self.group.id()) } {
+            Ok(turn) => turn,
+            Err(error) => return error.to_errno() as isize,
+        };
         let old_type = type_name(&self.group.lock());
         let outcome = match self.request {
             Request::Strict => self.tighten(started),
@@ -171,35 +174,42 @@ impl<'a> Write<'a> {
             return Some(Outcome::Refused(refusal.error()));
         }
         drop(locked);
+        let spare = match Spare::allocate() {
+            Ok(spare) => spare,
+            Err(error) => return Some(Outcome::Failed(error)),
+        };
         match self.pass_on() {
-            Outcome::PassedOn => Some(self.recheck()),
+            Outcome::PassedOn => Some(self.recheck(spare)),
             other => Some(other),
         }
     }
 
     /// The kernel's own relax takes the mutex itself, so an untrusted device may have joined the
     /// group between our check and the relax. If so, the group becomes strict again.
-    fn recheck(&self) -> Outcome {
-        let spare = Spare::allocate();
+    fn recheck(&self, spare: Spare) -> Outcome {
         let locked = self.group.lock();
         let Err(refusal) = guard::check(&locked) else {
             return Outcome::Relaxed;
         };
-        let attempt = spare.map(|spare| tighten::attempt(&locked, spare, tighten::now_ns()));
-        if matches!(attempt, Ok(Attempt::Done(_))) {
-            pr_notice!(
-                "group {} is strict again: {}\n",
-                self.group.id(),
-                refusal.reason()
-            );
-        } else {
-            pr_err!(
-                "group {} stays lazy although {}\n",
-                self.group.id(),
-                refusal.reason()
-            );
+        match tighten::attempt(&locked, spare, tighten::now_ns()) {
+            Attempt::Done(_) => {
+                pr_notice!(
+                    "group {} is strict again: {}\n",
+                    self.group.id(),
+                    refusal.reason()
+                );
+                Outcome::Refused(refusal.error())
+            }
+            // Its IOMMU driver is not one whose domains we can tighten.
+            Attempt::NotOurs => {
+                pr_err!(
+                    "group {} stays lazy although {}\n",
+                    self.group.id(),
+                    refusal.reason()
+                );
+                Outcome::Failed(refusal.error())
+            }
         }
-        Outcome::Refused(refusal.error())
     }
 
     /// Lets the kernel's own store answer.
