@@ -14,6 +14,11 @@ fn the_module_comes_and_goes_while_others_switch() {
 }
 
 #[test]
+fn a_module_for_another_kernel_is_refused() {
+    holds("reload", "other-kernel");
+}
+
+#[test]
 fn a_tightened_group_stays_so_when_the_module_leaves() {
     holds("reload", "unload-keeps-types");
 }

@@ -38,10 +38,19 @@ pub fn load_stock(list: &str, wanted: &str) -> Result<()> {
 /// # Errors
 /// When the initramfs does not have it, or the kernel refuses it.
 pub fn load_ours(name: &str) -> Result<()> {
-    load(Path::new(&format!("/lib/ours/{name}.ko")))
+    load(Path::new(&ours(name)))
 }
 
-fn load(path: &Path) -> Result<()> {
+/// Where one of our modules is.
+pub fn ours(name: &str) -> String {
+    format!("/lib/ours/{name}.ko")
+}
+
+/// Loads the module in this file; nothing happens when it is loaded already.
+///
+/// # Errors
+/// When there is no such file, or the kernel refuses it.
+pub fn load(path: &Path) -> Result<()> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     match finit_module(&file, c"", ModuleInitFlags::empty()) {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),

@@ -14,7 +14,7 @@
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{bail, Context as _, Result};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
@@ -23,6 +23,9 @@ use super::progress::say;
 
 /// The environment variable that puts the cache elsewhere.
 pub const VARIABLE: &str = "IOMMUCTL_CACHE";
+
+/// In every cache folder; what has none is not touched.
+const MARK: &str = "CACHE-OF-IOMMUCTL";
 
 /// The cache folder.
 #[derive(Clone, Debug)]
@@ -43,19 +46,8 @@ impl Cache {
     /// # Errors
     /// When there is no home folder, or the folders cannot be made.
     pub fn open() -> Result<Self> {
-        let path = match (
-            std::env::var_os(VARIABLE),
-            std::env::var_os("XDG_CACHE_HOME"),
-        ) {
-            (Some(path), _) => PathBuf::from(path),
-            (None, Some(path)) => PathBuf::from(path).join("iommuctl"),
-            (None, None) => {
-                let home = std::env::var_os("HOME").with_context(|| {
-                    format!("HOME is not set; set {VARIABLE} to a folder with 10 GB of space")
-                })?;
-                PathBuf::from(home).join(".cache/iommuctl")
-            }
-        };
+        let path = Self::place()?;
+        claim(&path)?;
         for folder in ["kernel", "out", "run", "tools", "logs"] {
             let folder = path.join(folder);
             std::fs::create_dir_all(&folder)
@@ -68,9 +60,45 @@ impl Cache {
         Ok(Self { path })
     }
 
+    fn place() -> Result<PathBuf> {
+        Ok(
+            match (
+                std::env::var_os(VARIABLE),
+                std::env::var_os("XDG_CACHE_HOME"),
+            ) {
+                (Some(path), _) => PathBuf::from(path),
+                (None, Some(path)) => PathBuf::from(path).join("iommuctl"),
+                (None, None) => {
+                    let home = std::env::var_os("HOME").with_context(|| {
+                        format!("HOME is not set; set {VARIABLE} to a folder with 10 GB of space")
+                    })?;
+                    PathBuf::from(home).join(".cache/iommuctl")
+                }
+            },
+        )
+    }
+
+    /// The folder, if it is there and ours.
+    ///
+    /// # Errors
+    /// When it is there and somebody else's.
+    pub fn existing() -> Result<Option<Self>> {
+        let path = Self::place()?;
+        let empty = std::fs::read_dir(&path).map_or(true, |mut entries| entries.next().is_none());
+        if empty {
+            return Ok(None);
+        }
+        Self::open().map(Some)
+    }
+
     /// The folder itself.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether this is what makes the folder ours.
+    pub fn is_mark(&self, path: &Path) -> bool {
+        path == self.path.join(MARK)
     }
 
     /// A path inside.
@@ -116,6 +144,28 @@ impl Cache {
     }
 }
 
+/// Makes the folder ours, unless somebody else keeps something in it: all of it is removed in the end.
+fn claim(path: &Path) -> Result<()> {
+    let mark = path.join(MARK);
+    if mark.exists() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
+    let mut entries =
+        std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
+    if entries.next().is_some() {
+        bail!(
+            "{} is not empty, and the test bed did not make it; set {VARIABLE} to a folder of its own",
+            path.display()
+        );
+    }
+    std::fs::write(
+        &mark,
+        "Made by the test bed of iommuctl; `make clean-cache` removes this folder.\n",
+    )
+    .with_context(|| format!("cannot write {}", mark.display()))
+}
+
 /// Writes a small file of the cache, whole or not at all.
 ///
 /// # Errors
@@ -125,4 +175,23 @@ pub fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(&half, text).with_context(|| format!("cannot write {}", half.display()))?;
     std::fs::rename(&half, path)
         .with_context(|| format!("cannot rename {} to {}", half.display(), path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_somebody_else_is_not_claimed() {
+        let folder = tempfile::tempdir().unwrap();
+        let ours = folder.path().join("ours");
+        claim(&ours).unwrap();
+        claim(&ours).unwrap();
+        let theirs = folder.path().join("theirs");
+        std::fs::create_dir_all(theirs.join("logs")).unwrap();
+        let error = claim(&theirs).unwrap_err().to_string();
+        assert!(error.contains("is not empty"), "{error}");
+        assert!(!theirs.join(MARK).exists());
+        assert!(claim(Path::new("/")).is_err());
+    }
 }

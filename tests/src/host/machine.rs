@@ -70,7 +70,12 @@ pub const KINDS: [Kind; 7] = [
         with_module: true,
         command_line: LAZY,
         external: false,
-        scenarios: &["reload", "reload-while-switching", "unload-keeps-types"],
+        scenarios: &[
+            "other-kernel",
+            "reload",
+            "reload-while-switching",
+            "unload-keeps-types",
+        ],
     },
     Kind {
         name: "strict",

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The commands of `testbed`.
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{ensure, Context as _, Result};
 use clap::{Parser, Subcommand};
 
 use super::cache::Cache;
@@ -70,28 +71,34 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
 }
 
-/// What the test bed makes in its cache: exactly this is removed, in case the folder is used for something else too.
-const MADE: [&str; 7] = ["kernel", "out", "run", "tools", "logs", "root.half", "root"];
-
 fn clean() -> Result<()> {
-    let cache = Cache::open()?;
+    let Some(cache) = Cache::existing()? else {
+        say("   there is no cache");
+        return Ok(());
+    };
     let _lock = cache.lock()?;
-    let made = |name: &&str| *name != "root" || cache.join("root/etc/iommuctl-ready").exists();
-    let paths: Vec<_> = MADE
-        .iter()
-        .filter(|name| made(name))
-        .map(|name| cache.join(name))
-        .collect();
-    step(
-        &format!("removing what is in {}", cache.path().display()),
-        || {
-            let log = super::command::Log::create(std::env::temp_dir().join("iommuctl-clean.log"))?;
-            // Nothing is mounted in there: every chroot has a mount namespace of its own, which ends with it.
-            log.run(
-                as_root("rm")
-                    .args(["-rf", "--one-file-system"])
-                    .args(&paths),
-            )
-        },
-    )
+    let folder = cache.path();
+    step(&format!("removing {}", folder.display()), || {
+        // Nothing is mounted in there: every chroot has a mount namespace of its own, which ends with it. The mark
+        // goes last, with the folder, so that an interrupted removal can be begun again.
+        let entries = std::fs::read_dir(folder)
+            .with_context(|| format!("cannot read {}", folder.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            if !cache.is_mark(&path) {
+                remove(&path)?;
+            }
+        }
+        remove(folder)
+    })
+}
+
+fn remove(path: &Path) -> Result<()> {
+    let status = as_root("rm")
+        .args(["-rf", "--one-file-system", "--"])
+        .arg(path)
+        .status()
+        .context("cannot start rm")?;
+    ensure!(status.success(), "cannot remove {}", path.display());
+    Ok(())
 }

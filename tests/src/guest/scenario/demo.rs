@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{ensure, Result};
+use nix::errno::Errno;
 
 use super::{disk, load_live};
 use crate::guest::bench::Bench;
@@ -37,8 +38,11 @@ pub fn demo(bench: &Bench) -> Result<()> {
     look(bench, "lazy-reaches", &oracle, Sight::expect_most)?;
 
     bench.say("The kernel alone refuses to tighten a disk in use:");
+    refused(bench, group)?;
+    bench.say("iommuctl knows, and says what would work:");
     run(bench, &format!("set-mode {device} DMA"), 3)?;
-    bench.say("With iommu_live loaded, it is live:");
+    bench.say("With the module it is live:");
+    bench.say("# insmod iommu_live.ko");
     load_live()?;
     load.lap();
     run(bench, &format!("set-mode {device} {} DMA", pci::ORACLE), 0)?;
@@ -79,6 +83,23 @@ fn run(bench: &Bench, line: &str, code: i32) -> Result<()> {
     let text = [said.out.as_str(), said.err.as_str()].join("\n");
     bench.say(format!("$ iommuctl {line}\n{}", text.trim()));
     said.ended(code).map(|_| ())
+}
+
+/// Asks the kernel itself, as a shell would.
+fn refused(bench: &Bench, group: u32) -> Result<()> {
+    let answer = pci::write_type(group, "DMA");
+    let error = match &answer {
+        Ok(()) => "(no error)".to_owned(),
+        Err(error) => match error.raw_os_error() {
+            Some(number) => format!("write error: {}", Errno::from_raw(number).desc()),
+            None => format!("write error: {error}"),
+        },
+    };
+    bench.say(format!(
+        "# echo DMA > /sys/kernel/iommu_groups/{group}/type\n{error}"
+    ));
+    ensure!(answer.is_err(), "the kernel did it without the module");
+    Ok(())
 }
 
 fn look(

@@ -22,7 +22,7 @@ use super::{cli, modules, pci};
 pub type Scenario = fn(&Bench) -> Result<()>;
 
 /// Every scenario there is.
-const ALL: [(&str, Scenario); 19] = [
+const ALL: [(&str, Scenario); 20] = [
     ("inventory", inventory::inventory),
     ("targets", inventory::targets),
     ("without-module", stock::without_module),
@@ -39,6 +39,7 @@ const ALL: [(&str, Scenario); 19] = [
     ("reload", reload::reload),
     ("reload-while-switching", reload::while_switching),
     ("unload-keeps-types", reload::keeps_types),
+    ("other-kernel", reload::other_kernel),
     ("untrusted", external::untrusted),
     ("demo", demo::demo),
     ("idle", |_| Ok(())),

@@ -49,6 +49,7 @@ pub fn reports(bench: &Bench) -> Result<()> {
     bench.check("tightened-counts", exactly(before.0 + 2, after.0));
     bench.check("relaxed-counts", exactly(before.1 + 2, after.1));
     bench.check("unmaps-crossed-switches", more(before.2, after.2));
+    bench.check("idle-between-switches", idle(&load));
     bench.check("last-duration", more(0, counter("last_strict_ns")?));
     bench.check(
         "status-shows-the-module",
@@ -56,6 +57,17 @@ pub fn reports(bench: &Bench) -> Result<()> {
     );
     finish(bench, load);
     Ok(())
+}
+
+/// While nothing is switched, no unmap meets the module.
+fn idle(load: &Load) -> Result<String> {
+    let before = counter("shimmed_unmaps")?;
+    load.lap();
+    std::thread::sleep(Duration::from_millis(300));
+    let done = load.lap().done;
+    ensure!(done > 0, "the load did nothing, so this shows nothing");
+    exactly(before, counter("shimmed_unmaps")?)?;
+    Ok(format!("{done} I/Os, none of them through the module"))
 }
 
 /// The value of a counter of the module.
