@@ -75,7 +75,7 @@ pub fn holders(group: &Group) -> String {
 #[must_use]
 pub fn ways_to(current: &DomainType, request: TypeRequest) -> Vec<String> {
     let unbind = "unbind the drivers named above, repeat the command, and bind them again \
-                  (this interrupts the devices)";
+                  (this interrupts the devices, and cannot be done to a disk that is in use)";
     let mut ways = Vec::new();
     if *current == DomainType::DmaFq && request == TypeRequest::Dma {
         ways.push(

@@ -125,11 +125,21 @@ pub enum Command {
     },
 }
 
+/// What `type` can read (`iommu_group_show_type` in `drivers/iommu/iommu.c`).
+const SHOWN_TYPES: [&str; 6] = [
+    "DMA",
+    "DMA-FQ",
+    "identity",
+    "blocked",
+    "unmanaged",
+    "unknown",
+];
+
 /// Arguments of `list`.
 #[derive(Debug, Default, clap::Args)]
 pub struct ListArgs {
-    /// Only groups of this type, as the kernel shows it (DMA, DMA-FQ, identity, blocked, unmanaged)
-    #[arg(long = "type", value_name = "TYPE")]
+    /// Only groups of this type, as the kernel shows it
+    #[arg(long = "type", value_name = "TYPE", value_parser = SHOWN_TYPES, ignore_case = true)]
     pub domain_type: Option<String>,
     /// Only groups with a device that is bound to this driver
     #[arg(long, value_name = "DRIVER")]
@@ -174,7 +184,7 @@ pub struct SetModeArgs {
     /// The type they shall have
     #[arg(required = true, value_name = "TYPE", value_parser = TypeParser, ignore_case = true)]
     pub request: TypeRequest,
-    /// Which way to go: without interrupting a device, by unbinding its driver for a moment, or whichever works
+    /// Which way to go: without interrupting a device, or otherwise (rebind is not there yet, so auto is live)
     #[arg(long, value_name = "ROUTE", default_value = "live")]
     pub route: RouteChoice,
     /// Say what would be done, and do nothing
@@ -190,7 +200,7 @@ pub struct SetModeArgs {
 pub enum RouteChoice {
     /// Only routes that do not interrupt a device.
     Live,
-    /// Unbind the drivers, change the type, bind them again.
+    /// Unbind the drivers, change the type, bind them again (not there yet).
     Rebind,
     /// Live if that works, rebind if not.
     Auto,
@@ -238,6 +248,11 @@ impl TypedValueParser for TypeParser {
                     ContextValue::Strings(
                         TypeRequest::ALL.iter().map(ToString::to_string).collect(),
                     ),
+                );
+                let order = "the type comes last, after the targets".to_owned().into();
+                failure.insert(
+                    ContextKind::Suggested,
+                    ContextValue::StyledStrs(vec![order]),
                 );
                 if let Some(meant) = error.suggestion {
                     failure.insert(

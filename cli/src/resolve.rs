@@ -106,7 +106,9 @@ impl Resolver<'_> {
                 let Some(path) = self.sysfs.tree().link(&format!("class/net/{name}"))? else {
                     let is_driver = |d: &Device| d.driver.as_deref() == Some(name.as_str());
                     // A bare word is taken for an interface, and people try the name of a driver.
-                    let advice = if self.inventory.groups_with(is_driver).next().is_some() {
+                    let advice = if self.exists(&format!("class/block/{name}"))? {
+                        format!("say /dev/{name} for the group of that disk")
+                    } else if self.inventory.groups_with(is_driver).next().is_some() {
                         format!("say driver:{name} for every group with a device bound to {name}")
                     } else {
                         "`ip link` lists the interfaces, and `iommuctl show --help` what else a target can be"
@@ -148,7 +150,7 @@ impl Resolver<'_> {
             reason,
             advice: advice.to_owned(),
         };
-        let advice = "name a device node, a mount point, a PCI address or a group; `iommuctl list` shows them";
+        let advice = "name a device node (`lsblk`), a mount point (`findmnt`), a PCI address or a group (`iommuctl list`)";
         let found = fs::metadata(path);
         let number = |rdev: u64| (major(rdev), minor(rdev));
         match &found {

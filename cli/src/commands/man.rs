@@ -14,11 +14,11 @@ use crate::exit::Exit;
 pub fn run(directory: &Path) -> anyhow::Result<Exit> {
     let mut command = Args::command();
     command.build();
+    // The command that prints help has no page, and the others name it among their own.
+    let command = command.mut_subcommand("help", |help| help.hide(true));
     page(directory, &command, "iommuctl")?;
     for sub in command.get_subcommands().filter(|s| !s.is_hide_set()) {
-        if sub.get_name() != "help" {
-            page(directory, sub, &format!("iommuctl-{}", sub.get_name()))?;
-        }
+        page(directory, sub, &format!("iommuctl-{}", sub.get_name()))?;
     }
     Ok(Exit::Done)
 }

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use iommuctl_policy::TypeRequest;
 use serde::Serialize;
@@ -58,7 +59,12 @@ pub fn run(args: &SetModeArgs, context: &Context, output: &mut Output) -> anyhow
         results,
         exit_code: exit.code(),
     };
-    output.report(&report, |w, r| render::set_mode::write(w, r))?;
+    let reported = output.report(&report, |w, r| render::set_mode::write(w, r));
+    if report.results.iter().any(|r| r.outcome == Outcome::Changed) {
+        reported.context("Some groups were changed, but the report cannot be written")?;
+    } else {
+        reported?;
+    }
     output.problems(&problems);
     for result in &report.results {
         if is_done(result.outcome) {
@@ -70,7 +76,21 @@ pub fn run(args: &SetModeArgs, context: &Context, output: &mut Output) -> anyhow
     for line in render::set_mode::advice(&report.results) {
         output.hint(line);
     }
+    if let Some(hint) = missing_rights(args.dry_run, context) {
+        output.hint(&hint);
+    }
     Ok(exit)
+}
+
+/// What a dry run cannot see: that the write itself would not be permitted.
+fn missing_rights(dry_run: bool, context: &Context) -> Option<String> {
+    let missing = context.proc.capabilities()?.missing();
+    (dry_run && !missing.is_empty()).then(|| {
+        format!(
+            "without --dry-run this takes {}, which this process does not have: run it as root",
+            missing.join(" and ")
+        )
+    })
 }
 
 fn is_done(outcome: Outcome) -> bool {
@@ -82,12 +102,14 @@ fn is_done(outcome: Outcome) -> bool {
 
 /// How the program is to end after `results`.
 fn exit(results: &[GroupResult]) -> Exit {
-    let done = results.iter().filter(|r| is_done(r.outcome)).count();
-    if done == results.len() {
-        Exit::Done
-    } else if done > 0 {
+    let mut left = results.iter().filter(|r| !is_done(r.outcome)).peekable();
+    if left.peek().is_none() {
+        return Exit::Done;
+    }
+    let switched = |r: &GroupResult| matches!(r.outcome, Outcome::Changed | Outcome::Planned);
+    if results.iter().any(switched) {
         Exit::Partly
-    } else if results.iter().all(|r| r.outcome == Outcome::Refused) {
+    } else if left.all(|r| r.outcome == Outcome::Refused) {
         Exit::Refused
     } else {
         Exit::Failed
@@ -169,6 +191,7 @@ mod tests {
         assert_eq!(exit_of(&[Refused, Failed]), Exit::Failed);
         assert_eq!(exit_of(&[TimedOut]), Exit::Failed);
         assert_eq!(exit_of(&[Changed, Refused]), Exit::Partly);
-        assert_eq!(exit_of(&[Unchanged, TimedOut]), Exit::Partly);
+        assert_eq!(exit_of(&[Unchanged, TimedOut]), Exit::Failed);
+        assert_eq!(exit_of(&[Unchanged, Refused]), Exit::Refused);
     }
 }

@@ -18,6 +18,8 @@ fn usage_errors_are_2() {
         &["set-mode", "class:", "DMA"],
         &["set-mode", "--timeout", "0", "12", "DMA"],
         &["list", "--class", "nonsense"],
+        // An empty list would look like good news.
+        &["list", "--type", "DMAFQ"],
     ];
     for args in cases {
         assert_eq!(machine.run(args).code, 2, "{args:?}");
@@ -29,6 +31,8 @@ fn usage_errors_are_2() {
         run.err
     );
     assert!(run.err.contains("'DMA'"), "no suggestion: {}", run.err);
+    let run = machine.run(&["set-mode", "DMA", "12"]);
+    assert!(run.err.contains("the type comes last"), "{}", run.err);
 }
 
 #[test]

@@ -63,6 +63,7 @@ fn what_is_not_found_is_named_with_a_way_out() {
         ("00:06.0", "the device is in no IOMMU group"),
         ("eth9", "there is no such interface"),
         ("nvme", "say driver:nvme"),
+        ("nvme0n1", "say /dev/nvme0n1"),
         ("lo", "no device in an IOMMU group is behind it"),
         ("driver:tg3", "no device in an IOMMU group is bound to it"),
         ("class:infiniband", "no device in an IOMMU group is of it"),
