@@ -9,6 +9,16 @@ fn every_switch_is_an_event_and_a_count() {
 }
 
 #[test]
+fn a_writer_without_the_rights_is_counted_and_makes_no_event() {
+    holds("module", "denied");
+}
+
+#[test]
+fn two_writers_make_one_story() {
+    holds("module", "two-writers");
+}
+
+#[test]
 fn an_untrusted_device_is_never_relaxed() {
     holds("external", "untrusted");
 }

@@ -60,6 +60,8 @@ pub const KINDS: [Kind; 7] = [
             "raw-write",
             "several",
             "reports",
+            "denied",
+            "two-writers",
             "oracle-live",
             "round-trips",
         ],

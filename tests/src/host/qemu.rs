@@ -118,7 +118,9 @@ impl Machine {
     }
 
     fn append(&self) -> String {
-        let mut words = vec!["console=ttyS0".to_owned(), "panic=-1".to_owned()];
+        let mut words = ["console=ttyS0", "panic=-1", "oops=panic"]
+            .map(str::to_owned)
+            .to_vec();
         words.extend(self.command_line.iter().cloned());
         words.join(" ")
     }
@@ -255,6 +257,8 @@ mod tests {
 
     #[test]
     fn the_command_line_names_the_console_and_the_words_given() {
-        assert!(line(&machine()).contains("-append console=ttyS0 panic=-1 intel_iommu=on"));
+        assert!(
+            line(&machine()).contains("-append console=ttyS0 panic=-1 oops=panic intel_iommu=on")
+        );
     }
 }

@@ -22,7 +22,7 @@ use super::{cli, modules, pci};
 pub type Scenario = fn(&Bench) -> Result<()>;
 
 /// Every scenario there is.
-const ALL: [(&str, Scenario); 20] = [
+const ALL: [(&str, Scenario); 22] = [
     ("inventory", inventory::inventory),
     ("targets", inventory::targets),
     ("without-module", stock::without_module),
@@ -36,6 +36,8 @@ const ALL: [(&str, Scenario); 20] = [
     ("several", switch::several),
     ("round-trips", switch::round_trips),
     ("reports", reports::reports),
+    ("denied", reports::denied),
+    ("two-writers", reports::two_writers),
     ("reload", reload::reload),
     ("reload-while-switching", reload::while_switching),
     ("unload-keeps-types", reload::keeps_types),

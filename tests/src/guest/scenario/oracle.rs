@@ -80,6 +80,7 @@ pub fn live(bench: &Bench) -> Result<()> {
         "armed-then-tightened",
         oracle.fire().and_then(Sight::expect_none),
     );
+    bench.check("armed-then-written", armed_then_written(&oracle));
     bench.check(
         "tightened-reaches-nothing",
         oracle.probe(3000).and_then(Sight::expect_none),
@@ -107,6 +108,18 @@ pub fn live(bench: &Bench) -> Result<()> {
     bench.check("probed-across-switches", enough(total));
     super::finish(bench, load);
     modules::unload(modules::LIVE)
+}
+
+/// The same by a raw write, at once, again and again: the first flush of the queue's timer is still to come.
+fn armed_then_written(oracle: &Oracle) -> Result<String> {
+    let rounds = 20;
+    for _ in 0..rounds {
+        write_type(oracle.group, "DMA-FQ")?;
+        oracle.arm(ARMED)?;
+        pci::write_type(oracle.group, "DMA")?;
+        oracle.fire()?.expect_none()?;
+    }
+    Ok(format!("reached 0 of {} unmapped pages", rounds * ARMED))
 }
 
 fn enough((probes, after): (u64, u64)) -> Result<String> {

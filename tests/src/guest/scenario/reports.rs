@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Every switch is reported: an event on the group, and counters.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::{ensure, Context as _, Result};
+use nix::unistd::{seteuid, Uid};
 
 use super::{disk, finish, load_live, set_mode, write_type};
 use crate::guest::bench::Bench;
@@ -57,6 +60,106 @@ pub fn reports(bench: &Bench) -> Result<()> {
     );
     finish(bench, load);
     Ok(())
+}
+
+/// A writer without the capabilities gets EACCES, is counted, and makes no event.
+pub fn denied(bench: &Bench) -> Result<()> {
+    load_live()?;
+    let (group, _) = disk()?;
+    write_type(group, "DMA-FQ")?;
+    let events = Events::listen()?;
+    let before = counter("denied")?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .open(format!("/sys/kernel/iommu_groups/{group}/type"))?;
+    // Root in all but the effective user, and so without effective capabilities.
+    seteuid(Uid::from_raw(65534)).context("cannot become nobody")?;
+    let answer = file.write_all(b"DMA\n");
+    seteuid(Uid::from_raw(0)).context("cannot become root again")?;
+    let errno = answer.err().and_then(|error| error.raw_os_error());
+    bench.check(
+        "eacces",
+        match errno {
+            Some(nix::libc::EACCES) => Ok("EACCES"),
+            other => Err(anyhow::anyhow!("expected EACCES, got {other:?}")),
+        },
+    );
+    bench.check("denied-counts", exactly(before + 1, counter("denied")?));
+    bench.check("no-event", exactly(0, events.switches()?.len() as u64));
+    bench.check("still-lazy", pci::expect_type(group, "DMA-FQ"));
+    Ok(())
+}
+
+/// Two writers at once: each write is one event, and the events tell one story.
+pub fn two_writers(bench: &Bench) -> Result<()> {
+    load_live()?;
+    let (group, device) = disk()?;
+    write_type(group, "DMA-FQ")?;
+    let load = Load::start(&device)?;
+    let events = Events::listen()?;
+    let before = counter("tightened")?;
+    let rounds = bench.of(15, 200);
+    let written = std::thread::scope(|scope| {
+        let write = || -> std::io::Result<()> {
+            for _ in 0..rounds {
+                pci::write_type(group, "DMA")?;
+                pci::write_type(group, "DMA-FQ")?;
+            }
+            Ok(())
+        };
+        let other = scope.spawn(write);
+        let mine = write();
+        match other.join() {
+            Ok(theirs) => mine.and(theirs),
+            Err(_) => Err(std::io::Error::other("a writer panicked")),
+        }
+    });
+    bench.check(
+        "all-writes-succeed",
+        written.map(|()| 4 * rounds).map_err(Into::into),
+    );
+    std::thread::sleep(Duration::from_millis(50));
+    let tightened = counter("tightened")? - before;
+    bench.check(
+        "one-story",
+        story(&events.switches()?, 4 * rounds, tightened),
+    );
+    finish(bench, load);
+    Ok(())
+}
+
+/// In the order of their numbers, without a gap, each event begins with the type that the one before ended with.
+fn story(events: &[Event], writes: usize, tightened: u64) -> Result<String> {
+    ensure!(
+        events.len() == writes,
+        "{} events of {writes} writes",
+        events.len()
+    );
+    let number = |event: &Event| -> Result<u64> {
+        let text = event.get("SWITCH_SEQ").context("no SWITCH_SEQ")?;
+        text.parse().context("SWITCH_SEQ is no number")
+    };
+    for pair in events.windows(2) {
+        let [before, after] = pair else { continue };
+        ensure!(
+            number(before)? + 1 == number(after)?,
+            "a gap: {before:?}, {after:?}"
+        );
+        ensure!(
+            before.get("NEW_TYPE") == after.get("OLD_TYPE"),
+            "what was written comes between: {before:?}, {after:?}"
+        );
+    }
+    let is = |event: &&Event, old: &str, new: &str| {
+        let has = |key: &str, value: &str| event.get(key).is_some_and(|found| found == value);
+        has("OLD_TYPE", old) && has("NEW_TYPE", new)
+    };
+    let told = events
+        .iter()
+        .filter(|event| is(event, "DMA-FQ", "DMA"))
+        .count();
+    exactly(tightened, told as u64)?;
+    Ok(format!("{writes} writes, {told} of them tightens"))
 }
 
 /// While nothing is switched, no unmap meets the module.

@@ -132,6 +132,27 @@ fn all_of(targets: &str, wanted: &str, groups: &[u32]) -> Result<String> {
     Ok(said.out)
 }
 
+/// What the kernel has in per-CPU memory, in KiB: each flush queue is some 30 of them.
+fn per_cpu_memory() -> Result<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Percpu:"));
+    let value = line.and_then(|line| line.split_whitespace().next());
+    value
+        .context("/proc/meminfo has no Percpu")?
+        .parse()
+        .context("Percpu is no number")
+}
+
+fn grown(before: u64, after: u64) -> Result<String> {
+    ensure!(
+        after <= before + 512,
+        "per-CPU memory has grown from {before} to {after} KiB"
+    );
+    Ok(format!(
+        "per-CPU memory was {before} KiB and is {after} KiB"
+    ))
+}
+
 /// Many round trips under load: nothing fails, nothing is wrong, nothing is lost.
 pub fn round_trips(bench: &Bench) -> Result<()> {
     load_live()?;
@@ -139,6 +160,7 @@ pub fn round_trips(bench: &Bench) -> Result<()> {
     write_type(group, "DMA-FQ")?;
     let load = Load::start(&device)?;
     let rounds = bench.of(100, 2000);
+    let before = per_cpu_memory()?;
     let mut times: Vec<u128> = Vec::with_capacity(rounds);
     for round in 0..rounds {
         let begin = Instant::now();
@@ -146,6 +168,7 @@ pub fn round_trips(bench: &Bench) -> Result<()> {
         times.push(begin.elapsed().as_millis());
         write_type(group, "DMA-FQ").with_context(|| format!("round {round}"))?;
     }
+    bench.check("nothing-leaks", grown(before, per_cpu_memory()?));
     times.sort_unstable();
     bench.fact("round-trips", rounds);
     bench.fact(

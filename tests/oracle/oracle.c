@@ -18,16 +18,17 @@
  *   fire    write 1: probe every armed page
  *   hammer  write 1 / 0: probe continuously in a thread / stop
  *   result  read: the figures of the last probe, fire or hammer
+ * and, on a kernel with hold points, those of stragglers.c.
  * Times are CLOCK_MONOTONIC, in nanoseconds.
  */
+#include "oracle.h"
+
 #include <linux/debugfs.h>
 #include <linux/delay.h>
 #include <linux/dma-mapping.h>
 #include <linux/kthread.h>
 #include <linux/ktime.h>
 #include <linux/module.h>
-#include <linux/mutex.h>
-#include <linux/pci.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -47,44 +48,6 @@
 
 #define RING_BYTES 128
 #define MOST_ARMED 4096
-
-/* A legacy transmit descriptor, as the device sees it. */
-struct descriptor {
-	__le64 address;
-	__le32 command;
-	__le32 status;
-};
-
-struct slot {
-	struct page *page;
-	struct descriptor *ring;
-	dma_addr_t iova;
-	u64 unmapped_at;
-};
-
-/* Figures of one probe, fire or hammer run. */
-struct result {
-	u64 probes;	   /* pages probed */
-	u64 warmed;	   /* of these, reached while mapped: has to be all */
-	u64 attempted;	   /* of these, the device did process the stale descriptor */
-	u64 reached;	   /* of these, the device wrote into the unmapped page */
-	u64 last_reached;  /* when the unmap of the last page reached returned, or 0 */
-	u64 last_unmapped; /* when the last unmap returned */
-	u64 first_unmapped;
-	u64 longest_wait; /* longest time between an unmap and its probe */
-};
-
-struct oracle {
-	struct pci_dev *pdev;
-	void __iomem *regs;
-	struct dentry *folder;
-	/* Serialises everything below, and the device's registers. */
-	struct mutex lock;
-	struct result result;
-	struct slot *armed;
-	unsigned int armed_count;
-	struct task_struct *hammer;
-};
 
 static void write_reg(struct oracle *o, u32 reg, u32 value)
 {
@@ -112,7 +75,7 @@ static bool done(const struct slot *s, u32 index)
 	return le32_to_cpu(READ_ONCE(s->ring[index].status)) & STATUS_DONE;
 }
 
-static int slot_alloc(struct slot *s)
+int slot_alloc(struct slot *s)
 {
 	s->page = alloc_page(GFP_KERNEL);
 	if (!s->page)
@@ -121,15 +84,14 @@ static int slot_alloc(struct slot *s)
 	return 0;
 }
 
-static void slot_free(struct slot *s)
+void slot_free(struct slot *s)
 {
 	if (s->page)
 		__free_page(s->page);
 	s->page = NULL;
 }
 
-/* Maps the page and lets the device reach it, so that the IOTLB knows it. */
-static int warm(struct oracle *o, struct slot *s)
+int warm(struct oracle *o, struct slot *s)
 {
 	unsigned int i;
 
@@ -155,7 +117,7 @@ static void unmap(struct oracle *o, struct slot *s)
 	o->result.last_unmapped = s->unmapped_at;
 }
 
-static void probe_slot(struct oracle *o, struct slot *s)
+void probe_slot(struct oracle *o, struct slot *s)
 {
 	struct result *r = &o->result;
 
@@ -276,6 +238,7 @@ static int do_fire(struct oracle *o, unsigned int unused)
 	for (i = 0; i < o->armed_count; i++)
 		probe_slot(o, &o->armed[i]);
 	disarm(o);
+	fire_stragglers(o);
 	return 0;
 }
 
@@ -363,6 +326,7 @@ static void make_files(struct oracle *o)
 	debugfs_create_file("fire", 0200, o->folder, o, &fire_ops);
 	debugfs_create_file("hammer", 0200, o->folder, o, &hammer_ops);
 	debugfs_create_file("result", 0400, o->folder, o, &result_fops);
+	make_straggler_files(o);
 }
 
 static int oracle_probe(struct pci_dev *pdev, const struct pci_device_id *id)
@@ -402,6 +366,7 @@ static void oracle_remove(struct pci_dev *pdev)
 	mutex_lock(&o->lock);
 	do_hammer(o, 0);
 	disarm(o);
+	stop_stragglers(o);
 	write_reg(o, REG_TCTL, 0);
 	mutex_unlock(&o->lock);
 	pci_clear_master(pdev);
