@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context as _, Result};
 
@@ -48,6 +49,14 @@ impl fmt::Display for Sight {
     }
 }
 
+/// What became of the tasks of a batch.
+#[derive(Debug)]
+struct Tasks {
+    count: usize,
+    held: usize,
+    returned: usize,
+}
+
 /// Reserves the card for the oracle; before the driver for such cards is loaded.
 ///
 /// # Errors
@@ -57,7 +66,106 @@ pub fn reserve() -> Result<()> {
     std::fs::write(&path, NAME).with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// Where in an unmap a task can be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// After the sample of the mode.
+    Sampled,
+    /// After the change of the page table.
+    PageTableChanged,
+    /// Before the lock of the flush queue's ring.
+    BeforeRing,
+}
+
+impl Point {
+    /// All of them, in the order in which an unmap passes them.
+    pub const ALL: [Self; 3] = [Self::Sampled, Self::PageTableChanged, Self::BeforeRing];
+
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sampled => "held-after-the-sample",
+            Self::PageTableChanged => "held-after-the-page-table-change",
+            Self::BeforeRing => "held-before-the-ring",
+        }
+    }
+}
+
+/// How long tasks get to arrive at a hold point, or to return from it.
+const ARRIVAL: Duration = Duration::from_secs(120);
+
 impl Oracle {
+    /// Lets `count` tasks unmap a page each, and waits until all of them are held at `point`.
+    ///
+    /// # Errors
+    /// When the kernel has no hold points, or they do not arrive.
+    pub fn hold(&self, batch: usize, point: Point, count: usize) -> Result<()> {
+        let path = Path::new(FOLDER).join("hold");
+        let index = Point::ALL.iter().position(|one| *one == point);
+        let text = format!("{batch} {} {count}", index.unwrap_or_default());
+        std::fs::write(&path, &text)
+            .with_context(|| format!("cannot write `{text}` to {}", path.display()))?;
+        self.wait_for(batch, "be held", |tasks| tasks.held == tasks.count)
+    }
+
+    /// Lets the tasks of a batch go on.
+    ///
+    /// # Errors
+    /// When there is no such batch.
+    pub fn release(&self, batch: usize) -> Result<()> {
+        self.write("release", batch)
+    }
+
+    /// Waits until the unmaps of all tasks of a batch have returned.
+    ///
+    /// # Errors
+    /// When they do not.
+    pub fn returned(&self, batch: usize) -> Result<()> {
+        self.wait_for(batch, "return", |tasks| tasks.returned == tasks.count)
+    }
+
+    /// How long the flush queue's timer waits, in milliseconds; 0 is as usual.
+    ///
+    /// # Errors
+    /// When the kernel has no hold points.
+    pub fn timer(&self, milliseconds: u32) -> Result<()> {
+        self.write("timer", milliseconds as usize)
+    }
+
+    fn wait_for(&self, batch: usize, what: &str, done: impl Fn(&Tasks) -> bool) -> Result<()> {
+        let begin = Instant::now();
+        loop {
+            let tasks = self.tasks(batch)?;
+            if done(&tasks) {
+                return Ok(());
+            }
+            ensure!(
+                begin.elapsed() < ARRIVAL,
+                "the tasks of batch {batch} do not all {what}: {tasks:?}"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn tasks(&self, batch: usize) -> Result<Tasks> {
+        let path = Path::new(FOLDER).join("hold");
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        let line = text.lines().nth(batch).unwrap_or_default();
+        let numbers: Vec<usize> = line
+            .split(' ')
+            .filter_map(|word| word.parse().ok())
+            .collect();
+        let &[_, count, held, returned] = numbers.as_slice() else {
+            anyhow::bail!("{}: `{line}` is no batch", path.display());
+        };
+        Ok(Tasks {
+            count,
+            held,
+            returned,
+        })
+    }
+
     /// Loads the oracle.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use super::cache::Cache;
 use super::litmus;
 use super::progress::{heading, say, seconds, step};
 use super::userspace::checkout;
-use super::workshop::Workshop;
+use super::workshop::{Flavour, Workshop};
 
 /// The advisory database is fetched from there.
 const ADVISORIES: &str = "https://github.com/rustsec/advisory-db";
@@ -58,10 +58,14 @@ pub fn run(full: bool) -> Result<ExitCode> {
     ));
     heading("End to end, in virtual machines");
     if full {
+        Workshop::of(Flavour::Debug)?;
         std::env::set_var("IOMMUCTL_FULL", "1");
     }
     // Its output is passed on as it is, and comes last: the last line is cargo's summary.
-    let test = ["test", "-p", "iommuctl-tests", "--test", "e2e"];
+    let mut test = vec!["test", "-p", "iommuctl-tests", "--test", "e2e"];
+    if full {
+        test.extend(["--", "--include-ignored"]);
+    }
     match cargo(&checkout, &test) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(_) => Ok(ExitCode::FAILURE),

@@ -23,7 +23,7 @@ const MIRROR: &str = "http://deb.debian.org/debian";
 const SECURITY: &str = "http://deb.debian.org/debian-security";
 
 /// From the suite itself: what a kernel and its modules are built with, and what goes into the initramfs.
-const FROM_SUITE: [&str; 15] = [
+const FROM_SUITE: [&str; 16] = [
     "acpica-tools",
     "bc",
     "bindgen",
@@ -36,6 +36,7 @@ const FROM_SUITE: [&str; 15] = [
     "libssl-dev",
     "make",
     "pahole",
+    "patch",
     "pci.ids",
     "python3",
     "xz-utils",

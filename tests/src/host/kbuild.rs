@@ -21,6 +21,8 @@ pub struct Source {
     pub name: &'static str,
     /// The kernel tree, as seen from inside the root.
     pub tree: String,
+    /// What make is told beside that.
+    pub options: Vec<String>,
 }
 
 impl Source {
@@ -111,7 +113,7 @@ impl Source {
             std::thread::available_parallelism().map_or(2, usize::from)
         );
         let make = ["-C", &self.tree, &folder, &release, &jobs, "modules"];
-        log.run(root.command("make", make).args(options))?;
+        log.run(root.command("make", make).args(&self.options).args(options))?;
         let module = outside.join(format!("{}.ko", self.name));
         if !module.exists() {
             bail!(
@@ -126,7 +128,7 @@ impl Source {
     /// Everything the result depends on: each file's name and content, and the kernel's version.
     fn hash(&self, kernel: &Kernel) -> Result<String> {
         let mut hasher = DefaultHasher::new();
-        (&kernel.release, &kernel.version, &self.tree).hash(&mut hasher);
+        (&kernel.release, &kernel.version, &self.tree, &self.options).hash(&mut hasher);
         let mut files = Vec::new();
         list(&self.folder, &mut files)?;
         files.sort();
@@ -170,10 +172,11 @@ fn check_vermagic(
                 .arg(path),
         )
     };
-    let stock = kernel
-        .modules(cache)
-        .join("kernel/drivers/nvme/host/nvme.ko.xz");
-    let (ours, theirs) = (of(module)?, of(&stock)?);
+    let folder = kernel.modules(cache).join("kernel/drivers/nvme/host");
+    let names = ["nvme.ko.xz", "nvme.ko.zst", "nvme.ko"].map(|name| folder.join(name));
+    let stock = names.iter().find(|path| path.exists());
+    let stock = stock.with_context(|| format!("no nvme.ko in {}", folder.display()))?;
+    let (ours, theirs) = (of(module)?, of(stock)?);
     if ours.trim() != theirs.trim()
         || ours.split_whitespace().next() != Some(kernel.release.as_str())
     {

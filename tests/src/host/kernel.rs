@@ -163,6 +163,12 @@ impl Kernel {
         Ok(())
     }
 
+    /// `7.3.4` of `7.3.4+deb13-amd64`.
+    pub fn upstream(&self) -> &str {
+        let end = self.release.find(['+', '-']).unwrap_or(self.release.len());
+        &self.release[..end]
+    }
+
     /// `7.3` of `7.3.4+deb13-amd64`: the name of the source package.
     fn series(&self) -> String {
         self.release

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use super::command::Log;
 use super::qemu::{Accelerator, Device, Machine};
 use super::userspace::checkout;
-use super::workshop::{Boot, Workshop};
+use super::workshop::{Boot, Flavour, Workshop};
 
 /// Size of a disk in bytes; sparse.
 const DISK: u64 = 256 << 20;
@@ -21,6 +21,8 @@ pub struct Kind {
     pub name: &'static str,
     /// What it is for, in a few words.
     pub purpose: &'static str,
+    /// Which kernel it boots.
+    pub flavour: Flavour,
     /// Whether `iommu_live.ko` is on board (the scenarios load it).
     pub with_module: bool,
     /// Words of the kernel command line.
@@ -34,10 +36,11 @@ pub struct Kind {
 const LAZY: &[&str] = &["intel_iommu=on", "iommu.strict=0"];
 
 /// Every kind of machine.
-pub const KINDS: [Kind; 7] = [
+pub const KINDS: [Kind; 9] = [
     Kind {
         name: "plain",
         purpose: "a stock kernel without the module",
+        flavour: Flavour::Stock,
         with_module: false,
         command_line: LAZY,
         external: false,
@@ -52,6 +55,7 @@ pub const KINDS: [Kind; 7] = [
     Kind {
         name: "module",
         purpose: "a stock kernel with the module",
+        flavour: Flavour::Stock,
         with_module: true,
         command_line: LAZY,
         external: false,
@@ -69,6 +73,7 @@ pub const KINDS: [Kind; 7] = [
     Kind {
         name: "reload",
         purpose: "the module loaded and unloaded under load",
+        flavour: Flavour::Stock,
         with_module: true,
         command_line: LAZY,
         external: false,
@@ -82,6 +87,7 @@ pub const KINDS: [Kind; 7] = [
     Kind {
         name: "strict",
         purpose: "a stock kernel that starts strict",
+        flavour: Flavour::Stock,
         with_module: false,
         command_line: &["intel_iommu=on", "iommu.strict=1"],
         external: false,
@@ -90,6 +96,7 @@ pub const KINDS: [Kind; 7] = [
     Kind {
         name: "off",
         purpose: "a kernel told to leave the IOMMU off",
+        flavour: Flavour::Stock,
         with_module: false,
         command_line: &["intel_iommu=off"],
         external: false,
@@ -98,14 +105,46 @@ pub const KINDS: [Kind; 7] = [
     Kind {
         name: "external",
         purpose: "a card behind a port the firmware calls external",
+        flavour: Flavour::Stock,
         with_module: true,
         command_line: LAZY,
         external: true,
         scenarios: &["untrusted"],
     },
     Kind {
+        name: "stragglers",
+        purpose: "a kernel with checks and hold points, tasks held in the middle of an unmap",
+        flavour: Flavour::Debug,
+        with_module: true,
+        command_line: LAZY,
+        external: false,
+        scenarios: &["stragglers", "across-each-wait", "starved", "final-flush"],
+    },
+    Kind {
+        name: "checks",
+        purpose: "a kernel with checks",
+        flavour: Flavour::Debug,
+        with_module: true,
+        command_line: LAZY,
+        external: false,
+        scenarios: &[
+            "switch",
+            "several",
+            "reports",
+            "denied",
+            "two-writers",
+            "oracle-live",
+            "other-kernel",
+            "reload",
+            "reload-while-switching",
+            "unload-keeps-types",
+            "leaks",
+        ],
+    },
+    Kind {
         name: "demo",
         purpose: "the demo",
+        flavour: Flavour::Stock,
         with_module: true,
         command_line: LAZY,
         external: false,

@@ -6,6 +6,7 @@ pub mod checks;
 pub mod chroot;
 pub mod command;
 pub mod cpio;
+pub mod debug_kernel;
 pub mod demo;
 pub mod initramfs;
 pub mod kbuild;

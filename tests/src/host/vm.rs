@@ -21,7 +21,7 @@ const ATTEMPTS: u32 = 3;
 /// A machine that says nothing for so long hangs; emulation on a busy host is slow, so this is generous.
 const SILENCE: Duration = Duration::from_secs(180);
 /// The same, until it says its first word: a kernel that boots is never silent for long.
-const BOOT: Duration = Duration::from_secs(90);
+const BOOT: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(50);
 
 /// How one start of a virtual machine ended.
@@ -297,7 +297,7 @@ fn trouble(console: &str) -> String {
 /// As [`run`].
 pub fn try_out(machine: &str, scenarios: &[String]) -> Result<ExitCode> {
     let kind = kind(machine)?;
-    let shop = Workshop::ensure()?;
+    let shop = Workshop::of(kind.flavour)?;
     let boot = shop.boot(kind.with_module)?;
     let default: Vec<String> = kind
         .scenarios

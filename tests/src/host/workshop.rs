@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::cache::Cache;
 use super::chroot::Chroot;
+use super::debug_kernel::DebugKernel;
 use super::initramfs::Contents;
 use super::kbuild::Source;
 use super::kernel::Kernel;
@@ -20,6 +21,15 @@ const MODULE: &str = "iommu_live";
 /// The test module that shows what a device can reach.
 const ORACLE: &str = "iommuctl_oracle";
 
+/// Which of the two kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavour {
+    /// The distribution's own.
+    Stock,
+    /// The one that watches itself, with hold points.
+    Debug,
+}
+
 /// A root with its tools, and a kernel.
 #[derive(Clone, Debug)]
 pub struct Workshop {
@@ -29,6 +39,10 @@ pub struct Workshop {
     pub root: Chroot,
     /// The kernel that everything is built for.
     pub kernel: Kernel,
+    /// Its tree for modules in C, as seen from inside the root.
+    headers: String,
+    /// What is only true of the debug kernel.
+    debug: Option<DebugKernel>,
 }
 
 /// What a virtual machine boots.
@@ -54,10 +68,34 @@ impl Workshop {
             "   kernel {} (package version {})",
             kernel.release, kernel.version
         ));
+        let headers = kernel.headers();
         Ok(Self {
             cache,
             root,
             kernel,
+            headers,
+            debug: None,
+        })
+    }
+
+    /// The same, for one of the two kernels.
+    ///
+    /// # Errors
+    /// As [`Workshop::ensure`], and when the debug kernel does not build.
+    pub fn of(flavour: Flavour) -> Result<Self> {
+        let stock = Self::ensure()?;
+        if flavour == Flavour::Stock {
+            return Ok(stock);
+        }
+        // It shares the compiler and the source with the stock kernel's tree.
+        stock.prepare()?;
+        let _lock = stock.cache.lock()?;
+        let debug = DebugKernel::ensure(&stock.cache, &stock.root, &stock.kernel)?;
+        Ok(Self {
+            kernel: debug.kernel.clone(),
+            headers: debug.tree.clone(),
+            debug: Some(debug),
+            ..stock
         })
     }
 
@@ -91,12 +129,21 @@ impl Workshop {
     }
 
     fn module_source(&self) -> Result<Source> {
-        let prepared = Prepared::ensure(&self.cache, &self.root, &self.kernel)?;
+        let tree = match &self.debug {
+            Some(debug) => debug.tree.clone(),
+            None => Prepared::ensure(&self.cache, &self.root, &self.kernel)?.tree,
+        };
         Ok(Source {
             folder: checkout()?.join("kmod"),
             name: MODULE,
-            tree: prepared.tree,
+            tree,
+            options: self.options(),
         })
+    }
+
+    fn options(&self) -> Vec<String> {
+        let debug = self.debug.iter();
+        debug.map(|debug| debug.llvm.clone()).collect()
     }
 
     /// Builds the oracle: plain C, for which the headers package is enough.
@@ -109,7 +156,8 @@ impl Workshop {
         let source = Source {
             folder,
             name: ORACLE,
-            tree: self.kernel.headers(),
+            tree: self.headers.clone(),
+            options: self.options(),
         };
         source.build(&self.cache, &self.root, &self.kernel)
     }
@@ -124,11 +172,8 @@ impl Workshop {
             modules.push(self.module()?);
         }
         let programs = Programs::build(&self.cache, &checkout()?)?;
-        let name = if with_module {
-            "initramfs-module.cpio"
-        } else {
-            "initramfs.cpio"
-        };
+        let kind = if with_module { "-module" } else { "" };
+        let name = format!("initramfs-{}{kind}.cpio", self.kernel.release);
         let initramfs = self.cache.join("run").join(name);
         let contents = Contents {
             cache: &self.cache,

@@ -10,6 +10,7 @@ mod oracle;
 mod reload;
 mod reports;
 mod stock;
+mod stragglers;
 mod switch;
 
 use anyhow::{Context as _, Result};
@@ -22,7 +23,7 @@ use super::{cli, modules, pci};
 pub type Scenario = fn(&Bench) -> Result<()>;
 
 /// Every scenario there is.
-const ALL: [(&str, Scenario); 22] = [
+const ALL: [(&str, Scenario); 27] = [
     ("inventory", inventory::inventory),
     ("targets", inventory::targets),
     ("without-module", stock::without_module),
@@ -38,6 +39,11 @@ const ALL: [(&str, Scenario); 22] = [
     ("reports", reports::reports),
     ("denied", reports::denied),
     ("two-writers", reports::two_writers),
+    ("stragglers", stragglers::stragglers),
+    ("across-each-wait", stragglers::across_each_wait),
+    ("starved", stragglers::starved),
+    ("final-flush", stragglers::final_flush),
+    ("leaks", stragglers::leaks),
     ("reload", reload::reload),
     ("reload-while-switching", reload::while_switching),
     ("unload-keeps-types", reload::keeps_types),

@@ -174,7 +174,10 @@ fn idle(load: &Load) -> Result<String> {
 }
 
 /// The value of a counter of the module.
-fn counter(name: &str) -> Result<u64> {
+///
+/// # Errors
+/// When it is not there, or no number.
+pub fn counter(name: &str) -> Result<u64> {
     let path = format!("{FOLDER}/{name}");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     text.trim()

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Tasks held in the middle of an unmap while the group is tightened. Only on a kernel with hold points.
+
+use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, ensure, Context as _, Result};
+
+use super::reports::counter;
+use super::{disk, finish, load_live, write_type};
+use crate::guest::bench::Bench;
+use crate::guest::load::Load;
+use crate::guest::oracle::{Oracle, Point, Sight};
+use crate::guest::{modules, pci};
+
+/// The flush queue's timer, out of the way: what is queued stays until a switch, or a full ring, flushes it.
+const NEVER: u32 = 600_000;
+/// Long enough for a switch that nobody holds up, with checks and under emulation.
+const LONG: Duration = Duration::from_secs(120);
+/// How long a switch that must wait is watched.
+const WATCHED: Duration = Duration::from_secs(2);
+
+/// A write of `DMA` on its way.
+struct Tighten(JoinHandle<std::io::Result<()>>);
+
+impl Tighten {
+    fn begin(group: u32) -> Self {
+        Self(std::thread::spawn(move || pci::write_type(group, "DMA")))
+    }
+
+    /// Makes sure that it does not return while somebody is held.
+    fn expect_waiting(&self) -> Result<()> {
+        let begin = Instant::now();
+        while begin.elapsed() < WATCHED {
+            ensure!(
+                !self.0.is_finished(),
+                "the tighten returned while a task was in the middle of an unmap"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<()> {
+        let begin = Instant::now();
+        while !self.0.is_finished() {
+            ensure!(begin.elapsed() < LONG, "the tighten does not return");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        match self.0.join() {
+            Ok(answer) => answer.context("the tighten failed"),
+            Err(_) => bail!("the writer panicked"),
+        }
+    }
+}
+
+/// Attaches the oracle to a lazy group whose queue is only flushed by a switch or a full ring.
+fn attach() -> Result<Oracle> {
+    load_live()?;
+    let oracle = Oracle::attach()?;
+    oracle.timer(NEVER)?;
+    Ok(oracle)
+}
+
+fn leave(oracle: &Oracle) -> Result<()> {
+    oracle.timer(0)?;
+    write_type(oracle.group, "DMA-FQ")?;
+    modules::unload(modules::LIVE)
+}
+
+/// Many tasks at each point of an unmap, a tighten, and then they go on.
+pub fn stragglers(bench: &Bench) -> Result<()> {
+    let oracle = attach()?;
+    let (_, device) = disk()?;
+    let load = Load::start(&device)?;
+    bench.check("lazy-stragglers-are-reached", control(&oracle));
+    let count = bench.of(40, 300);
+    for point in Point::ALL {
+        bench.check(point.name(), held_at(&oracle, point, count));
+    }
+    finish(bench, load);
+    leave(&oracle)
+}
+
+/// Without a switch their pages are reached: what follows is no accident.
+fn control(oracle: &Oracle) -> Result<Sight> {
+    write_type(oracle.group, "DMA-FQ")?;
+    oracle.hold(0, Point::PageTableChanged, 8)?;
+    oracle.release(0)?;
+    oracle.returned(0)?;
+    let sight = oracle.fire()?;
+    ensure!(sight.reached == 8, "{sight}, expected all while lazy");
+    Ok(sight)
+}
+
+fn held_at(oracle: &Oracle, point: Point, count: usize) -> Result<String> {
+    write_type(oracle.group, "DMA-FQ")?;
+    oracle.hold(0, point, count)?;
+    let drained = counter("drained")?;
+    let tighten = Tighten::begin(oracle.group);
+    tighten.expect_waiting()?;
+    oracle.release(0)?;
+    tighten.finish()?;
+    oracle.returned(0)?;
+    let drained = counter("drained")? - drained;
+    let sight = oracle.fire()?.expect_none()?;
+    // Who had only sampled takes the strict entry; the others queue, and only the final flush comes for them.
+    ensure!(
+        (drained > 0) == (point != Point::Sampled),
+        "{drained} entries were drained"
+    );
+    Ok(format!("{sight}, {drained} entries drained"))
+}
+
+/// One task across each of the three waits.
+pub fn across_each_wait(bench: &Bench) -> Result<()> {
+    let oracle = attach()?;
+    for round in 0..bench.of(3, 20) {
+        bench.check(
+            "across-each-wait",
+            across(&oracle).with_context(|| format!("round {round}")),
+        );
+    }
+    leave(&oracle)
+}
+
+fn across(oracle: &Oracle) -> Result<Sight> {
+    write_type(oracle.group, "DMA-FQ")?;
+    oracle.hold(0, Point::PageTableChanged, 1)?;
+    let tighten = Tighten::begin(oracle.group);
+    tighten.expect_waiting().context("first wait")?;
+    // The strict entry is published; this one has sampled "queued" and has not taken it yet.
+    oracle.hold(1, Point::Sampled, 1)?;
+    oracle.release(0)?;
+    tighten.expect_waiting().context("second wait")?;
+    // The mode is cleared; this one samples "strict", and has been through the strict entry.
+    oracle.hold(2, Point::PageTableChanged, 1)?;
+    oracle.release(1)?;
+    tighten.expect_waiting().context("third wait")?;
+    oracle.release(2)?;
+    tighten.finish()?;
+    for batch in 0..3 {
+        oracle.returned(batch)?;
+    }
+    oracle.fire()?.expect_none()
+}
+
+/// A straggler that may go on, but gets next to no processor time.
+pub fn starved(bench: &Bench) -> Result<()> {
+    let oracle = attach()?;
+    bench.check("by-a-fifo-hog", starve(&oracle, &["-f", "50"], None));
+    bench.check(
+        "by-being-idle",
+        starve(&oracle, &["-o", "0"], Some(&["-i", "-p", "0"])),
+    );
+    leave(&oracle)
+}
+
+/// Starves a straggler on the second processor by a hog there; `straggler` is what `chrt` makes of it.
+fn starve(oracle: &Oracle, hog: &[&str], straggler: Option<&[&str]>) -> Result<Sight> {
+    write_type(oracle.group, "DMA-FQ")?;
+    oracle.hold(0, Point::PageTableChanged, 1)?;
+    let pid = straggler_pid()?;
+    busybox(&["taskset", "-p", "2", &pid])?;
+    if let Some(policy) = straggler {
+        busybox(&[&["chrt"], policy, &[pid.as_str()]].concat())?;
+    }
+    let tighten = Tighten::begin(oracle.group);
+    tighten.expect_waiting()?;
+    let hog = Hog::start(hog)?;
+    oracle.release(0)?;
+    std::thread::sleep(WATCHED);
+    drop(hog);
+    tighten.finish()?;
+    oracle.returned(0)?;
+    oracle.fire()?.expect_none()
+}
+
+fn straggler_pid() -> Result<String> {
+    for entry in std::fs::read_dir("/proc").context("cannot read /proc")? {
+        let path = entry.context("cannot read /proc")?.path();
+        let name = std::fs::read_to_string(path.join("comm")).unwrap_or_default();
+        if name.starts_with("straggler/") {
+            return Ok(path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned());
+        }
+    }
+    bail!("no straggler in /proc")
+}
+
+fn busybox(arguments: &[&str]) -> Result<()> {
+    let output = Command::new("busybox").args(arguments).output();
+    let output = output.context("cannot run busybox")?;
+    ensure!(
+        output.status.success(),
+        "busybox {}: {output:?}",
+        arguments.join(" ")
+    );
+    Ok(())
+}
+
+/// Uses up the second processor until it is dropped.
+struct Hog(Child);
+
+impl Hog {
+    fn start(policy: &[&str]) -> Result<Self> {
+        let mut command = Command::new("busybox");
+        command
+            .args(["taskset", "2", "busybox", "chrt"])
+            .args(policy)
+            .args(["busybox", "sh", "-c", "while :; do :; done"])
+            .stdin(Stdio::null());
+        Ok(Self(command.spawn().context("cannot start a hog")?))
+    }
+}
+
+impl Drop for Hog {
+    fn drop(&mut self) {
+        // Both fail only when it is gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A queue with entries that nothing but the final flush comes for.
+pub fn final_flush(bench: &Bench) -> Result<()> {
+    let oracle = attach()?;
+    let rounds = bench.of(10, 100);
+    let before = counter("drained")?;
+    for round in 0..rounds {
+        write_type(oracle.group, "DMA-FQ")?;
+        oracle.arm(PAGES)?;
+        write_type(oracle.group, "DMA")?;
+        let sight = oracle.fire()?.expect_none();
+        if sight.is_err() {
+            bench.check("flushed", sight.with_context(|| format!("round {round}")));
+            return leave(&oracle);
+        }
+    }
+    let drained = counter("drained")? - before;
+    let wanted = (rounds * PAGES) as u64;
+    bench.check("flushed", exactly(wanted, drained));
+    leave(&oracle)
+}
+
+/// Few enough that no ring fills up.
+const PAGES: usize = 64;
+
+fn exactly(wanted: u64, drained: u64) -> Result<String> {
+    ensure!(
+        wanted == drained,
+        "{drained} entries were drained, not {wanted}"
+    );
+    Ok(format!("{drained} entries, none of them reached"))
+}
+
+/// Whether the kernel finds memory of the module that nothing points to, after round trips and an unload.
+pub fn leaks(bench: &Bench) -> Result<()> {
+    let (group, _) = disk()?;
+    load_live()?;
+    for _ in 0..bench.of(20, 200) {
+        write_type(group, "DMA")?;
+        write_type(group, "DMA-FQ")?;
+    }
+    modules::unload(modules::LIVE)?;
+    bench.check("kmemleak", scan());
+    Ok(())
+}
+
+fn scan() -> Result<&'static str> {
+    let path = "/sys/kernel/debug/kmemleak";
+    // What was freed or allocated a moment ago is only judged the second time.
+    for _ in 0..2 {
+        std::fs::write(path, "scan").with_context(|| format!("cannot write {path}"))?;
+        std::thread::sleep(Duration::from_secs(6));
+    }
+    let found = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+    let ours = found.contains("iommu_live") || found.contains("iommu_dma");
+    ensure!(!ours, "{found}");
+    Ok("nothing of the module's")
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! A kernel that watches itself: the distribution's source and configuration, less what a virtual machine has no use
+//! for, plus lockdep, KASAN and their like, plus hold points in the unmap path.
+//!
+//! Takes a quarter of an hour or more to build, once per release of the distribution's kernel.
+
+use std::path::Path;
+
+use anyhow::{bail, Context as _, Result};
+
+use super::cache::Cache;
+use super::chroot::Chroot;
+use super::command::{as_root, Log};
+use super::kernel::Kernel;
+use super::progress::step;
+use super::userspace::checkout;
+
+/// `CONFIG_LOCALVERSION` of `tests/debug/kernel.config`.
+const SUFFIX: &str = "-iommuctl-debug";
+
+/// What the configuration keeps beside what is built in: `localmodconfig` drops every other module.
+const MODULES: [&str; 5] = ["nvme", "nvme_core", "e1000", "vfio_pci", "ext4"];
+
+/// The kernel, and how modules for it are built.
+#[derive(Clone, Debug)]
+pub struct DebugKernel {
+    /// The kernel, in its place in the cache.
+    pub kernel: Kernel,
+    /// Its tree, as seen from inside the root.
+    pub tree: String,
+    /// `LLVM=…`: Rust and KASAN together need clang, of the version that rustc's own code generator has.
+    pub llvm: String,
+}
+
+impl DebugKernel {
+    /// The debug kernel of the release of `stock`, made when it is not there.
+    ///
+    /// # Errors
+    /// When a package is missing or the build fails: the message has the log's path.
+    pub fn ensure(cache: &Cache, root: &Chroot, stock: &Kernel) -> Result<Self> {
+        let log = cache.log("debug-kernel")?;
+        let base = stock.upstream();
+        let debug = Self {
+            kernel: Kernel {
+                release: format!("{base}{SUFFIX}"),
+                version: format!("{} with checks", stock.version),
+            },
+            tree: format!("/debug/{base}/linux"),
+            llvm: llvm(root)?,
+        };
+        let folder = checkout()?.join("tests/debug");
+        let read = |name: &str| {
+            let path = folder.join(name);
+            std::fs::read_to_string(&path)
+                .with_context(|| format!("cannot read {}", path.display()))
+        };
+        let parts = ["hold-points.patch", "kernel.config", "configure.sh"].map(read);
+        let parts: Result<String> = parts.into_iter().collect();
+        let mark = format!("/debug/{base}/ready");
+        let wanted = format!("{}\n{}", stock.version, parts?);
+        if root.read(&mark).is_ok_and(|made| made == wanted) && debug.kernel.image(cache).exists() {
+            return Ok(debug);
+        }
+        debug.unpack(root, stock, &log)?;
+        debug.configure(root, stock, &log, &folder)?;
+        step(
+            "building a kernel with checks (a quarter of an hour or more, once per kernel release)",
+            || {
+                let jobs = format!(
+                    "-j{}",
+                    std::thread::available_parallelism().map_or(2, usize::from)
+                );
+                debug.make(root, &log, &[&jobs, "bzImage", "modules"])
+            },
+        )?;
+        step("installing it in the cache", || {
+            debug.install(cache, root, &log)
+        })?;
+        let write = ["-c", "printf %s \"$1\" > \"$2\"", "sh", &wanted, &mark];
+        log.run(&mut root.command("sh", write))?;
+        Ok(debug)
+    }
+
+    fn make(&self, root: &Chroot, log: &Log, arguments: &[&str]) -> Result<()> {
+        let common = ["-C", &self.tree, &self.llvm];
+        log.run(root.command("make", common).args(arguments))
+    }
+
+    /// What was built stays, and make knows what is still good.
+    fn unpack(&self, root: &Chroot, stock: &Kernel, log: &Log) -> Result<()> {
+        step(
+            "installing clang, and unpacking the kernel's source once more",
+            || {
+                let version = self.llvm.trim_start_matches("LLVM=-");
+                let tools = ["clang", "lld", "llvm"].map(|name| format!("{name}-{version}"));
+                root.install(log, &tools, None)?;
+                let script = "[ -e \"$1/Makefile\" ] || { mkdir -p \"$1\" && tar -xf \"$2\" -C \"$1\" --strip-components=1; }";
+                log.run(&mut root.command("sh", ["-c", script, "sh", &self.tree, &stock.source()]))
+            },
+        )
+    }
+
+    fn configure(&self, root: &Chroot, stock: &Kernel, log: &Log, folder: &Path) -> Result<()> {
+        step("configuring it", || {
+            let inside = format!("{}/../test", self.tree);
+            let outside = root.outside(&inside);
+            log.run(as_root("mkdir").arg("-p").arg(&outside))?;
+            log.run(as_root("cp").arg("-r").arg(folder.join(".")).arg(&outside))?;
+            let script = "cd \"$1\" && shift && exec ../test/configure.sh \"$@\"";
+            let config = format!("{}/.config", stock.headers());
+            let arguments = [
+                "-c",
+                script,
+                "sh",
+                &self.tree,
+                &stock.source(),
+                &config,
+                &self.llvm,
+            ];
+            log.run(root.command("sh", arguments).args(MODULES))
+        })?;
+        let config = std::fs::read_to_string(folder.join("kernel.config"))
+            .context("cannot read kernel.config")?;
+        let made = root.read(&format!("{}/.config", self.tree))?;
+        for line in config.lines().filter(|line| line.ends_with("=y")) {
+            if !made.lines().any(|one| one == line) {
+                bail!("the debug kernel's configuration does not take {line}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Where [`Kernel`] looks for an image and modules.
+    fn install(&self, cache: &Cache, root: &Chroot, log: &Log) -> Result<()> {
+        let staging = "/build/install";
+        log.run(&mut root.command("rm", ["-rf", staging]))?;
+        let path = format!("INSTALL_MOD_PATH={staging}");
+        self.make(root, log, &[&path, "modules_install"])?;
+        let script = "release=$2; d=$3/lib/modules/$release; \
+             cp \"$1/arch/x86/boot/bzImage\" \"$d/vmlinuz\" && rm -f \"$d/build\" && chmod -R a+rX \"$3\"";
+        log.run(&mut root.command(
+            "sh",
+            [
+                "-c",
+                script,
+                "sh",
+                &self.tree,
+                &self.kernel.release,
+                staging,
+            ],
+        ))?;
+        let target = cache.join("kernel").join(&self.kernel.release);
+        log.run(as_root("rm").arg("-rf").arg(&target))?;
+        log.run(as_root("mv").arg(root.outside(staging)).arg(&target))
+    }
+}
+
+/// `LLVM=-19`, when rustc says that its LLVM is 19.1.7.
+fn llvm(root: &Chroot) -> Result<String> {
+    let output = root
+        .command("rustc", ["--version", "--verbose"])
+        .output()
+        .context("cannot run rustc in the cache's root")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version = text
+        .lines()
+        .find_map(|line| line.strip_prefix("LLVM version: "));
+    let major = version.and_then(|version| version.split('.').next());
+    let major = major.with_context(|| format!("rustc does not say which LLVM it has:\n{text}"))?;
+    Ok(format!("LLVM=-{major}"))
+}
