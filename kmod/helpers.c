@@ -7,6 +7,7 @@
 #include <linux/cpumask.h>
 #include <linux/cred.h>
 #include <linux/module.h>
+#include <linux/mutex.h>
 #include <linux/pci.h>
 #include <linux/percpu.h>
 #include <linux/sched.h>
@@ -19,6 +20,7 @@ int iommu_live_next_possible_cpu(int cpu);
 uid_t iommu_live_current_uid(void);
 pid_t iommu_live_current_tgid(void);
 bool iommu_live_dev_is_untrusted(struct device *dev);
+int iommu_live_mutex_lock_killable(struct mutex *lock);
 
 const char iommu_live_version[] = IOMMU_LIVE_VERSION;
 MODULE_VERSION(IOMMU_LIVE_VERSION);
@@ -55,6 +57,12 @@ uid_t iommu_live_current_uid(void)
 pid_t iommu_live_current_tgid(void)
 {
 	return task_tgid_nr(current);
+}
+
+/* A macro on kernels with lockdep. */
+int iommu_live_mutex_lock_killable(struct mutex *lock)
+{
+	return mutex_lock_killable(lock);
 }
 
 /* The same test as dev_is_untrusted() in drivers/iommu/dma-iommu.c. */

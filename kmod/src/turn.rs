@@ -14,6 +14,10 @@ use kernel::error::to_result;
 use kernel::prelude::*;
 use kernel::static_lock_class;
 
+extern "C" {
+    fn iommu_live_mutex_lock_killable(lock: *mut bindings::mutex) -> i32;
+}
+
 /// Groups share a lock only if their numbers are this far apart.
 const LOCKS: usize = 256;
 
@@ -66,7 +70,7 @@ impl Turn {
             .get(group.unsigned_abs() as usize % LOCKS)
             .unwrap_or(first);
         // SAFETY: Initialised, by this function's requirements; writers of sysfs files may sleep.
-        to_result(unsafe { bindings::mutex_lock_killable(lock.0.get().cast()) })?;
+        to_result(unsafe { iommu_live_mutex_lock_killable(lock.0.get().cast()) })?;
         // INVARIANT: Just locked.
         Ok(Self(lock))
     }

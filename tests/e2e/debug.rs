@@ -2,6 +2,8 @@
 //! On a kernel with checks (lockdep, KASAN, debug objects, sleep in atomic sections, kmemleak) and hold points in the
 //! unmap path. Its log must stay clean, as everywhere. Long: only in `make test-full`.
 
+use iommuctl_tests::host::machine::KINDS;
+
 use crate::holds;
 
 #[test]
@@ -28,28 +30,12 @@ fn the_final_flush_leaves_nothing_reachable() {
     holds("stragglers", "final-flush");
 }
 
-/// The suites of the stock kernel that switch, load and unload.
+/// The suites of the stock kernel that switch, load and unload, and a look for what they left in memory.
 #[test]
 #[ignore = "needs the debug kernel, and time"]
 fn the_suites_of_the_stock_kernel_report_nothing() {
-    for scenario in [
-        "switch",
-        "several",
-        "reports",
-        "denied",
-        "two-writers",
-        "oracle-live",
-        "other-kernel",
-        "reload",
-        "reload-while-switching",
-        "unload-keeps-types",
-    ] {
+    let kind = KINDS.iter().find(|kind| kind.name == "checks");
+    for scenario in kind.into_iter().flat_map(|kind| kind.scenarios) {
         holds("checks", scenario);
     }
-}
-
-#[test]
-#[ignore = "needs the debug kernel, and time"]
-fn nothing_of_the_module_is_left_in_memory() {
-    holds("checks", "leaks");
 }
