@@ -12,6 +12,8 @@
  *   release  write BATCH: its tasks go on
  *   fire     also probes, and forgets, batches that have returned whole
  *   timer    write MS: how long the flush queue's timer waits, 0 as usual
+ *   fifo     write PID: the task gets SCHED_FIFO
+ *   idle     write PID: the task gets SCHED_IDLE
  */
 #include "oracle.h"
 
@@ -21,6 +23,8 @@
 #include <linux/kthread.h>
 #include <linux/module.h>
 #include <linux/rcupdate.h>
+#include <linux/sched.h>
+#include <uapi/linux/sched/types.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -111,6 +115,8 @@ static void end_batch(struct oracle *o, struct batch *b)
 	kvfree(b->list);
 	b->list = NULL;
 	b->count = 0;
+	atomic_set(&b->held, 0);
+	atomic_set(&b->returned, 0);
 }
 
 static int start_batch(struct oracle *o, struct batch *b, int point,
@@ -125,10 +131,7 @@ static int start_batch(struct oracle *o, struct batch *b, int point,
 		return -ENOMEM;
 	b->point = point;
 	b->count = count;
-	atomic_set(&b->held, 0);
-	atomic_set(&b->returned, 0);
 	WRITE_ONCE(b->go, false);
-	memset(&o->result, 0, sizeof(o->result));
 	for (i = 0; i < count && !err; i++) {
 		err = slot_alloc(&b->list[i].slot);
 		err = err ?: warm(o, &b->list[i].slot);
@@ -164,6 +167,16 @@ void fire_stragglers(struct oracle *o)
 	}
 }
 
+static bool any_batch(void)
+{
+	struct batch *b;
+
+	for (b = batches; b < batches + BATCHES; b++)
+		if (b->count)
+			return true;
+	return false;
+}
+
 static ssize_t hold_write(struct file *file, const char __user *from,
 			  size_t len, loff_t *unused)
 {
@@ -178,6 +191,8 @@ static ssize_t hold_write(struct file *file, const char __user *from,
 	    batch >= BATCHES || point > 2 || !count || count > MOST_HELD)
 		return -EINVAL;
 	mutex_lock(&o->lock);
+	if (!any_batch())
+		memset(&o->result, 0, sizeof(o->result));
 	err = start_batch(o, &batches[batch], point, count);
 	mutex_unlock(&o->lock);
 	return err ?: len;
@@ -227,6 +242,34 @@ static int timer_set(void *data, u64 milliseconds)
 }
 DEFINE_DEBUGFS_ATTRIBUTE(timer_fops, NULL, timer_set, "%llu\n");
 
+static int set_policy(u64 pid, unsigned int policy)
+{
+	struct sched_attr attr = { .size = sizeof(attr), .sched_policy = policy };
+	struct pid *reference = find_get_pid(pid);
+	struct task_struct *task = get_pid_task(reference, PIDTYPE_PID);
+	int err;
+
+	put_pid(reference);
+	attr.sched_priority = policy == SCHED_FIFO ? 50 : 0;
+	if (!task)
+		return -ESRCH;
+	err = sched_setattr_nocheck(task, &attr);
+	put_task_struct(task);
+	return err;
+}
+
+static int fifo_set(void *data, u64 pid)
+{
+	return set_policy(pid, SCHED_FIFO);
+}
+DEFINE_DEBUGFS_ATTRIBUTE(fifo_fops, NULL, fifo_set, "%llu\n");
+
+static int idle_set(void *data, u64 pid)
+{
+	return set_policy(pid, SCHED_IDLE);
+}
+DEFINE_DEBUGFS_ATTRIBUTE(idle_fops, NULL, idle_set, "%llu\n");
+
 void make_straggler_files(struct oracle *o)
 {
 	hold_slot = symbol_get(iommu_dma_hold);
@@ -242,6 +285,8 @@ void make_straggler_files(struct oracle *o)
 	debugfs_create_file("hold", 0600, o->folder, o, &hold_fops);
 	debugfs_create_file("release", 0200, o->folder, o, &release_fops);
 	debugfs_create_file("timer", 0200, o->folder, o, &timer_fops);
+	debugfs_create_file("fifo", 0200, o->folder, o, &fifo_fops);
+	debugfs_create_file("idle", 0200, o->folder, o, &idle_fops);
 }
 
 void stop_stragglers(struct oracle *o)

@@ -91,6 +91,9 @@ impl Point {
     }
 }
 
+/// How many batches of tasks there can be at once.
+const BATCHES: usize = 4;
+
 /// How long tasks get to arrive at a hold point, or to return from it.
 const ARRIVAL: Duration = Duration::from_secs(120);
 
@@ -106,6 +109,14 @@ impl Oracle {
         std::fs::write(&path, &text)
             .with_context(|| format!("cannot write `{text}` to {}", path.display()))?;
         self.wait_for(batch, "be held", |tasks| tasks.held == tasks.count)
+    }
+
+    /// Lets every task go on, whatever went wrong.
+    ///
+    /// # Errors
+    /// When the kernel has no hold points.
+    pub fn release_all(&self) -> Result<()> {
+        (0..BATCHES).try_for_each(|batch| self.release(batch))
     }
 
     /// Lets the tasks of a batch go on.
@@ -130,6 +141,22 @@ impl Oracle {
     /// When the kernel has no hold points.
     pub fn timer(&self, milliseconds: u32) -> Result<()> {
         self.write("timer", milliseconds as usize)
+    }
+
+    /// Gives a task the policy `SCHED_FIFO`.
+    ///
+    /// # Errors
+    /// When there is no such task.
+    pub fn fifo(&self, pid: u32) -> Result<()> {
+        self.write("fifo", pid as usize)
+    }
+
+    /// Gives a task the policy `SCHED_IDLE`.
+    ///
+    /// # Errors
+    /// When there is no such task.
+    pub fn idle(&self, pid: u32) -> Result<()> {
+        self.write("idle", pid as usize)
     }
 
     fn wait_for(&self, batch: usize, what: &str, done: impl Fn(&Tasks) -> bool) -> Result<()> {

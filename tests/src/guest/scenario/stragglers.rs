@@ -77,15 +77,31 @@ pub fn stragglers(bench: &Bench) -> Result<()> {
     bench.check("lazy-stragglers-are-reached", control(&oracle));
     let count = bench.of(40, 300);
     for point in Point::ALL {
-        bench.check(point.name(), held_at(&oracle, point, count));
+        bench.check(
+            point.name(),
+            let_go(&oracle, || held_at(&oracle, point, count)),
+        );
     }
     finish(bench, load);
     leave(&oracle)
 }
 
+/// A lazy group with empty rings.
+fn fresh(oracle: &Oracle) -> Result<()> {
+    write_type(oracle.group, "DMA")?;
+    write_type(oracle.group, "DMA-FQ").map(|_| ())
+}
+
+/// Runs `part`; whatever comes of it, nobody is held afterwards.
+fn let_go<T>(oracle: &Oracle, part: impl FnOnce() -> Result<T>) -> Result<T> {
+    let result = part();
+    oracle.release_all()?;
+    result
+}
+
 /// Without a switch their pages are reached: what follows is no accident.
 fn control(oracle: &Oracle) -> Result<Sight> {
-    write_type(oracle.group, "DMA-FQ")?;
+    fresh(oracle)?;
     oracle.hold(0, Point::PageTableChanged, 8)?;
     oracle.release(0)?;
     oracle.returned(0)?;
@@ -95,7 +111,7 @@ fn control(oracle: &Oracle) -> Result<Sight> {
 }
 
 fn held_at(oracle: &Oracle, point: Point, count: usize) -> Result<String> {
-    write_type(oracle.group, "DMA-FQ")?;
+    fresh(oracle)?;
     oracle.hold(0, point, count)?;
     let drained = counter("drained")?;
     let tighten = Tighten::begin(oracle.group);
@@ -119,14 +135,14 @@ pub fn across_each_wait(bench: &Bench) -> Result<()> {
     for round in 0..bench.of(3, 20) {
         bench.check(
             "across-each-wait",
-            across(&oracle).with_context(|| format!("round {round}")),
+            let_go(&oracle, || across(&oracle)).with_context(|| format!("round {round}")),
         );
     }
     leave(&oracle)
 }
 
 fn across(oracle: &Oracle) -> Result<Sight> {
-    write_type(oracle.group, "DMA-FQ")?;
+    fresh(oracle)?;
     oracle.hold(0, Point::PageTableChanged, 1)?;
     let tighten = Tighten::begin(oracle.group);
     tighten.expect_waiting().context("first wait")?;
@@ -149,72 +165,82 @@ fn across(oracle: &Oracle) -> Result<Sight> {
 /// A straggler that may go on, but gets next to no processor time.
 pub fn starved(bench: &Bench) -> Result<()> {
     let oracle = attach()?;
-    bench.check("by-a-fifo-hog", starve(&oracle, &["-f", "50"], None));
-    bench.check(
-        "by-being-idle",
-        starve(&oracle, &["-o", "0"], Some(&["-i", "-p", "0"])),
-    );
+    bench.check("by-a-fifo-hog", let_go(&oracle, || starve(&oracle, true)));
+    bench.check("by-being-idle", let_go(&oracle, || starve(&oracle, false)));
     leave(&oracle)
 }
 
-/// Starves a straggler on the second processor by a hog there; `straggler` is what `chrt` makes of it.
-fn starve(oracle: &Oracle, hog: &[&str], straggler: Option<&[&str]>) -> Result<Sight> {
-    write_type(oracle.group, "DMA-FQ")?;
+/// Starves a straggler on the second processor by a hog there: one with a real-time policy, or a common one beside a
+/// straggler that only gets what is idle.
+fn starve(oracle: &Oracle, fifo: bool) -> Result<String> {
+    fresh(oracle)?;
     oracle.hold(0, Point::PageTableChanged, 1)?;
-    let pid = straggler_pid()?;
-    busybox(&["taskset", "-p", "2", &pid])?;
-    if let Some(policy) = straggler {
-        busybox(&[&["chrt"], policy, &[pid.as_str()]].concat())?;
-    }
+    let straggler = straggler_pid()?;
+    let second = ["taskset", "-p", "2", &straggler.to_string()];
+    let output = Command::new("busybox").args(second).output();
+    let output = output.context("cannot run busybox")?;
+    ensure!(output.status.success(), "taskset: {output:?}");
     let tighten = Tighten::begin(oracle.group);
     tighten.expect_waiting()?;
-    let hog = Hog::start(hog)?;
+    let hog = Hog::start()?;
+    if fifo {
+        oracle.fifo(hog.0.id())?;
+    } else {
+        oracle.idle(straggler)?;
+    }
+    let before = hog.ticks()?;
     oracle.release(0)?;
     std::thread::sleep(WATCHED);
+    let ticks = hog.ticks()?.saturating_sub(before);
     drop(hog);
     tighten.finish()?;
     oracle.returned(0)?;
-    oracle.fire()?.expect_none()
+    let sight = oracle.fire()?.expect_none()?;
+    // In hundredths of a second.
+    ensure!(ticks > 100, "the hog had only {ticks} ticks in 2 s");
+    Ok(format!("{sight}; the hog had {ticks} of 200 ticks"))
 }
 
-fn straggler_pid() -> Result<String> {
+fn straggler_pid() -> Result<u32> {
     for entry in std::fs::read_dir("/proc").context("cannot read /proc")? {
-        let path = entry.context("cannot read /proc")?.path();
-        let name = std::fs::read_to_string(path.join("comm")).unwrap_or_default();
-        if name.starts_with("straggler/") {
-            return Ok(path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned());
+        let entry = entry.context("cannot read /proc")?;
+        let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        if let (true, Ok(pid)) = (
+            name.starts_with("straggler/"),
+            entry.file_name().to_string_lossy().parse(),
+        ) {
+            return Ok(pid);
         }
     }
     bail!("no straggler in /proc")
-}
-
-fn busybox(arguments: &[&str]) -> Result<()> {
-    let output = Command::new("busybox").args(arguments).output();
-    let output = output.context("cannot run busybox")?;
-    ensure!(
-        output.status.success(),
-        "busybox {}: {output:?}",
-        arguments.join(" ")
-    );
-    Ok(())
 }
 
 /// Uses up the second processor until it is dropped.
 struct Hog(Child);
 
 impl Hog {
-    fn start(policy: &[&str]) -> Result<Self> {
-        let mut command = Command::new("busybox");
-        command
-            .args(["taskset", "2", "busybox", "chrt"])
-            .args(policy)
-            .args(["busybox", "sh", "-c", "while :; do :; done"])
-            .stdin(Stdio::null());
-        Ok(Self(command.spawn().context("cannot start a hog")?))
+    fn start() -> Result<Self> {
+        // `taskset` becomes the shell, with the same number.
+        let hog = Command::new("busybox")
+            .args(["taskset", "2", "/bin/sh", "-c", "while :; do :; done"])
+            .stdin(Stdio::null())
+            .spawn();
+        let hog = Self(hog.context("cannot start a hog")?);
+        std::thread::sleep(Duration::from_millis(500));
+        Ok(hog)
+    }
+
+    /// User time so far, in hundredths of a second.
+    fn ticks(&self) -> Result<u64> {
+        let path = format!("/proc/{}/stat", self.0.id());
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let rest = text.rsplit_once(')').context("no name in stat")?.1;
+        // Of the fields behind the name, `utime` is the 12th.
+        let utime = rest
+            .split_whitespace()
+            .nth(11)
+            .context("no utime in stat")?;
+        utime.parse().context("utime is no number")
     }
 }
 
