@@ -5,6 +5,7 @@
 
 mod debug;
 mod errors;
+mod faults;
 mod inventory;
 mod oracle;
 mod reload;

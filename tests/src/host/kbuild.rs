@@ -40,8 +40,7 @@ impl Source {
                 self.name
             );
         }
-        let out = cache.join("out").join(&kernel.release);
-        std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+        let out = out(cache, kernel)?;
         let module = out.join(format!("{}.ko", self.name));
         let mark = out.join(format!("{}.source", self.name));
         let hash = self.hash(kernel)?;
@@ -72,7 +71,7 @@ impl Source {
     /// When there is one; the log has it.
     pub fn lint(&self, cache: &Cache, root: &Chroot, kernel: &Kernel) -> Result<()> {
         let name = format!("{}-lints", self.name);
-        let mark = cache.join("out").join(&kernel.release).join(&name);
+        let mark = out(cache, kernel)?.join(&name);
         let hash = self.hash(kernel)?;
         if std::fs::read_to_string(&mark).is_ok_and(|old| old == hash) {
             return Ok(());
@@ -139,6 +138,13 @@ impl Source {
         }
         Ok(format!("{:016x}", hasher.finish()))
     }
+}
+
+/// The folder for what is built for `kernel`.
+fn out(cache: &Cache, kernel: &Kernel) -> Result<PathBuf> {
+    let out = cache.join("out").join(&kernel.release);
+    std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+    Ok(out)
 }
 
 fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {

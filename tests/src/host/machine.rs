@@ -35,8 +35,16 @@ pub struct Kind {
 
 const LAZY: &[&str] = &["intel_iommu=on", "iommu.strict=0"];
 
+const FAULTS: &[&str] = &[
+    "processors-go",
+    "driver-goes",
+    "device-goes",
+    "function-reset",
+    "crowd",
+];
+
 /// Every kind of machine.
-pub const KINDS: [Kind; 9] = [
+pub const KINDS: [Kind; 10] = [
     Kind {
         name: "plain",
         purpose: "a stock kernel without the module",
@@ -112,6 +120,15 @@ pub const KINDS: [Kind; 9] = [
         scenarios: &["untrusted"],
     },
     Kind {
+        name: "faults",
+        purpose: "a stock kernel that changes under the module",
+        flavour: Flavour::Stock,
+        with_module: true,
+        command_line: LAZY,
+        external: false,
+        scenarios: FAULTS,
+    },
+    Kind {
         name: "stragglers",
         purpose: "a kernel with checks and hold points, tasks held in the middle of an unmap",
         flavour: Flavour::Debug,
@@ -138,6 +155,12 @@ pub const KINDS: [Kind; 9] = [
             "reload",
             "reload-while-switching",
             "unload-keeps-types",
+            "processors-go",
+            "driver-goes",
+            "device-goes",
+            "function-reset",
+            "crowd",
+            "no-memory",
             "leaks",
         ],
     },

@@ -5,6 +5,7 @@
 mod demo;
 mod errors;
 mod external;
+mod faults;
 mod inventory;
 mod oracle;
 mod reload;
@@ -23,7 +24,7 @@ use super::{cli, modules, pci};
 pub type Scenario = fn(&Bench) -> Result<()>;
 
 /// Every scenario there is.
-const ALL: [(&str, Scenario); 27] = [
+const ALL: [(&str, Scenario); 33] = [
     ("inventory", inventory::inventory),
     ("targets", inventory::targets),
     ("without-module", stock::without_module),
@@ -44,6 +45,12 @@ const ALL: [(&str, Scenario); 27] = [
     ("starved", stragglers::starved),
     ("final-flush", stragglers::final_flush),
     ("leaks", stragglers::leaks),
+    ("processors-go", faults::processors),
+    ("driver-goes", faults::driver),
+    ("device-goes", faults::removal),
+    ("function-reset", faults::reset),
+    ("crowd", faults::crowd),
+    ("no-memory", faults::memory),
     ("reload", reload::reload),
     ("reload-while-switching", reload::while_switching),
     ("unload-keeps-types", reload::keeps_types),
