@@ -3,6 +3,8 @@
 //! everybody writes at once.
 
 use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -131,6 +133,8 @@ pub fn reset(bench: &Bench) -> Result<()> {
     let result = while_switching(pci::DISK_TWO, &[EBUSY], || {
         for _ in 0..rounds {
             write(pci::folder(pci::DISK_TWO).join("reset"), "1")?;
+            // The driver looks at its disk again after each, and complains when it is interrupted.
+            std::thread::sleep(Duration::from_millis(500));
         }
         Ok(rounds)
     });
@@ -195,6 +199,8 @@ pub fn memory(bench: &Bench) -> Result<()> {
     let (group, device) = disk()?;
     let load = Load::start(&device)?;
     write("/sys/kernel/debug/failslab/verbose", "0")?;
+    // Those that may wait for memory, too.
+    write("/sys/kernel/debug/failslab/ignore-gfp-wait", "N")?;
     for (from, to) in [("DMA-FQ", "DMA"), ("DMA", "DMA-FQ")] {
         // The kernel says at length that it has no memory.
         kernel_log::expect_complaints(true)?;
@@ -245,16 +251,23 @@ fn each_allocation(group: u32, from: &str, to: &str) -> Result<String> {
 /// Writes `to` while allocation `number` of this thread fails: whether one did, and the answer.
 fn with_failure(group: u32, to: &str, number: usize) -> Result<(bool, std::io::Result<()>)> {
     let path = "/proc/thread-self/fail-nth";
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .open(format!("/sys/kernel/iommu_groups/{group}/type"))?;
-    let text = format!("{to}\n");
-    write(path, &number.to_string())?;
-    let answer = std::io::Write::write_all(&mut file, text.as_bytes());
+    // Everything is opened first: an open allocates, too.
+    let open = |path: &str| fs::OpenOptions::new().read(true).write(true).open(path);
+    let mut counter = open(path).with_context(|| format!("cannot open {path}"))?;
+    let mut file = open(&format!("/sys/kernel/iommu_groups/{group}/type"))?;
+    let (number, text) = (number.to_string(), format!("{to}\n"));
+    counter
+        .write_all(number.as_bytes())
+        .context("cannot arm fail-nth")?;
+    let answer = file.write_all(text.as_bytes());
     // Counts down to 0, where it fails one.
-    let left = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
-    write(path, "0")?;
-    Ok((left.trim() == "0", answer))
+    let mut left = [0; 16];
+    let length = counter
+        .read_at(&mut left, 0)
+        .context("cannot read fail-nth")?;
+    counter.write_all(b"0").context("cannot disarm fail-nth")?;
+    let hit = left[..length].starts_with(b"0");
+    Ok((hit, answer))
 }
 
 fn end() -> Result<()> {
