@@ -57,6 +57,11 @@ impl<'a> Group<'a> {
         Self(group, PhantomData)
     }
 
+    /// The group itself, for the kernel's own functions.
+    pub(crate) fn as_ptr(self) -> *mut c_void {
+        self.0.as_ptr()
+    }
+
     /// The group's number.
     pub(crate) fn id(self) -> i32 {
         // SAFETY: A group by the type invariant; `id` never changes once it is registered.

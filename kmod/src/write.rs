@@ -63,10 +63,9 @@ impl Request {
 ///
 /// # Invariants
 ///
-/// `raw` is `group`, which stays as long as this; `buf` is a NUL-terminated string; `original` is
-/// the kernel's own store.
+/// `group` stays as long as this; `buf` is a NUL-terminated string; `original` is the kernel's
+/// own store.
 pub(crate) struct Write<'a> {
-    raw: NonNull<c_void>,
     group: Group<'a>,
     buf: *const c_char,
     count: usize,
@@ -89,7 +88,6 @@ impl<'a> Write<'a> {
         let (view, request) = unsafe { (Group::from_raw(group), Request::parse(buf)) };
         // INVARIANT: By this function's requirements.
         Self {
-            raw: group,
             group: view,
             buf,
             count,
@@ -228,7 +226,7 @@ impl<'a> Write<'a> {
 
     fn original(&self) -> isize {
         // SAFETY: By the type invariants.
-        unsafe { (self.original)(self.raw.as_ptr(), self.buf, self.count) }
+        unsafe { (self.original)(self.group.as_ptr(), self.buf, self.count) }
     }
 }
 
