@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The system a command works on, opened once.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use iommuctl_policy::Inventory;
+use iommuctl_policy::{GroupId, Inventory};
 
 use crate::advice;
 use crate::args::Global;
 use crate::exit::{Exit, Failure};
 use crate::pci_ids::PciNames;
 use crate::proc::Proc;
+use crate::resolve::{ResolveError, Resolver};
 use crate::sysfs::{Problems, Sysfs};
+use crate::target::Target;
 
 /// The kernel's file systems, and where names come from.
 #[derive(Debug)]
@@ -43,6 +46,20 @@ impl Context {
             return Err(failure.with_advice(self.how_to_enable_iommu()).into());
         }
         Ok(inventory)
+    }
+
+    /// The groups of `inventory` that all of `targets` stand for, each once, by number.
+    pub fn resolve(
+        &self,
+        targets: &[Target],
+        inventory: &Inventory,
+    ) -> Result<BTreeSet<GroupId>, ResolveError> {
+        let resolver = Resolver {
+            sysfs: &self.sysfs,
+            proc: &self.proc,
+            inventory,
+        };
+        resolver.resolve(targets)
     }
 
     /// What turns an IOMMU on, here.

@@ -13,7 +13,6 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::render;
-use crate::resolve::Resolver;
 use crate::switch::{GroupResult, Outcome, Switch};
 use crate::sysfs::Problems;
 
@@ -33,13 +32,8 @@ pub struct SetModeReport {
 pub fn run(args: &SetModeArgs, context: &Context, output: &mut Output) -> anyhow::Result<Exit> {
     let mut problems = Problems::default();
     let inventory = context.inventory(&mut problems)?;
-    let resolver = Resolver {
-        sysfs: &context.sysfs,
-        proc: &context.proc,
-        inventory: &inventory,
-    };
     // All targets, before anything is changed: a mistyped one must not leave half of the work done.
-    let groups = resolver.resolve(&args.targets)?;
+    let groups = context.resolve(&args.targets, &inventory)?;
     let switch = Switch {
         sysfs: &context.sysfs,
         request: args.request,

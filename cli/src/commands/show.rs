@@ -10,7 +10,6 @@ use crate::exit::Exit;
 use crate::output::Output;
 use crate::render;
 use crate::report::GroupReport;
-use crate::resolve::Resolver;
 use crate::route::{self, Decision};
 use crate::sysfs::Problems;
 
@@ -51,12 +50,7 @@ pub struct Change {
 pub fn run(args: &ShowArgs, context: &Context, output: &mut Output) -> anyhow::Result<Exit> {
     let mut problems = Problems::default();
     let inventory = context.inventory(&mut problems)?;
-    let resolver = Resolver {
-        sysfs: &context.sysfs,
-        proc: &context.proc,
-        inventory: &inventory,
-    };
-    let wanted = resolver.resolve(&args.targets)?;
+    let wanted = context.resolve(&args.targets, &inventory)?;
     let names = context.names(&inventory);
     let module_loaded = context.sysfs.has_module();
     let groups = wanted.iter().filter_map(|id| inventory.group(*id));
