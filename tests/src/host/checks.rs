@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::{bail, Context as _, Result};
 
 use super::cache::Cache;
+use super::command;
 use super::litmus;
 use super::progress::{heading, say, seconds, step};
 use super::userspace::checkout;
@@ -77,8 +78,8 @@ pub fn run(full: bool) -> Result<ExitCode> {
 /// # Errors
 /// When they cannot be run, or a property is broken.
 pub fn model() -> Result<ExitCode> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(checkout()?).args([
+    let mut command = command::cargo();
+    command.current_dir(checkout()?).args([
         "test",
         "--release",
         "-p",
@@ -87,15 +88,14 @@ pub fn model() -> Result<ExitCode> {
         "model",
     ]);
     if std::env::var_os("MODEL_PREEMPTIONS").is_none() {
-        cargo.env("MODEL_PREEMPTIONS", "5");
+        command.env("MODEL_PREEMPTIONS", "5");
     }
-    finish(&mut cargo, "cargo test --test model").map(|()| ExitCode::SUCCESS)
+    finish(&mut command, "cargo test --test model").map(|()| ExitCode::SUCCESS)
 }
 
 fn cargo(checkout: &Path, arguments: &[&str]) -> Result<()> {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     finish(
-        Command::new(program).current_dir(checkout).args(arguments),
+        command::cargo().current_dir(checkout).args(arguments),
         &format!("cargo {}", arguments.join(" ")),
     )
 }
@@ -151,8 +151,7 @@ fn lints(checkout: &Path) -> Result<()> {
 }
 
 fn documentation(checkout: &Path) -> Result<()> {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(program);
+    let mut command = command::cargo();
     command.current_dir(checkout).args([
         "doc",
         "--workspace",
@@ -171,8 +170,7 @@ fn licences(checkout: &Path) -> Result<()> {
             "installing cargo-deny into the cache (some minutes, once)",
             || {
                 let log = cache.log("cargo-deny")?;
-                let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-                let mut install = Command::new(cargo);
+                let mut install = command::cargo();
                 install
                     .args(["install", "--locked", "--debug", "cargo-deny", "--root"])
                     .arg(cache.join("tools"));

@@ -136,6 +136,17 @@ pub fn as_root(program: &str) -> Command {
     command
 }
 
+/// The cargo that runs us, else the one in `PATH`.
+pub fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// `-jN` for make: as many jobs as there are processors.
+pub fn jobs() -> String {
+    let processors = std::thread::available_parallelism();
+    format!("-j{}", processors.map_or(2, usize::from))
+}
+
 /// Whether a program is in `PATH` (or in the folders for administrators' programs, which users often lack there).
 pub fn in_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -10,7 +10,7 @@ use anyhow::{bail, Context as _, Result};
 
 use super::cache::Cache;
 use super::chroot::Chroot;
-use super::command::{as_root, Log};
+use super::command::{as_root, jobs, Log};
 use super::kernel::Kernel;
 use super::progress::step;
 use super::userspace::checkout;
@@ -65,13 +65,7 @@ impl DebugKernel {
         debug.configure(root, stock, &log, &folder)?;
         step(
             "building a kernel with checks (a quarter of an hour or more, once per kernel release)",
-            || {
-                let jobs = format!(
-                    "-j{}",
-                    std::thread::available_parallelism().map_or(2, usize::from)
-                );
-                debug.make(root, &log, &[&jobs, "bzImage", "modules"])
-            },
+            || debug.make(root, &log, &[&jobs(), "bzImage", "modules"]),
         )?;
         step("installing it in the cache", || {
             debug.install(cache, root, &log)

@@ -8,7 +8,7 @@ use anyhow::{bail, Context as _, Result};
 
 use super::cache::{self, Cache};
 use super::chroot::Chroot;
-use super::command::{as_root, Log};
+use super::command::{as_root, jobs, Log};
 use super::kernel::Kernel;
 use super::progress::{say, step};
 
@@ -107,10 +107,7 @@ impl Source {
             format!("M={inside}"),
             format!("KERNELRELEASE={}", kernel.release),
         );
-        let jobs = format!(
-            "-j{}",
-            std::thread::available_parallelism().map_or(2, usize::from)
-        );
+        let jobs = jobs();
         let make = ["-C", &self.tree, &folder, &release, &jobs, "modules"];
         log.run(root.command("make", make).args(&self.options).args(options))?;
         let module = outside.join(format!("{}.ko", self.name));

@@ -35,14 +35,6 @@ pub struct Kind {
 
 const LAZY: &[&str] = &["intel_iommu=on", "iommu.strict=0"];
 
-const FAULTS: &[&str] = &[
-    "processors-go",
-    "driver-goes",
-    "device-goes",
-    "function-reset",
-    "crowd",
-];
-
 /// Every kind of machine.
 pub const KINDS: [Kind; 10] = [
     Kind {
@@ -126,7 +118,13 @@ pub const KINDS: [Kind; 10] = [
         with_module: true,
         command_line: LAZY,
         external: false,
-        scenarios: FAULTS,
+        scenarios: &[
+            "processors-go",
+            "driver-goes",
+            "device-goes",
+            "function-reset",
+            "crowd",
+        ],
     },
     Kind {
         name: "stragglers",

@@ -8,7 +8,7 @@ use anyhow::{bail, Result};
 
 use super::cache::Cache;
 use super::chroot::Chroot;
-use super::command::as_root;
+use super::command::{as_root, jobs};
 use super::kernel::Kernel;
 use super::progress::step;
 use super::rust_tools;
@@ -60,10 +60,7 @@ impl Prepared {
             "making the kernel's Rust metadata (some minutes, once per kernel release)",
             || {
                 let release = format!("KERNELRELEASE={}", kernel.release);
-                let jobs = format!(
-                    "-j{}",
-                    std::thread::available_parallelism().map_or(2, usize::from)
-                );
+                let jobs = jobs();
                 let make = ["-C", &prepared.tree, &release, &jobs, "modules_prepare"];
                 log.run(&mut root.command("make", make))
             },

@@ -2,11 +2,11 @@
 //! The programs of this workspace that go into the virtual machine, linked so that they need no library there.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
 use super::cache::Cache;
+use super::command::cargo;
 use super::progress::step;
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -29,8 +29,7 @@ impl Programs {
         let target = target_folder(checkout).join("guest");
         step("building iommuctl and the guest program", || {
             let log = cache.log("guest")?;
-            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            let mut command = Command::new(cargo);
+            let mut command = cargo();
             command
                 .current_dir(checkout)
                 .args(["build", "--release", "--target", TARGET]);

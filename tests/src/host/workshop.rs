@@ -39,8 +39,6 @@ pub struct Workshop {
     pub root: Chroot,
     /// The kernel that everything is built for.
     pub kernel: Kernel,
-    /// Its tree for modules in C, as seen from inside the root.
-    headers: String,
     /// What is only true of the debug kernel.
     debug: Option<DebugKernel>,
 }
@@ -68,12 +66,10 @@ impl Workshop {
             "   kernel {} (package version {})",
             kernel.release, kernel.version
         ));
-        let headers = kernel.headers();
         Ok(Self {
             cache,
             root,
             kernel,
-            headers,
             debug: None,
         })
     }
@@ -93,7 +89,6 @@ impl Workshop {
         let debug = DebugKernel::ensure(&stock.cache, &stock.root, &stock.kernel)?;
         Ok(Self {
             kernel: debug.kernel.clone(),
-            headers: debug.tree.clone(),
             debug: Some(debug),
             ..stock
         })
@@ -153,10 +148,14 @@ impl Workshop {
     pub fn oracle(&self) -> Result<PathBuf> {
         let _lock = self.cache.lock()?;
         let folder = checkout()?.join("tests/oracle");
+        let tree = match &self.debug {
+            Some(debug) => debug.tree.clone(),
+            None => self.kernel.headers(),
+        };
         let source = Source {
             folder,
             name: ORACLE,
-            tree: self.headers.clone(),
+            tree,
             options: self.options(),
         };
         source.build(&self.cache, &self.root, &self.kernel)

@@ -185,7 +185,11 @@ pub fn counter(name: &str) -> Result<u64> {
         .with_context(|| format!("{path} is no number: {text}"))
 }
 
-fn exactly(wanted: u64, found: u64) -> Result<u64> {
+/// Whether a count is what it should be.
+///
+/// # Errors
+/// When it is not.
+pub fn exactly(wanted: u64, found: u64) -> Result<u64> {
     ensure!(wanted == found, "expected {wanted}, found {found}");
     Ok(found)
 }

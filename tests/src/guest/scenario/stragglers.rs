@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context as _, Result};
 
-use super::reports::counter;
+use super::reports::{counter, exactly};
 use super::{disk, finish, load_live, write_type};
 use crate::guest::bench::Bench;
 use crate::guest::load::Load;
@@ -275,14 +275,6 @@ pub fn final_flush(bench: &Bench) -> Result<()> {
 
 /// Few enough that no ring fills up.
 const PAGES: usize = 64;
-
-fn exactly(wanted: u64, drained: u64) -> Result<String> {
-    ensure!(
-        wanted == drained,
-        "{drained} entries were drained, not {wanted}"
-    );
-    Ok(format!("{drained} entries, none of them reached"))
-}
 
 /// Whether the kernel finds memory of the module that nothing points to, after round trips and an unload.
 pub fn leaks(bench: &Bench) -> Result<()> {
