@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # Patches and configures a kernel tree for tests. Run in the tree's folder, with this folder beside it as "test".
 #
-# usage: configure.sh SOURCE_ARCHIVE CONFIG LLVM=-N MODULE...
+# usage: configure.sh SOURCE_ARCHIVE CONFIG LLVM=-N WATCH.config MODULE...
 set -eu
 
-source=$1 config=$2 llvm=$3
-shift 3
+source=$1 config=$2 llvm=$3 watch=$4
+shift 4
 here=$PWD/../test
 
 # From the archive's own file each time: a patch that changed is not applied on top of its former self. A file that
@@ -25,5 +25,5 @@ cp "$config" "$here/config"
 } > "$here/modules"
 cp "$here/config" .config
 yes '' | make "$llvm" LSMOD="$here/modules" localmodconfig
-scripts/kconfig/merge_config.sh -m .config "$here/kernel.config"
+scripts/kconfig/merge_config.sh -m .config "$here/common.config" "$here/$watch"
 make "$llvm" olddefconfig

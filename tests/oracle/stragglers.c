@@ -10,6 +10,11 @@
  *            table change, 2 before the lock of the ring)
  *   hold     read: a line "BATCH COUNT HELD RETURNED" for each batch
  *   release  write BATCH: its tasks go on
+ *   own      write "BATCH POINT": the same, for one page, by the writing task
+ *   contexts read: a line "task N interrupt N ring N": unmaps since the last
+ *            write, of all devices, begun by a task, begun by an interrupt,
+ *            and how many of both came to a ring of a flush queue
+ *   contexts write 1: count from 0 again
  *   fire     also probes, and forgets, batches that have returned whole
  *   timer    write MS: how long the flush queue's timer waits, 0 as usual
  *   fifo     write PID: the task gets SCHED_FIFO
@@ -51,6 +56,8 @@ static struct batch {
 	int point;
 	unsigned int count;
 	struct straggler *list;
+	/* Who unmaps its page, when it is no thread of this module. */
+	struct task_struct *owner;
 	bool go;
 	atomic_t held;
 	atomic_t returned;
@@ -59,30 +66,55 @@ static struct batch {
 static void (**hold_slot)(int point);
 static unsigned int *timer_slot;
 
+static atomic64_t by_task, by_interrupt, at_ring;
+
+static void unmap(struct straggler *s)
+{
+	dma_unmap_page(s->dev, s->slot.iova, PAGE_SIZE, DMA_BIDIRECTIONAL);
+	s->slot.unmapped_at = ktime_get_ns();
+	atomic_inc(&s->batch->returned);
+}
+
 static int straggle(void *data)
 {
 	struct straggler *s = data;
 
 	/* Hundreds of them spin: everybody else comes first. */
 	sched_set_normal(current, MAX_NICE);
-	dma_unmap_page(s->dev, s->slot.iova, PAGE_SIZE, DMA_BIDIRECTIONAL);
-	s->slot.unmapped_at = ktime_get_ns();
-	atomic_inc(&s->batch->returned);
+	unmap(s);
 	while (!kthread_should_stop())
 		schedule_timeout_interruptible(HZ / 10);
 	return 0;
 }
 
-/* The hook. Interrupts that unmap while a straggler is held run in its name. */
-static void hold_here(int point)
+/* The batch of the current task, when it is a straggler. */
+static struct batch *batch_here(void)
 {
 	struct batch *b;
 
-	if (!in_task() || !(current->flags & PF_KTHREAD) ||
-	    kthread_func(current) != straggle)
-		return;
-	b = ((struct straggler *)kthread_data(current))->batch;
-	if (b->point != point)
+	/* Interrupts that unmap while a straggler is held run in its name. */
+	if (!in_task())
+		return NULL;
+	if (current->flags & PF_KTHREAD)
+		return kthread_func(current) == straggle ?
+			       ((struct straggler *)kthread_data(current))->batch :
+			       NULL;
+	for (b = batches; b < batches + BATCHES; b++)
+		if (READ_ONCE(b->owner) == current)
+			return b;
+	return NULL;
+}
+
+/* The hook. */
+static void hold_here(int point)
+{
+	struct batch *b = batch_here();
+
+	if (point == 0)
+		atomic64_inc(in_task() ? &by_task : &by_interrupt);
+	if (point == 2)
+		atomic64_inc(&at_ring);
+	if (!b || b->point != point)
 		return;
 	atomic_inc(&b->held);
 	/* No voluntary switch: to tasks-RCU this is one long unmap. */
@@ -94,7 +126,7 @@ static void hold_here(int point)
 /* Lets every task of the batch finish its unmap, then forgets the batch. */
 static void end_batch(struct oracle *o, struct batch *b)
 {
-	unsigned int i, tasks = 0;
+	unsigned int i, tasks = !!b->owner;
 
 	for (i = 0; i < b->count; i++)
 		tasks += !!b->list[i].task;
@@ -107,20 +139,22 @@ static void end_batch(struct oracle *o, struct batch *b)
 
 		if (s->task)
 			kthread_stop(s->task);
-		else if (s->mapped)
+		else if (s->mapped && !b->owner)
 			dma_unmap_page(&o->pdev->dev, s->slot.iova, PAGE_SIZE,
 				       DMA_BIDIRECTIONAL);
 		slot_free(&s->slot);
 	}
 	kvfree(b->list);
 	b->list = NULL;
+	b->owner = NULL;
 	b->count = 0;
 	atomic_set(&b->held, 0);
 	atomic_set(&b->returned, 0);
 }
 
-static int start_batch(struct oracle *o, struct batch *b, int point,
-		       unsigned int count)
+/* Maps the pages, and lets nobody unmap them yet. */
+static int make_batch(struct oracle *o, struct batch *b, int point,
+		      unsigned int count)
 {
 	unsigned int i;
 	int err = 0;
@@ -133,23 +167,35 @@ static int start_batch(struct oracle *o, struct batch *b, int point,
 	b->count = count;
 	WRITE_ONCE(b->go, false);
 	for (i = 0; i < count && !err; i++) {
-		err = slot_alloc(&b->list[i].slot);
-		err = err ?: warm(o, &b->list[i].slot);
-		b->list[i].mapped = !err;
-	}
-	for (i = 0; i < count && !err; i++) {
 		struct straggler *s = &b->list[i];
 
 		s->batch = b;
 		s->dev = &o->pdev->dev;
+		err = slot_alloc(&s->slot);
+		err = err ?: warm(o, &s->slot);
+		s->mapped = !err;
+	}
+	if (err)
+		end_batch(o, b);
+	return err;
+}
+
+static int start_batch(struct oracle *o, struct batch *b, int point,
+		       unsigned int count)
+{
+	int err = make_batch(o, b, point, count);
+	unsigned int i;
+
+	for (i = 0; i < count && !err; i++) {
+		struct straggler *s = &b->list[i];
+
 		s->task = kthread_run(straggle, s, "straggler/%u", i);
 		if (IS_ERR(s->task)) {
 			err = PTR_ERR(s->task);
 			s->task = NULL;
+			end_batch(o, b);
 		}
 	}
-	if (err)
-		end_batch(o, b);
 	return err;
 }
 
@@ -197,6 +243,70 @@ static ssize_t hold_write(struct file *file, const char __user *from,
 	mutex_unlock(&o->lock);
 	return err ?: len;
 }
+
+static ssize_t own_write(struct file *file, const char __user *from, size_t len,
+			 loff_t *unused)
+{
+	struct oracle *o = file->private_data;
+	unsigned int batch, point;
+	struct batch *b;
+	char text[32] = {};
+	int err;
+
+	if (len >= sizeof(text) || copy_from_user(text, from, len))
+		return -EINVAL;
+	if (sscanf(text, "%u %u", &batch, &point) != 2 || batch >= BATCHES ||
+	    point > 2)
+		return -EINVAL;
+	b = &batches[batch];
+	mutex_lock(&o->lock);
+	if (!any_batch())
+		memset(&o->result, 0, sizeof(o->result));
+	err = make_batch(o, b, point, 1);
+	if (!err)
+		WRITE_ONCE(b->owner, current);
+	mutex_unlock(&o->lock);
+	if (!err)
+		unmap(b->list);
+	return err ?: len;
+}
+
+static const struct file_operations own_fops = {
+	.owner = THIS_MODULE,
+	.open = simple_open,
+	.write = own_write,
+};
+
+static int contexts_show(struct seq_file *file, void *unused)
+{
+	seq_printf(file, "task %lld interrupt %lld ring %lld\n",
+		   atomic64_read(&by_task), atomic64_read(&by_interrupt),
+		   atomic64_read(&at_ring));
+	return 0;
+}
+
+static int contexts_open(struct inode *inode, struct file *file)
+{
+	return single_open(file, contexts_show, NULL);
+}
+
+static ssize_t contexts_write(struct file *file, const char __user *from,
+			      size_t len, loff_t *unused)
+{
+	atomic64_set(&by_task, 0);
+	atomic64_set(&by_interrupt, 0);
+	atomic64_set(&at_ring, 0);
+	return len;
+}
+
+static const struct file_operations contexts_fops = {
+	.owner = THIS_MODULE,
+	.open = contexts_open,
+	.read = seq_read,
+	.write = contexts_write,
+	.llseek = seq_lseek,
+	.release = single_release,
+};
 
 static int hold_show(struct seq_file *file, void *unused)
 {
@@ -283,6 +393,8 @@ void make_straggler_files(struct oracle *o)
 	}
 	WRITE_ONCE(*hold_slot, hold_here);
 	debugfs_create_file("hold", 0600, o->folder, o, &hold_fops);
+	debugfs_create_file("own", 0200, o->folder, o, &own_fops);
+	debugfs_create_file("contexts", 0600, o->folder, o, &contexts_fops);
 	debugfs_create_file("release", 0200, o->folder, o, &release_fops);
 	debugfs_create_file("timer", 0200, o->folder, o, &timer_fops);
 	debugfs_create_file("fifo", 0200, o->folder, o, &fifo_fops);

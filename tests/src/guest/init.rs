@@ -13,11 +13,12 @@ use super::kernel_log::KernelLog;
 use super::{modules, oracle, pci, scenario};
 use crate::report::Line;
 
-const MOUNTS: [(&str, &str); 6] = [
+const MOUNTS: [(&str, &str); 7] = [
     ("devtmpfs", "/dev"),
     ("proc", "/proc"),
     ("sysfs", "/sys"),
     ("debugfs", "/sys/kernel/debug"),
+    ("cgroup2", "/sys/fs/cgroup"),
     ("tmpfs", "/tmp"),
     ("tmpfs", "/run"),
 ];
@@ -109,7 +110,7 @@ fn one(bench: &Bench, name: &str) {
 }
 
 /// The value of a word of the kernel command line.
-fn word(name: &str) -> Option<String> {
+pub(super) fn word(name: &str) -> Option<String> {
     let line = std::fs::read_to_string(Path::new("/proc/cmdline")).ok()?;
     let words = line
         .split_whitespace()

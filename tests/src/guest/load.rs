@@ -14,7 +14,7 @@ use nix::libc::O_DIRECT;
 use super::random::Random;
 
 /// One I/O: a single page, which goes through the part of the kernel that queues unmaps.
-const BLOCK: usize = 4096;
+pub(super) const BLOCK: usize = 4096;
 /// Blocks the readers read from, at the start of the disk.
 const READ_BLOCKS: u64 = 8192;
 /// Blocks the writer owns, after those.
@@ -107,7 +107,7 @@ impl Load {
     }
 }
 
-fn open(device: &str) -> Result<File> {
+pub(super) fn open(device: &str) -> Result<File> {
     let open = OpenOptions::new()
         .read(true)
         .write(true)
@@ -117,19 +117,19 @@ fn open(device: &str) -> Result<File> {
 }
 
 /// A block at an address that direct I/O accepts.
-struct Page {
+pub(super) struct Page {
     bytes: Vec<u8>,
     from: usize,
 }
 
 impl Page {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let bytes = vec![0; 2 * BLOCK];
         let from = bytes.as_ptr().align_offset(BLOCK);
         Self { bytes, from }
     }
 
-    fn get(&mut self) -> &mut [u8] {
+    pub(super) fn get(&mut self) -> &mut [u8] {
         &mut self.bytes[self.from..self.from + BLOCK]
     }
 }
@@ -199,7 +199,7 @@ fn write(disk: &File, counters: &Counters) -> Result<()> {
     Ok(())
 }
 
-fn fill(page: &mut [u8], block: u64, version: u64) {
+pub(super) fn fill(page: &mut [u8], block: u64, version: u64) {
     let mut random = Random::new(block ^ version.rotate_left(32));
     let (head, rest) = page.split_at_mut(16);
     head[..8].copy_from_slice(&block.to_le_bytes());
@@ -209,7 +209,7 @@ fn fill(page: &mut [u8], block: u64, version: u64) {
     }
 }
 
-fn holds(page: &[u8], block: u64, version: u64) -> bool {
+pub(super) fn holds(page: &[u8], block: u64, version: u64) -> bool {
     let mut expected = vec![0; page.len()];
     fill(&mut expected, block, version);
     page == expected

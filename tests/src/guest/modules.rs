@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Loading and unloading kernel modules.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::path::Path;
 
@@ -52,7 +53,8 @@ pub fn ours(name: &str) -> String {
 /// When there is no such file, or the kernel refuses it.
 pub fn load(path: &Path) -> Result<()> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    match finit_module(&file, c"", ModuleInitFlags::empty()) {
+    let words = parameters(&name(path))?;
+    match finit_module(&file, &words, ModuleInitFlags::empty()) {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
         Err(errno) => {
             Err(errno).with_context(|| format!("the kernel does not load {}", path.display()))
@@ -60,12 +62,29 @@ pub fn load(path: &Path) -> Result<()> {
     }
 }
 
+fn name(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default();
+    stem.to_string_lossy().into_owned()
+}
+
+/// Words `NAME.KEY=VALUE` of the kernel command line are parameters of the module `NAME`, as `modprobe` has it.
+fn parameters(name: &str) -> Result<CString> {
+    let path = "/proc/cmdline";
+    let line = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+    let prefix = format!("{name}.");
+    let words: Vec<_> = line
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix(&prefix))
+        .collect();
+    CString::new(words.join(" ")).context("a parameter has a NUL")
+}
+
 /// Unloads a module.
 ///
 /// # Errors
 /// When the kernel refuses: it is in use, or not loaded.
 pub fn unload(name: &str) -> Result<()> {
-    let text = std::ffi::CString::new(name).context("a module's name has no NUL")?;
+    let text = CString::new(name).context("a module's name has no NUL")?;
     delete_module(&text, DeleteModuleFlags::O_NONBLOCK)
         .with_context(|| format!("the kernel does not unload {name}"))
 }

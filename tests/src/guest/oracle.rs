@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context as _, Result};
@@ -49,6 +50,17 @@ impl fmt::Display for Sight {
     }
 }
 
+/// Who unmapped, whatever device, and what became of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Contexts {
+    /// Unmaps begun by tasks.
+    pub task: u64,
+    /// Unmaps begun by interrupts.
+    pub interrupt: u64,
+    /// Unmaps that came to a ring.
+    pub ring: u64,
+}
+
 /// What became of the tasks of a batch.
 #[derive(Debug)]
 struct Tasks {
@@ -81,6 +93,14 @@ impl Point {
     /// All of them, in the order in which an unmap passes them.
     pub const ALL: [Self; 3] = [Self::Sampled, Self::PageTableChanged, Self::BeforeRing];
 
+    /// For the oracle.
+    fn number(self) -> usize {
+        Self::ALL
+            .iter()
+            .position(|one| *one == self)
+            .unwrap_or_default()
+    }
+
     /// For people.
     pub fn name(self) -> &'static str {
         match self {
@@ -104,11 +124,55 @@ impl Oracle {
     /// When the kernel has no hold points, or they do not arrive.
     pub fn hold(&self, batch: usize, point: Point, count: usize) -> Result<()> {
         let path = Path::new(FOLDER).join("hold");
-        let index = Point::ALL.iter().position(|one| *one == point);
-        let text = format!("{batch} {} {count}", index.unwrap_or_default());
+        let text = format!("{batch} {} {count}", point.number());
         std::fs::write(&path, &text)
             .with_context(|| format!("cannot write `{text}` to {}", path.display()))?;
         self.wait_for(batch, "be held", |tasks| tasks.held == tasks.count)
+    }
+
+    /// Starts a task of its own, a process in the control group `folder`, that unmaps a page, and waits until it is held
+    /// at `point`.
+    ///
+    /// # Errors
+    /// When the kernel has no hold points, or it does not arrive.
+    pub fn hold_in(&self, folder: &str, batch: usize, point: Point) -> Result<Child> {
+        let script = format!(
+            "echo $$ > {folder}/cgroup.procs && echo {batch} {} > {FOLDER}/own",
+            point.number()
+        );
+        let task = Command::new("/bin/sh").args(["-c", &script]).spawn();
+        let task = task.context("cannot start a shell")?;
+        self.wait_for(batch, "be held", |tasks| {
+            tasks.count == 1 && tasks.held == 1
+        })?;
+        Ok(task)
+    }
+
+    /// Counts unmaps from 0 again.
+    ///
+    /// # Errors
+    /// When the kernel has no hold points.
+    pub fn count_contexts(&self) -> Result<()> {
+        self.write("contexts", 1)
+    }
+
+    /// Who unmapped since then.
+    ///
+    /// # Errors
+    /// When the kernel has no hold points.
+    pub fn contexts(&self) -> Result<Contexts> {
+        let path = Path::new(FOLDER).join("contexts");
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let &["task", task, "interrupt", interrupt, "ring", ring] = words.as_slice() else {
+            anyhow::bail!("{}: `{text}`", path.display());
+        };
+        Ok(Contexts {
+            task: task.parse()?,
+            interrupt: interrupt.parse()?,
+            ring: ring.parse()?,
+        })
     }
 
     /// Lets every task go on, whatever went wrong.

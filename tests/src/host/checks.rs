@@ -9,6 +9,7 @@ use anyhow::{bail, Context as _, Result};
 
 use super::cache::Cache;
 use super::command;
+use super::debug_kernel::Watch;
 use super::litmus;
 use super::progress::{heading, say, seconds, step};
 use super::userspace::checkout;
@@ -59,7 +60,9 @@ pub fn run(full: bool) -> Result<ExitCode> {
     ));
     heading("End to end, in virtual machines");
     if full {
-        Workshop::of(Flavour::Debug)?;
+        for watch in Watch::ALL {
+            Workshop::of(Flavour::Debug(watch))?;
+        }
         std::env::set_var("IOMMUCTL_FULL", "1");
     }
     // Its output is passed on as it is, and comes last: the last line is cargo's summary.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A kernel that watches itself: the distribution's source and configuration, less what a virtual machine has no use
-//! for, plus lockdep, KASAN and their like, plus hold points in the unmap path.
+//! Kernels that watch themselves: the distribution's source and configuration, less what a virtual machine has no use
+//! for, plus checks, plus hold points in the unmap path.
 //!
-//! Takes a quarter of an hour or more to build, once per release of the distribution's kernel.
+//! Each takes a quarter of an hour or more to build, once per release of the distribution's kernel.
 
 use std::path::Path;
 
@@ -15,11 +15,39 @@ use super::kernel::Kernel;
 use super::progress::step;
 use super::userspace::checkout;
 
-/// `CONFIG_LOCALVERSION` of `tests/debug/kernel.config`.
-const SUFFIX: &str = "-iommuctl-debug";
-
+const PATCH: &str = "hold-points.patch";
+const COMMON: &str = "common.config";
 /// What the configuration keeps beside what is built in: `localmodconfig` drops every other module.
-const MODULES: [&str; 5] = ["nvme", "nvme_core", "e1000", "vfio_pci", "ext4"];
+const MODULES: [&str; 6] = [
+    "nvme",
+    "nvme_core",
+    "e1000",
+    "vfio_pci",
+    "vfio_iommu_type1",
+    "ext4",
+];
+
+/// What a kernel watches. They exclude each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// Locks, memory, timers, allocations: lockdep, KASAN, debug objects, kmemleak, fault injection.
+    Checks,
+    /// Data races: KCSAN.
+    Races,
+}
+
+impl Watch {
+    /// Each of them.
+    pub const ALL: [Self; 2] = [Self::Checks, Self::Races];
+
+    /// Of its configuration, `tests/debug/NAME.config`, of `CONFIG_LOCALVERSION` in there, and of its folder.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Checks => "checks",
+            Self::Races => "races",
+        }
+    }
+}
 
 /// The kernel, and how modules for it are built.
 #[derive(Clone, Debug)]
@@ -30,23 +58,26 @@ pub struct DebugKernel {
     pub tree: String,
     /// `LLVM=…`: Rust and KASAN together need clang, of the version that rustc's own code generator has.
     pub llvm: String,
+    watch: Watch,
 }
 
 impl DebugKernel {
-    /// The debug kernel of the release of `stock`, made when it is not there.
+    /// The debug kernel of the release of `stock` that watches `watch`, made when it is not there.
     ///
     /// # Errors
     /// When a package is missing or the build fails: the message has the log's path.
-    pub fn ensure(cache: &Cache, root: &Chroot, stock: &Kernel) -> Result<Self> {
+    pub fn ensure(cache: &Cache, root: &Chroot, stock: &Kernel, watch: Watch) -> Result<Self> {
         let log = cache.log("debug-kernel")?;
         let base = stock.upstream();
+        let name = watch.name();
         let debug = Self {
             kernel: Kernel {
-                release: format!("{base}{SUFFIX}"),
-                version: format!("{} with checks", stock.version),
+                release: format!("{base}-iommuctl-{name}"),
+                version: format!("{}, watching {name}", stock.version),
             },
-            tree: format!("/debug/{base}/linux"),
+            tree: format!("/debug/{base}/{name}/linux"),
             llvm: llvm(root)?,
+            watch,
         };
         let folder = checkout()?.join("tests/debug");
         let read = |name: &str| {
@@ -54,9 +85,9 @@ impl DebugKernel {
             std::fs::read_to_string(&path)
                 .with_context(|| format!("cannot read {}", path.display()))
         };
-        let parts = ["hold-points.patch", "kernel.config", "configure.sh"].map(read);
+        let parts = [PATCH, COMMON, &debug.config(), "configure.sh"].map(read);
         let parts: Result<String> = parts.into_iter().collect();
-        let mark = format!("/debug/{base}/ready");
+        let mark = format!("/debug/{base}/{name}/ready");
         let wanted = format!("{}\n{}", stock.version, parts?);
         if root.read(&mark).is_ok_and(|made| made == wanted) && debug.kernel.image(cache).exists() {
             return Ok(debug);
@@ -64,7 +95,7 @@ impl DebugKernel {
         debug.unpack(root, stock, &log)?;
         debug.configure(root, stock, &log, &folder)?;
         step(
-            "building a kernel with checks (a quarter of an hour or more, once per kernel release)",
+            &format!("building a kernel that watches {name} (a quarter of an hour or more, once per kernel release)"),
             || debug.make(root, &log, &[&jobs(), "bzImage", "modules"]),
         )?;
         step("installing it in the cache", || {
@@ -73,6 +104,10 @@ impl DebugKernel {
         let write = ["-c", "printf %s \"$1\" > \"$2\"", "sh", &wanted, &mark];
         log.run(&mut root.command("sh", write))?;
         Ok(debug)
+    }
+
+    fn config(&self) -> String {
+        format!("{}.config", self.watch.name())
     }
 
     fn make(&self, root: &Chroot, log: &Log, arguments: &[&str]) -> Result<()> {
@@ -110,15 +145,18 @@ impl DebugKernel {
                 &stock.source(),
                 &config,
                 &self.llvm,
+                &self.config(),
             ];
             log.run(root.command("sh", arguments).args(MODULES))
         })?;
-        let config = std::fs::read_to_string(folder.join("kernel.config"))
-            .context("cannot read kernel.config")?;
         let made = root.read(&format!("{}/.config", self.tree))?;
-        for line in config.lines().filter(|line| line.ends_with("=y")) {
-            if !made.lines().any(|one| one == line) {
-                bail!("the debug kernel's configuration does not take {line}");
+        for name in [COMMON, &self.config()] {
+            let config = std::fs::read_to_string(folder.join(name))
+                .with_context(|| format!("cannot read {name}"))?;
+            for line in config.lines().filter(|line| line.ends_with("=y")) {
+                if !made.lines().any(|one| one == line) {
+                    bail!("the debug kernel's configuration does not take {line} of {name}");
+                }
             }
         }
         Ok(())

@@ -18,7 +18,7 @@ use super::userspace::Programs;
 /// reserved before it.
 const AT_BOOT: [&str; 1] = ["nvme"];
 /// There when the guest wants them.
-const ON_DEMAND: [&str; 2] = ["e1000", "ext4"];
+const ON_DEMAND: [&str; 4] = ["e1000", "ext4", "vfio_pci", "vfio_iommu_type1"];
 
 const FOLDERS: [&str; 15] = [
     "bin",

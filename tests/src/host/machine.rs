@@ -7,12 +7,24 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::command::Log;
+use super::debug_kernel::Watch;
 use super::qemu::{Accelerator, Device, Machine};
 use super::userspace::checkout;
 use super::workshop::{Boot, Flavour, Workshop};
 
 /// Size of a disk in bytes; sparse.
 const DISK: u64 = 256 << 20;
+
+/// Devices that only some machines have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extra {
+    /// None.
+    Nothing,
+    /// A card behind a root port that the firmware calls external.
+    External,
+    /// Sixty-four disks, each in a group of its own.
+    Disks,
+}
 
 /// A kind of machine.
 #[derive(Debug)]
@@ -27,23 +39,25 @@ pub struct Kind {
     pub with_module: bool,
     /// Words of the kernel command line.
     pub command_line: &'static [&'static str],
-    /// Whether it has a root port that its firmware calls external.
-    pub external: bool,
+    /// What it has beside the devices that every machine has.
+    pub extra: Extra,
     /// Scenarios, in the order they run.
     pub scenarios: &'static [&'static str],
 }
 
 const LAZY: &[&str] = &["intel_iommu=on", "iommu.strict=0"];
+/// With each slab cache counted by itself.
+const MANY: &[&str] = &["intel_iommu=on", "iommu.strict=0", "slab_nomerge"];
 
 /// Every kind of machine.
-pub const KINDS: [Kind; 10] = [
+pub const KINDS: [Kind; 15] = [
     Kind {
         name: "plain",
         purpose: "a stock kernel without the module",
         flavour: Flavour::Stock,
         with_module: false,
         command_line: LAZY,
-        external: false,
+        extra: Extra::Nothing,
         scenarios: &[
             "inventory",
             "targets",
@@ -58,7 +72,7 @@ pub const KINDS: [Kind; 10] = [
         flavour: Flavour::Stock,
         with_module: true,
         command_line: LAZY,
-        external: false,
+        extra: Extra::Nothing,
         scenarios: &[
             "switch",
             "raw-write",
@@ -76,7 +90,7 @@ pub const KINDS: [Kind; 10] = [
         flavour: Flavour::Stock,
         with_module: true,
         command_line: LAZY,
-        external: false,
+        extra: Extra::Nothing,
         scenarios: &[
             "other-kernel",
             "reload",
@@ -90,7 +104,7 @@ pub const KINDS: [Kind; 10] = [
         flavour: Flavour::Stock,
         with_module: false,
         command_line: &["intel_iommu=on", "iommu.strict=1"],
-        external: false,
+        extra: Extra::Nothing,
         scenarios: &["oracle-strict-boot"],
     },
     Kind {
@@ -99,7 +113,7 @@ pub const KINDS: [Kind; 10] = [
         flavour: Flavour::Stock,
         with_module: false,
         command_line: &["intel_iommu=off"],
-        external: false,
+        extra: Extra::Nothing,
         scenarios: &["no-iommu"],
     },
     Kind {
@@ -108,7 +122,7 @@ pub const KINDS: [Kind; 10] = [
         flavour: Flavour::Stock,
         with_module: true,
         command_line: LAZY,
-        external: true,
+        extra: Extra::External,
         scenarios: &["untrusted"],
     },
     Kind {
@@ -117,31 +131,48 @@ pub const KINDS: [Kind; 10] = [
         flavour: Flavour::Stock,
         with_module: true,
         command_line: LAZY,
-        external: false,
+        extra: Extra::Nothing,
         scenarios: &[
             "processors-go",
             "driver-goes",
             "device-goes",
             "function-reset",
             "crowd",
+            "vfio-takes",
+            "suspends",
         ],
+    },
+    Kind {
+        name: "many",
+        purpose: "a stock kernel with sixty-six disks",
+        flavour: Flavour::Stock,
+        with_module: true,
+        command_line: MANY,
+        extra: Extra::Disks,
+        scenarios: &["soak"],
     },
     Kind {
         name: "stragglers",
         purpose: "a kernel with checks and hold points, tasks held in the middle of an unmap",
-        flavour: Flavour::Debug,
+        flavour: Flavour::Debug(Watch::Checks),
         with_module: true,
         command_line: LAZY,
-        external: false,
-        scenarios: &["stragglers", "across-each-wait", "starved", "final-flush"],
+        extra: Extra::Nothing,
+        scenarios: &[
+            "stragglers",
+            "across-each-wait",
+            "starved",
+            "final-flush",
+            "last-device-leaves",
+        ],
     },
     Kind {
         name: "checks",
         purpose: "a kernel with checks",
-        flavour: Flavour::Debug,
+        flavour: Flavour::Debug(Watch::Checks),
         with_module: true,
         command_line: LAZY,
-        external: false,
+        extra: Extra::Nothing,
         scenarios: &[
             "switch",
             "several",
@@ -158,8 +189,65 @@ pub const KINDS: [Kind; 10] = [
             "device-goes",
             "function-reset",
             "crowd",
+            "vfio-takes",
+            "suspends",
             "no-memory",
             "leaks",
+        ],
+    },
+    Kind {
+        name: "concerns",
+        purpose: "a kernel with checks and hold points, and the five concerns of 2021",
+        flavour: Flavour::Debug(Watch::Checks),
+        with_module: true,
+        command_line: LAZY,
+        extra: Extra::Nothing,
+        scenarios: &[
+            "flag-without-queue",
+            "barrier-while-deferred",
+            "race-with-itself",
+            "no-memory",
+            "mode-not-atomic",
+        ],
+    },
+    Kind {
+        name: "tasks",
+        purpose: "a kernel with checks, disks whose unmaps are done by tasks",
+        flavour: Flavour::Debug(Watch::Checks),
+        with_module: true,
+        command_line: &[
+            "intel_iommu=on",
+            "iommu.strict=0",
+            "nvme.poll_queues=2",
+            "nvme.use_threaded_interrupts=1",
+        ],
+        extra: Extra::Nothing,
+        scenarios: &["polled", "threaded"],
+    },
+    Kind {
+        name: "soak",
+        purpose: "a kernel with checks, and sixty-six disks",
+        flavour: Flavour::Debug(Watch::Checks),
+        with_module: true,
+        command_line: MANY,
+        extra: Extra::Disks,
+        scenarios: &["soak", "leaks"],
+    },
+    Kind {
+        name: "races",
+        purpose: "a kernel that watches for data races",
+        flavour: Flavour::Debug(Watch::Races),
+        with_module: true,
+        command_line: LAZY,
+        extra: Extra::Nothing,
+        scenarios: &[
+            "switch",
+            "oracle-live",
+            "reload-while-switching",
+            "processors-go",
+            "driver-goes",
+            "device-goes",
+            "crowd",
         ],
     },
     Kind {
@@ -168,7 +256,7 @@ pub const KINDS: [Kind; 10] = [
         flavour: Flavour::Stock,
         with_module: true,
         command_line: LAZY,
-        external: false,
+        extra: Extra::Nothing,
         scenarios: &["demo"],
     },
 ];
@@ -214,9 +302,13 @@ impl Kind {
             Device::Oracle { slot: 6 },
         ];
         let mut acpi_table = None;
-        if self.external {
-            devices.push(Device::Port { slot: 7 });
-            acpi_table = Some(external_table(shop, folder)?);
+        match self.extra {
+            Extra::Nothing => {}
+            Extra::External => {
+                devices.push(Device::Port { slot: 7 });
+                acpi_table = Some(external_table(shop, folder)?);
+            }
+            Extra::Disks => devices.extend((8..16).map(|slot| Device::Disks { slot })),
         }
         let mut command_line: Vec<String> = self
             .command_line
@@ -226,6 +318,9 @@ impl Kind {
         command_line.push(format!("iommuctl.scenario={}", scenarios.join(",")));
         if std::env::var_os("IOMMUCTL_FULL").is_some() {
             command_line.push("iommuctl.full=1".into());
+        }
+        if let Ok(rounds) = std::env::var("IOMMUCTL_ROUNDS") {
+            command_line.push(format!("iommuctl.rounds={rounds}"));
         }
         Ok(Machine {
             accelerator: Accelerator::from_environment(),

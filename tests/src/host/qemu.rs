@@ -49,6 +49,11 @@ pub enum Device {
         /// The slot of the port on the root bus.
         slot: u8,
     },
+    /// Eight root ports in a slot, each with an NVMe disk behind it that reads as zeroes: eight groups.
+    Disks {
+        /// The slot of the ports on the root bus.
+        slot: u8,
+    },
 }
 
 /// A virtual machine.
@@ -155,7 +160,25 @@ impl Arguments {
                 );
                 self.pair("-device", "e1000e,bus=rp,addr=0x0,romfile=");
             }
+            Device::Disks { slot } => (0..8).for_each(|function| self.port(*slot, function)),
         }
+    }
+
+    fn port(&mut self, slot: u8, function: u8) {
+        let name = format!("many{slot}-{function}");
+        let chassis = slot * 8 + function;
+        self.pair(
+            "-device",
+            format!("pcie-root-port,id=rp-{name},multifunction=on,chassis={chassis},slot={chassis},addr={slot:#x}.{function}"),
+        );
+        self.pair(
+            "-drive",
+            format!("if=none,driver=null-co,size=64M,read-zeroes=on,id={name}"),
+        );
+        self.pair(
+            "-device",
+            format!("nvme,drive={name},serial={name},bus=rp-{name},addr=0x0"),
+        );
     }
 
     fn disk(&mut self, slot: u8, image: &Path) {

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::cache::Cache;
 use super::chroot::Chroot;
-use super::debug_kernel::DebugKernel;
+use super::debug_kernel::{DebugKernel, Watch};
 use super::initramfs::Contents;
 use super::kbuild::Source;
 use super::kernel::Kernel;
@@ -21,13 +21,13 @@ const MODULE: &str = "iommu_live";
 /// The test module that shows what a device can reach.
 const ORACLE: &str = "iommuctl_oracle";
 
-/// Which of the two kernels.
+/// Which kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flavour {
     /// The distribution's own.
     Stock,
-    /// The one that watches itself, with hold points.
-    Debug,
+    /// One that watches itself, with hold points.
+    Debug(Watch),
 }
 
 /// A root with its tools, and a kernel.
@@ -39,7 +39,7 @@ pub struct Workshop {
     pub root: Chroot,
     /// The kernel that everything is built for.
     pub kernel: Kernel,
-    /// What is only true of the debug kernel.
+    /// What is only true of a debug kernel.
     debug: Option<DebugKernel>,
 }
 
@@ -74,19 +74,19 @@ impl Workshop {
         })
     }
 
-    /// The same, for one of the two kernels.
+    /// The same, for one of the kernels.
     ///
     /// # Errors
-    /// As [`Workshop::ensure`], and when the debug kernel does not build.
+    /// As [`Workshop::ensure`], and when a debug kernel does not build.
     pub fn of(flavour: Flavour) -> Result<Self> {
         let stock = Self::ensure()?;
-        if flavour == Flavour::Stock {
+        let Flavour::Debug(watch) = flavour else {
             return Ok(stock);
-        }
+        };
         // It shares the compiler and the source with the stock kernel's tree.
         stock.prepare()?;
         let _lock = stock.cache.lock()?;
-        let debug = DebugKernel::ensure(&stock.cache, &stock.root, &stock.kernel)?;
+        let debug = DebugKernel::ensure(&stock.cache, &stock.root, &stock.kernel, watch)?;
         Ok(Self {
             kernel: debug.kernel.clone(),
             debug: Some(debug),

@@ -2,6 +2,7 @@
 //! Switches while the machine changes under them: processors go, drivers and devices go and come, memory runs out,
 //! everybody writes at once.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
@@ -16,7 +17,7 @@ use super::{disk, finish, load_live, write_type};
 use crate::guest::bench::Bench;
 use crate::guest::kernel_log;
 use crate::guest::load::Load;
-use crate::guest::{modules, pci};
+use crate::guest::{modules, pci, vfio};
 
 /// Switches the group of the device at `address` to and fro until `work` is done, and returns what it returned and how
 /// many tightens got through. Writes may fail with `pardoned` errnos, and when the group is not there.
@@ -143,6 +144,82 @@ pub fn reset(bench: &Bench) -> Result<()> {
     end()
 }
 
+/// The second disk goes to a user-space driver and comes back.
+pub fn vfio_takes(bench: &Bench) -> Result<()> {
+    load_live()?;
+    let rounds = bench.of(3, 50);
+    let result = while_switching(pci::DISK_TWO, &[EBUSY, EPERM], || {
+        for _ in 0..rounds {
+            vfio::bind(pci::DISK_TWO)?;
+            let owned = vfio::Owned::take(pci::group(pci::DISK_TWO)?)?;
+            std::thread::sleep(Duration::from_millis(200));
+            drop(owned);
+            vfio::unbind(pci::DISK_TWO)?;
+            pci::block_device(pci::DISK_TWO)?;
+        }
+        Ok(rounds)
+    });
+    bench.check("vfio-takes-and-returns", result.map(told));
+    bench.check("switched-while-owned", while_owned());
+    bench.check("still-a-disk", readable());
+    end()
+}
+
+/// While user space owns a group, its devices are in a domain of user space; `type` is that of the default domain, which
+/// waits for them. It can be tightened and relaxed there, and is what the devices come back to.
+fn while_owned() -> Result<String> {
+    let group = pci::group(pci::DISK_TWO)?;
+    write_type(group, "DMA-FQ")?;
+    vfio::bind(pci::DISK_TWO)?;
+    let owned = vfio::Owned::take(group)?;
+    let answer = pci::write_type(group, "identity");
+    let errno = answer.err().and_then(|error| error.raw_os_error());
+    ensure!(
+        errno == Some(EPERM),
+        "identity: expected EPERM, got {errno:?}"
+    );
+    pci::expect_type(group, "DMA-FQ")?;
+    for wanted in ["DMA", "DMA-FQ", "DMA"] {
+        write_type(group, wanted)?;
+    }
+    drop(owned);
+    vfio::unbind(pci::DISK_TWO)?;
+    pci::block_device(pci::DISK_TWO)?;
+    let told = pci::expect_type(group, "DMA")?;
+    write_type(group, "DMA-FQ")?;
+    Ok(told)
+}
+
+/// The machine goes to sleep and wakes up.
+pub fn suspends(bench: &Bench) -> Result<()> {
+    load_live()?;
+    let (_, device) = disk()?;
+    let load = Load::start(&device)?;
+    // Everything but the firmware's part of it.
+    write("/sys/power/pm_test", "core")?;
+    let rounds = bench.of(2, 20);
+    let result = while_switching(pci::DISK, &[], || {
+        for _ in 0..rounds {
+            write("/sys/power/state", "mem")?;
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        Ok(rounds)
+    });
+    bench.check("suspends-and-resumes", result.map(told));
+    write("/sys/power/pm_test", "none")?;
+    // The emulated firmware's clock is not all that ACPI wants.
+    kernel_log::expect_complaints(true)?;
+    let result = while_switching(pci::DISK, &[], || {
+        write("/sys/class/rtc/rtc0/wakealarm", "+3")?;
+        write("/sys/power/state", "mem")?;
+        Ok(1)
+    });
+    kernel_log::expect_complaints(false)?;
+    bench.check("sleeps-and-wakes", result.map(told));
+    finish(bench, load);
+    end()
+}
+
 fn readable() -> Result<String> {
     let device = format!("/dev/{}", pci::block_device(pci::DISK_TWO)?);
     let load = Load::start(&device)?;
@@ -219,7 +296,7 @@ fn each_allocation(group: u32, from: &str, to: &str) -> Result<String> {
     let mut failed = 0;
     for number in 1..MOST {
         write_type(group, from)?;
-        let answer = with_failure(group, to, number)?;
+        let (answer, seen) = watched(group, || with_failure(group, to, number))?;
         let now = pci::type_of(group)?;
         match answer {
             (false, written) => {
@@ -241,11 +318,36 @@ fn each_allocation(group: u32, from: &str, to: &str) -> Result<String> {
                     "allocation {number}: {error}"
                 );
                 ensure!(now == from, "reported as failed, and the group reads {now}");
+                ensure!(
+                    !seen.contains(to),
+                    "allocation {number}: failed, and meanwhile the group read {to}"
+                );
                 failed += 1;
             }
         }
     }
     anyhow::bail!("a switch makes more than {MOST} allocations")
+}
+
+/// Does `work`, and returns what else the group's type read meanwhile.
+fn watched<T>(group: u32, work: impl FnOnce() -> Result<T>) -> Result<(T, BTreeSet<String>)> {
+    let stop = AtomicBool::new(false);
+    let watch = || -> Result<BTreeSet<String>> {
+        let mut seen = BTreeSet::new();
+        while !stop.load(Ordering::Relaxed) {
+            seen.insert(pci::type_of(group)?);
+        }
+        Ok(seen)
+    };
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(watch);
+        let result = work();
+        stop.store(true, Ordering::Relaxed);
+        match watcher.join() {
+            Ok(seen) => Ok((result?, seen?)),
+            Err(_) => anyhow::bail!("the watcher panicked"),
+        }
+    })
 }
 
 /// Writes `to` while allocation `number` of this thread fails: whether one did, and the answer.

@@ -2,6 +2,7 @@
 //! What is done and looked at inside the machine. A scenario returns an error when it cannot go on; everything it
 //! looks at on the way is a check.
 
+mod concerns;
 mod demo;
 mod errors;
 mod external;
@@ -10,9 +11,11 @@ mod inventory;
 mod oracle;
 mod reload;
 mod reports;
+mod soak;
 mod stock;
 mod stragglers;
 mod switch;
+mod tasks;
 
 use anyhow::{Context as _, Result};
 
@@ -24,7 +27,7 @@ use super::{cli, modules, pci};
 pub type Scenario = fn(&Bench) -> Result<()>;
 
 /// Every scenario there is.
-const ALL: [(&str, Scenario); 33] = [
+const ALL: [(&str, Scenario); 43] = [
     ("inventory", inventory::inventory),
     ("targets", inventory::targets),
     ("without-module", stock::without_module),
@@ -45,11 +48,21 @@ const ALL: [(&str, Scenario); 33] = [
     ("starved", stragglers::starved),
     ("final-flush", stragglers::final_flush),
     ("leaks", stragglers::leaks),
+    ("last-device-leaves", stragglers::last_device_leaves),
+    ("flag-without-queue", concerns::flag_without_queue),
+    ("barrier-while-deferred", concerns::barrier_while_deferred),
+    ("race-with-itself", concerns::race_with_itself),
+    ("mode-not-atomic", concerns::mode_not_atomic),
+    ("polled", tasks::polled),
+    ("threaded", tasks::threaded),
+    ("soak", soak::soak),
     ("processors-go", faults::processors),
     ("driver-goes", faults::driver),
     ("device-goes", faults::removal),
     ("function-reset", faults::reset),
     ("crowd", faults::crowd),
+    ("vfio-takes", faults::vfio_takes),
+    ("suspends", faults::suspends),
     ("no-memory", faults::memory),
     ("reload", reload::reload),
     ("reload-while-switching", reload::while_switching),

@@ -129,7 +129,7 @@ pub fn two_writers(bench: &Bench) -> Result<()> {
 }
 
 /// In the order of their numbers, without a gap, each event begins with the type that the one before ended with.
-fn story(events: &[Event], writes: usize, tightened: u64) -> Result<String> {
+pub(super) fn story(events: &[Event], writes: usize, tightened: u64) -> Result<String> {
     ensure!(
         events.len() == writes,
         "{} events of {writes} writes",

@@ -22,15 +22,15 @@ const LONG: Duration = Duration::from_secs(120);
 const WATCHED: Duration = Duration::from_secs(2);
 
 /// A write of `DMA` on its way.
-struct Tighten(JoinHandle<std::io::Result<()>>);
+pub(super) struct Tighten(JoinHandle<std::io::Result<()>>);
 
 impl Tighten {
-    fn begin(group: u32) -> Self {
+    pub(super) fn begin(group: u32) -> Self {
         Self(std::thread::spawn(move || pci::write_type(group, "DMA")))
     }
 
     /// Makes sure that it does not return while somebody is held.
-    fn expect_waiting(&self) -> Result<()> {
+    pub(super) fn expect_waiting(&self) -> Result<()> {
         let begin = Instant::now();
         while begin.elapsed() < WATCHED {
             ensure!(
@@ -42,7 +42,7 @@ impl Tighten {
         Ok(())
     }
 
-    fn finish(self) -> Result<()> {
+    pub(super) fn finish(self) -> Result<()> {
         let begin = Instant::now();
         while !self.0.is_finished() {
             ensure!(begin.elapsed() < LONG, "the tighten does not return");
@@ -56,14 +56,14 @@ impl Tighten {
 }
 
 /// Attaches the oracle to a lazy group whose queue is only flushed by a switch or a full ring.
-fn attach() -> Result<Oracle> {
+pub(super) fn attach() -> Result<Oracle> {
     load_live()?;
     let oracle = Oracle::attach()?;
     oracle.timer(NEVER)?;
     Ok(oracle)
 }
 
-fn leave(oracle: &Oracle) -> Result<()> {
+pub(super) fn leave(oracle: &Oracle) -> Result<()> {
     oracle.timer(0)?;
     write_type(oracle.group, "DMA-FQ")?;
     modules::unload(modules::LIVE)
@@ -87,20 +87,20 @@ pub fn stragglers(bench: &Bench) -> Result<()> {
 }
 
 /// A lazy group with empty rings.
-fn fresh(oracle: &Oracle) -> Result<()> {
+pub(super) fn fresh(oracle: &Oracle) -> Result<()> {
     write_type(oracle.group, "DMA")?;
     write_type(oracle.group, "DMA-FQ").map(|_| ())
 }
 
 /// Runs `part`; whatever comes of it, nobody is held afterwards.
-fn let_go<T>(oracle: &Oracle, part: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn let_go<T>(oracle: &Oracle, part: impl FnOnce() -> Result<T>) -> Result<T> {
     let result = part();
     oracle.release_all()?;
     result
 }
 
 /// Without a switch their pages are reached: what follows is no accident.
-fn control(oracle: &Oracle) -> Result<Sight> {
+pub(super) fn control(oracle: &Oracle) -> Result<Sight> {
     fresh(oracle)?;
     oracle.hold(0, Point::PageTableChanged, 8)?;
     oracle.release(0)?;
@@ -110,7 +110,7 @@ fn control(oracle: &Oracle) -> Result<Sight> {
     Ok(sight)
 }
 
-fn held_at(oracle: &Oracle, point: Point, count: usize) -> Result<String> {
+pub(super) fn held_at(oracle: &Oracle, point: Point, count: usize) -> Result<String> {
     fresh(oracle)?;
     oracle.hold(0, point, count)?;
     let drained = counter("drained")?;
@@ -141,7 +141,7 @@ pub fn across_each_wait(bench: &Bench) -> Result<()> {
     leave(&oracle)
 }
 
-fn across(oracle: &Oracle) -> Result<Sight> {
+pub(super) fn across(oracle: &Oracle) -> Result<Sight> {
     fresh(oracle)?;
     oracle.hold(0, Point::PageTableChanged, 1)?;
     let tighten = Tighten::begin(oracle.group);
@@ -167,6 +167,7 @@ pub fn starved(bench: &Bench) -> Result<()> {
     let oracle = attach()?;
     bench.check("by-a-fifo-hog", let_go(&oracle, || starve(&oracle, true)));
     bench.check("by-being-idle", let_go(&oracle, || starve(&oracle, false)));
+    bench.check("by-cpu-max", let_go(&oracle, || starve_by_quota(&oracle)));
     leave(&oracle)
 }
 
@@ -199,6 +200,84 @@ fn starve(oracle: &Oracle, fifo: bool) -> Result<String> {
     // In hundredths of a second.
     ensure!(ticks > 100, "the hog had only {ticks} ticks in 2 s");
     Ok(format!("{sight}; the hog had {ticks} of 200 ticks"))
+}
+
+/// Starves a straggler by a control group that lets it run for a hundredth of the time.
+fn starve_by_quota(oracle: &Oracle) -> Result<String> {
+    const ROOT: &str = "/sys/fs/cgroup";
+    let folder = format!("{ROOT}/slow");
+    let write = |path: &str, text: &str| {
+        std::fs::write(path, text).with_context(|| format!("cannot write {text} to {path}"))
+    };
+    write(&format!("{ROOT}/cgroup.subtree_control"), "+cpu")?;
+    std::fs::create_dir(&folder).with_context(|| format!("cannot make {folder}"))?;
+    write(&format!("{folder}/cpu.max"), "10000 1000000")?;
+    fresh(oracle)?;
+    let mut straggler = oracle.hold_in(&folder, 0, Point::PageTableChanged)?;
+    let tighten = Tighten::begin(oracle.group);
+    tighten.expect_waiting()?;
+    oracle.release(0)?;
+    tighten.finish()?;
+    oracle.returned(0)?;
+    let sight = oracle.fire()?.expect_none()?;
+    let status = straggler.wait().context("cannot wait for the straggler")?;
+    ensure!(status.success(), "the straggler ended with {status}");
+    let path = format!("{folder}/cpu.stat");
+    let stat = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let throttled = stat
+        .lines()
+        .find_map(|line| line.strip_prefix("nr_throttled "));
+    let throttled: u64 = throttled.context("no nr_throttled")?.parse()?;
+    ensure!(throttled > 0, "it was never throttled:\n{stat}");
+    std::fs::remove_dir(&folder).with_context(|| format!("cannot remove {folder}"))?;
+    Ok(format!("{sight}; throttled {throttled} times"))
+}
+
+/// The only device of a group is removed while a tighten of the group waits for a straggler.
+pub fn last_device_leaves(bench: &Bench) -> Result<()> {
+    let oracle = attach()?;
+    for round in 0..bench.of(3, 20) {
+        let result = let_go(&oracle, || leaves(&oracle));
+        bench.check(
+            "last-device-leaves",
+            result.with_context(|| format!("round {round}")),
+        );
+    }
+    leave(&oracle)
+}
+
+fn leaves(oracle: &Oracle) -> Result<String> {
+    let group = pci::group(pci::DISK_TWO)?;
+    write_type(group, "DMA-FQ")?;
+    oracle.hold(0, Point::PageTableChanged, 1)?;
+    // Grace periods are those of the whole machine: a straggler of any device holds this tighten up.
+    let tighten = Tighten::begin(group);
+    tighten.expect_waiting()?;
+    let remove =
+        std::thread::spawn(|| std::fs::write(pci::folder(pci::DISK_TWO).join("remove"), "1"));
+    std::thread::sleep(WATCHED);
+    ensure!(
+        !remove.is_finished(),
+        "the device left in the middle of the switch"
+    );
+    oracle.release(0)?;
+    tighten.finish()?;
+    match remove.join() {
+        Ok(answer) => answer.context("the device cannot be removed")?,
+        Err(_) => bail!("the remover panicked"),
+    }
+    ensure!(
+        pci::group(pci::DISK_TWO).is_err(),
+        "the device is still in a group"
+    );
+    oracle.returned(0)?;
+    oracle.fire()?;
+    std::fs::write("/sys/bus/pci/rescan", "1").context("cannot rescan")?;
+    let name = pci::block_device(pci::DISK_TWO)?;
+    let group = pci::group(pci::DISK_TWO)?;
+    write_type(group, "DMA")?;
+    write_type(group, "DMA-FQ")?;
+    Ok(format!("{name} is back in group {group}"))
 }
 
 fn straggler_pid() -> Result<u32> {
