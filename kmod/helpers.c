@@ -11,6 +11,7 @@
 #include <linux/pci.h>
 #include <linux/percpu.h>
 #include <linux/sched.h>
+#include <linux/spinlock.h>
 #include <linux/uidgid.h>
 
 void iommu_live_bh_disable(void);
@@ -21,6 +22,7 @@ uid_t iommu_live_current_uid(void);
 pid_t iommu_live_current_tgid(void);
 bool iommu_live_dev_is_untrusted(struct device *dev);
 int iommu_live_mutex_lock_killable(struct mutex *lock);
+bool iommu_live_lock_keeps_sleepers(spinlock_t *lock);
 
 const char iommu_live_version[] = IOMMU_LIVE_VERSION;
 MODULE_VERSION(IOMMU_LIVE_VERSION);
@@ -63,6 +65,21 @@ pid_t iommu_live_current_tgid(void)
 int iommu_live_mutex_lock_killable(struct mutex *lock)
 {
 	return mutex_lock_killable(lock);
+}
+
+/*
+ * Whether somebody holds the lock or sleeps for it; an acquire when not. Where
+ * spin locks spin, nobody sleeps.
+ */
+bool iommu_live_lock_keeps_sleepers(spinlock_t *lock)
+{
+#ifdef CONFIG_PREEMPT_RT
+	/* While there are waiters, the owner is not NULL: it has a bit set. */
+	if (rt_mutex_base_is_locked(&lock->lock))
+		return true;
+	smp_acquire__after_ctrl_dep();
+#endif
+	return false;
 }
 
 /* The same test as dev_is_untrusted() in drivers/iommu/dma-iommu.c. */

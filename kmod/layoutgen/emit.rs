@@ -94,6 +94,7 @@ const WANTED: &[(&str, Fields)] = &[
             ("head", Want::U32),
             ("tail", Want::U32),
             ("mod_mask", Want::U32),
+            ("lock", Want::Struct("spinlock")),
         ],
     ),
     // include/linux/iommu.h

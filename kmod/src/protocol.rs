@@ -45,6 +45,12 @@ pub(crate) trait Machine {
     /// bottom halves or interrupts off, on idle CPUs too (RCU). Must be a full barrier.
     fn wait_for_readers(&mut self);
 
+    /// Waits until nobody holds the lock of a ring or sleeps for it. Must be an acquire.
+    ///
+    /// Only where spin locks sleep (`PREEMPT_RT`) is there somebody to wait for: to tasks-RCU, a
+    /// task that sleeps for a lock has left the unmap, though it will be back at the ring.
+    fn wait_for_ring_locks(&mut self);
+
     /// Ends the flush timer for good: it is not running when this returns and cannot be armed.
     fn shut_down_timer(&mut self);
 
@@ -84,7 +90,11 @@ pub(crate) fn tighten<M: Machine>(machine: &mut M) -> u64 {
     // New unmaps are strict; old ones may still be on their way to the queue.
     machine.publish_strict_entry();
     machine.wait_for_readers();
-    // I1: the queue has no more producers. I2: timer and rings served them to the end.
+    // Of those who had sampled, only who went to sleep for a ring's lock is left, and sleeps
+    // there or holds it. No other lock on the way from the sample to the ring can sleep.
+    machine.wait_for_ring_locks();
+    // I1: the queue has no more producers. I2: timer and rings served them to the end. Who has
+    // just let go of a ring may still look for the timer, which the next wait covers.
 
     // The timer must not run beside the flush below: both walk the rings, and the timer would
     // look at `fq_domain` after it is gone.

@@ -21,6 +21,7 @@ extern "C" {
     fn iommu_live_bh_enable();
     fn iommu_live_per_cpu_ptr(ptr: *mut c_void, cpu: i32) -> *mut c_void;
     fn iommu_live_next_possible_cpu(cpu: i32) -> i32;
+    fn iommu_live_lock_keeps_sleepers(lock: *mut bindings::spinlock_t) -> bool;
 }
 
 /// What a tighten that was done did.
@@ -106,29 +107,40 @@ impl<'a> Switch<'a> {
         })
     }
 
-    /// Entries in all rings. Only exact while nobody adds or removes any.
-    fn entries(&self) -> u64 {
-        let count = |ring: *mut c_void| {
-            // SAFETY: A ring of the domain, by the type invariant; called when the timer is shut
-            // down and no unmap can reach the rings.
-            NonNull::new(ring).map_or(0, |ring| unsafe { view::ring_entries(ring) }.into())
+    /// Calls `visit` with every ring of the domain.
+    fn each_ring(&self, mut visit: impl FnMut(NonNull<c_void>)) {
+        let mut visit = |ring: *mut c_void| {
+            if let Some(ring) = NonNull::new(ring) {
+                visit(ring);
+            }
         };
         match self.rings {
-            Rings::Single(ring) => count(ring),
+            Rings::Single(ring) => visit(ring),
             Rings::PerCpu(rings) => {
-                let (mut cpu, mut sum) = (-1, 0u64);
+                let mut cpu = -1;
                 loop {
                     // SAFETY: -1 or a possible CPU.
                     cpu = unsafe { iommu_live_next_possible_cpu(cpu) };
                     if cpu < 0 {
-                        return sum;
+                        return;
                     }
                     // SAFETY: `rings` is a per-CPU pointer, by the type invariant, and `cpu` is
                     // possible.
-                    sum = sum.wrapping_add(count(unsafe { iommu_live_per_cpu_ptr(rings, cpu) }));
+                    visit(unsafe { iommu_live_per_cpu_ptr(rings, cpu) });
                 }
             }
         }
+    }
+
+    /// Entries in all rings. Only exact while nobody adds or removes any.
+    fn entries(&self) -> u64 {
+        let mut sum = 0u64;
+        self.each_ring(|ring| {
+            // SAFETY: A ring of the domain; called when the timer is shut down and no unmap can
+            // reach the rings.
+            sum = sum.wrapping_add(unsafe { view::ring_entries(ring) }.into());
+        });
+        sum
     }
 }
 
@@ -151,6 +163,18 @@ impl Machine for Switch<'_> {
 
     fn wait_for_readers(&mut self) {
         wait_for_readers();
+    }
+
+    fn wait_for_ring_locks(&mut self) {
+        self.each_ring(|ring| {
+            // SAFETY: A ring of the domain, whose lock was initialised with it; a writer of
+            // `type` may sleep.
+            unsafe {
+                while iommu_live_lock_keeps_sleepers(view::ring_lock(ring)) {
+                    bindings::msleep(1);
+                }
+            }
+        });
     }
 
     fn shut_down_timer(&mut self) {

@@ -315,3 +315,13 @@ pub(crate) unsafe fn ring_entries(ring: NonNull<c_void>) -> u32 {
         tail.wrapping_sub(head) & mask
     }
 }
+
+/// The lock of a queue (`struct iova_fq`).
+///
+/// # Safety
+///
+/// `ring` is such a queue.
+pub(crate) unsafe fn ring_lock(ring: NonNull<c_void>) -> *mut bindings::spinlock_t {
+    // SAFETY: By this function's requirements.
+    unsafe { field(ring, layout::iova_fq::LOCK) }
+}

@@ -6,10 +6,10 @@
 //! access is a point where anything else may happen. An address dependency, which loom does not know, is an acquire.
 
 use loom::sync::atomic::{fence, AtomicBool, AtomicUsize, Ordering};
-use loom::sync::{Condvar, Mutex};
+use loom::sync::{Condvar, Mutex, MutexGuard};
 
 use crate::ghost::{check, property, Ghost};
-use crate::grace::{wait_for, Reader};
+use crate::grace::{wait_for, Reader, SleepingLock};
 use crate::protocol::Machine;
 
 /// The ring holds one entry: the second unmap finds it full and has to flush.
@@ -41,6 +41,8 @@ pub struct Domain {
     /// Whether the rings have been initialised.
     rings_filled: AtomicBool,
     ring: Mutex<Vec<Entry>>,
+    /// The ring's lock, where such locks sleep; otherwise the mutex around the ring is enough of one.
+    ring_lock: Option<SleepingLock>,
     flush_started: AtomicUsize,
     flush_finished: AtomicUsize,
     timer_on: AtomicBool,
@@ -62,6 +64,7 @@ impl Domain {
             fq_domain: AtomicBool::new(true),
             rings_filled: AtomicBool::new(true),
             ring: Mutex::new(Vec::new()),
+            ring_lock: None,
             flush_started: AtomicUsize::new(0),
             flush_finished: AtomicUsize::new(0),
             timer_on: AtomicBool::new(false),
@@ -73,6 +76,23 @@ impl Domain {
         }
     }
 
+    /// The same, on a `PREEMPT_RT` kernel.
+    pub fn lazy_and_preemptible(readers: usize) -> Self {
+        Self {
+            ring_lock: Some(SleepingLock::new()),
+            ..Self::lazy(readers)
+        }
+    }
+
+    fn lock_ring(&self, reader: Option<&Reader>) -> Ring<'_> {
+        let lock = self.ring_lock.as_ref();
+        if let Some(lock) = lock {
+            lock.lock(reader);
+        }
+        let entries = Some(self.ring.lock().unwrap());
+        Ring { entries, lock }
+    }
+
     /// `__iommu_dma_unmap()`: samples, unmaps, then invalidates or queues. `task` is the reader.
     pub fn unmap(&self, task: usize, page: usize) {
         self.readers[task].read(|| {
@@ -80,7 +100,7 @@ impl Domain {
             let sample = self.fq_domain.load(Ordering::Relaxed);
             let queued = self.unmap_range(page, sample);
             if queued {
-                self.queue_iova(page);
+                self.queue_iova(task, page);
             } else {
                 self.ghost.invalidate(page);
                 self.ghost.give_back(page);
@@ -109,33 +129,41 @@ impl Domain {
         check(filled, property::HALF);
     }
 
-    fn queue_iova(&self, page: usize) {
+    fn queue_iova(&self, task: usize, page: usize) {
         fence(Ordering::SeqCst);
         let filled = self.rings_filled.load(Ordering::Relaxed);
         self.ghost.use_rings();
         check(filled, property::HALF);
         {
-            let mut ring = self.ring.lock().unwrap();
+            let mut ring = self.lock_ring(Some(&self.readers[task]));
+            let ring = ring.entries();
             self.ghost.use_rings();
-            self.free_flushed(&mut ring);
+            self.free_flushed(ring);
             if ring.len() == RING {
                 self.flush_iotlb();
-                self.free_flushed(&mut ring);
+                self.free_flushed(ring);
             }
             let counter = self.flush_started.load(Ordering::Relaxed);
+            self.ghost.queue();
             ring.push(Entry { page, counter });
         }
         if !self.timer_on.load(Ordering::Relaxed) && !self.timer_on.swap(true, Ordering::AcqRel) {
             let mut timer = self.timer.lock().unwrap();
-            check(!timer.shut_down, property::LATE);
-            timer.pending = true;
-            self.timer_changed.notify_all();
+            // A timer that has been shut down stays so.
+            if timer.shut_down {
+                self.ghost.timer_is_gone();
+            } else {
+                timer.pending = true;
+                self.timer_changed.notify_all();
+            }
         }
     }
 
     /// `fq_flush_iotlb()`.
     fn flush_iotlb(&self) {
         self.flush_started.fetch_add(1, Ordering::AcqRel);
+        // The driver's, before it tells the IOMMU; see litmus/clear-against-flush.litmus.
+        fence(Ordering::SeqCst);
         let domain = self.fq_domain.load(Ordering::Relaxed);
         check(domain, property::NULL);
         self.ghost.invalidate_all();
@@ -159,9 +187,9 @@ impl Domain {
         self.timer_on.store(false, Ordering::Relaxed);
         self.flush_iotlb();
         self.ghost.use_rings();
-        let mut ring = self.ring.lock().unwrap();
+        let mut ring = self.lock_ring(None);
         self.ghost.use_rings();
-        self.free_flushed(&mut ring);
+        self.free_flushed(ring.entries());
     }
 
     /// The timer wheel: runs the timer when it is pending, until [`Domain::stop_timers`].
@@ -235,6 +263,28 @@ impl Domain {
     }
 }
 
+/// The ring's lock is held.
+struct Ring<'a> {
+    /// Only `None` while this is dropped.
+    entries: Option<MutexGuard<'a, Vec<Entry>>>,
+    lock: Option<&'a SleepingLock>,
+}
+
+impl Ring<'_> {
+    fn entries(&mut self) -> &mut Vec<Entry> {
+        self.entries.as_mut().unwrap()
+    }
+}
+
+impl Drop for Ring<'_> {
+    fn drop(&mut self) {
+        self.entries = None;
+        if let Some(lock) = self.lock {
+            lock.unlock();
+        }
+    }
+}
+
 /// A switch of a domain, as `kmod/src/tighten.rs` makes it. `label` is what the group's mutex guards.
 pub struct Switch<'a> {
     domain: &'a Domain,
@@ -259,6 +309,13 @@ impl Machine for Switch<'_> {
         wait_for(&self.domain.readers);
     }
 
+    fn wait_for_ring_locks(&mut self) {
+        if let Some(lock) = &self.domain.ring_lock {
+            lock.wait_until_free();
+            self.domain.ghost.rings_are_quiet();
+        }
+    }
+
     fn shut_down_timer(&mut self) {
         self.domain.shut_down();
     }
@@ -269,6 +326,7 @@ impl Machine for Switch<'_> {
             let timer = self.domain.timer.lock().unwrap();
             check(!timer.running && !timer.pending, property::WALK);
         }
+        self.domain.ghost.flush_for_the_last_time();
         self.domain.flush_timeout();
         drained as u64
     }

@@ -55,6 +55,10 @@ struct Truth {
     pages: [Page; PAGES],
     strict: bool,
     rings: bool,
+    /// Nobody holds the lock of a ring or sleeps for it, nor will.
+    quiet: bool,
+    /// The final flush has begun.
+    last_flush: bool,
     entry: bool,
     domain: bool,
     text: bool,
@@ -70,6 +74,8 @@ impl Ghost {
             pages: [page; PAGES],
             strict: false,
             rings: true,
+            quiet: false,
+            last_flush: false,
             entry: false,
             domain: true,
             text: true,
@@ -126,7 +132,32 @@ impl Ghost {
 
     /// The domain is lazy from here on.
     pub fn say_lazy(&self) {
-        self.truth().strict = false;
+        let mut truth = self.truth();
+        truth.strict = false;
+        truth.quiet = false;
+        truth.last_flush = false;
+    }
+
+    /// Whoever has queued by now is known to the switch.
+    pub fn rings_are_quiet(&self) {
+        self.truth().quiet = true;
+    }
+
+    pub fn flush_for_the_last_time(&self) {
+        self.truth().last_flush = true;
+    }
+
+    /// An IOVA is queued.
+    pub fn queue(&self) {
+        let late = self.truth().last_flush;
+        check(!late, property::LATE);
+    }
+
+    /// Somebody who has queued an IOVA finds the timer shut down. The final flush still comes, but whether that is soon
+    /// is only known when the switch waits for nobody any more.
+    pub fn timer_is_gone(&self) {
+        let soon = self.truth().quiet;
+        check(soon, property::LATE);
     }
 
     pub fn is_strict(&self) -> bool {

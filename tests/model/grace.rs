@@ -39,6 +39,18 @@ impl Reader {
         result
     }
 
+    /// The task goes to sleep in the middle of its section. To tasks-RCU the section has ended; it is in a new one when it
+    /// wakes up.
+    fn asleep<T>(&self, wake: impl FnOnce() -> T) -> T {
+        self.section.lock().unwrap().inside = false;
+        self.left.notify_all();
+        let result = wake();
+        let mut state = self.section.lock().unwrap();
+        state.inside = true;
+        state.number += 1;
+        result
+    }
+
     fn wait(&self) {
         let mut state = self.section.lock().unwrap();
         let begun = *state;
@@ -51,4 +63,63 @@ impl Reader {
 /// Waits for every section that had begun.
 pub fn wait_for(readers: &[Reader]) {
     readers.iter().for_each(Reader::wait);
+}
+
+/// A spin lock of a `PREEMPT_RT` kernel: whoever waits for it sleeps.
+pub struct SleepingLock {
+    state: Mutex<Lock>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Lock {
+    held: bool,
+    /// Tasks that sleep.
+    waiters: u32,
+}
+
+impl SleepingLock {
+    pub fn new() -> Self {
+        Self {
+            state: Mutex::new(Lock::default()),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Takes the lock, in a section of `reader` or in none.
+    pub fn lock(&self, reader: Option<&Reader>) {
+        let mut state = self.state.lock().unwrap();
+        if state.held {
+            state.waiters += 1;
+            drop(state);
+            match reader {
+                Some(reader) => reader.asleep(|| self.sleep()),
+                None => self.sleep(),
+            }
+        } else {
+            state.held = true;
+        }
+    }
+
+    fn sleep(&self) {
+        let mut state = self.state.lock().unwrap();
+        while state.held {
+            state = self.changed.wait(state).unwrap();
+        }
+        state.held = true;
+        state.waiters -= 1;
+    }
+
+    pub fn unlock(&self) {
+        self.state.lock().unwrap().held = false;
+        self.changed.notify_all();
+    }
+
+    /// Waits until nobody holds the lock or sleeps for it.
+    pub fn wait_until_free(&self) {
+        let mut state = self.state.lock().unwrap();
+        while state.held || state.waiters > 0 {
+            state = self.changed.wait(state).unwrap();
+        }
+    }
 }

@@ -10,9 +10,10 @@ use std::str::FromStr;
 use crate::protocol::{Exit, Machine};
 
 /// The steps of a tighten, in the shipped order.
-pub const TIGHTEN: [&str; 12] = [
+pub const TIGHTEN: [&str; 13] = [
     "publish_strict_entry",
     "wait_for_readers",
+    "wait_for_ring_locks",
     "shut_down_timer",
     "flush_and_drain",
     "strict_from_here",
@@ -133,6 +134,9 @@ impl<M: Machine> Machine for Mutated<M> {
     fn wait_for_readers(&mut self) {
         self.step(M::wait_for_readers);
     }
+    fn wait_for_ring_locks(&mut self) {
+        self.step(M::wait_for_ring_locks);
+    }
     fn shut_down_timer(&mut self) {
         self.step(M::shut_down_timer);
     }
@@ -185,6 +189,9 @@ impl Machine for Names {
     }
     fn wait_for_readers(&mut self) {
         self.0.push("wait_for_readers");
+    }
+    fn wait_for_ring_locks(&mut self) {
+        self.0.push("wait_for_ring_locks");
     }
     fn shut_down_timer(&mut self) {
         self.0.push("shut_down_timer");

@@ -16,7 +16,7 @@ pub struct Scenario {
 }
 
 /// Those of the tighten.
-pub const TIGHTEN: [Scenario; 6] = [
+pub const TIGHTEN: [Scenario; 8] = [
     Scenario {
         name: "one unmap and the timer",
         run: one_unmap,
@@ -40,6 +40,14 @@ pub const TIGHTEN: [Scenario; 6] = [
     Scenario {
         name: "the last device goes",
         run: torn_down,
+    },
+    Scenario {
+        name: "PREEMPT_RT, two unmaps and the timer",
+        run: sleeps_for_the_timer,
+    },
+    Scenario {
+        name: "PREEMPT_RT, two unmaps and one ring",
+        run: sleeps_for_another,
     },
 ];
 
@@ -74,18 +82,36 @@ fn write_dma(domain: &Domain, mutation: Mutation) -> bool {
 }
 
 fn one_unmap(mutation: Mutation) {
-    let domain = Arc::new(Domain::lazy(1));
+    with_the_timer(Domain::lazy(1), 1, mutation);
+}
+
+fn sleeps_for_the_timer(mutation: Mutation) {
+    with_the_timer(Domain::lazy_and_preemptible(1), 2, mutation);
+}
+
+fn with_the_timer(domain: Domain, pages: usize, mutation: Mutation) {
+    let domain = Arc::new(domain);
     let timers = spawn(&domain, Domain::timers);
-    let unmapper = spawn(&domain, |d| d.unmap(0, 0));
+    let unmapper = spawn(&domain, move |d| {
+        (0..pages).for_each(|page| d.unmap(0, page))
+    });
     write_dma(&domain, mutation);
     join([unmapper]);
     domain.stop_timers();
     join([timers]);
-    domain.clean_and_strict(1);
+    domain.clean_and_strict(pages);
 }
 
 fn full_ring(mutation: Mutation) {
-    let domain = Arc::new(Domain::lazy(2));
+    with_two(Domain::lazy(2), mutation);
+}
+
+fn sleeps_for_another(mutation: Mutation) {
+    with_two(Domain::lazy_and_preemptible(2), mutation);
+}
+
+fn with_two(domain: Domain, mutation: Mutation) {
+    let domain = Arc::new(domain);
     let unmappers = [0, 1].map(|task| spawn(&domain, move |d| d.unmap(task, task)));
     write_dma(&domain, mutation);
     join(unmappers);
