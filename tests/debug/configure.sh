@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # Patches and configures a kernel tree for tests. Run in the tree's folder, with this folder beside it as "test".
 #
-# usage: configure.sh SOURCE_ARCHIVE CONFIG LLVM=-N WATCH.config MODULE...
+# usage: configure.sh SOURCE_ARCHIVE CONFIG LLVM=-N "PART.config..." MODULE...
 set -eu
 
-source=$1 config=$2 llvm=$3 watch=$4
+source=$1 config=$2 llvm=$3 parts=$4
 shift 4
 here=$PWD/../test
 
@@ -25,5 +25,7 @@ cp "$config" "$here/config"
 } > "$here/modules"
 cp "$here/config" .config
 yes '' | make "$llvm" LSMOD="$here/modules" localmodconfig
-scripts/kconfig/merge_config.sh -m .config "$here/common.config" "$here/$watch"
+for part in $parts; do
+    scripts/kconfig/merge_config.sh -m .config "$here/$part"
+done
 make "$llvm" olddefconfig

@@ -1,41 +1,89 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! On a kernel with checks (lockdep, KASAN, debug objects, sleep in atomic sections, kmemleak) and hold points in the
-//! unmap path. Its log must stay clean, as everywhere. Long: only in `make test-full`.
+//! On kernels that watch themselves, with hold points in the unmap path. Their logs must stay clean, as everywhere.
+//! Long: only in `make test-full`.
 
-use iommuctl_tests::host::machine::KINDS;
+use iommuctl_tests::host::kinds::KINDS;
 
 use crate::holds;
 
+/// Everything this machine runs.
+#[track_caller]
+fn all_hold(machine: &str) {
+    let kind = KINDS.iter().find(|kind| kind.name == machine);
+    for scenario in kind.into_iter().flat_map(|kind| kind.scenarios) {
+        holds(machine, scenario);
+    }
+}
+
 #[test]
-#[ignore = "needs the debug kernel, and time"]
+#[ignore = "needs a kernel with checks, and time"]
 fn a_tighten_waits_for_every_straggler() {
     holds("stragglers", "stragglers");
 }
 
 #[test]
-#[ignore = "needs the debug kernel, and time"]
+#[ignore = "needs a kernel with checks, and time"]
 fn each_wait_waits_for_its_straggler() {
     holds("stragglers", "across-each-wait");
 }
 
 #[test]
-#[ignore = "needs the debug kernel, and time"]
+#[ignore = "needs a kernel with checks, and time"]
 fn a_starved_straggler_is_waited_for() {
     holds("stragglers", "starved");
 }
 
 #[test]
-#[ignore = "needs the debug kernel, and time"]
+#[ignore = "needs a kernel with checks, and time"]
 fn the_final_flush_leaves_nothing_reachable() {
     holds("stragglers", "final-flush");
 }
 
+#[test]
+#[ignore = "needs a kernel with checks, and time"]
+fn the_last_device_leaves_in_the_middle_of_a_switch() {
+    holds("stragglers", "last-device-leaves");
+}
+
+#[test]
+#[ignore = "needs a kernel with checks, and time"]
+fn unmaps_by_tasks_that_poll_cross_switches() {
+    holds("tasks", "polled");
+}
+
+#[test]
+#[ignore = "needs a kernel with checks, and time"]
+fn unmaps_by_interrupt_threads_cross_switches() {
+    holds("tasks", "threaded");
+}
+
 /// The suites of the stock kernel that switch, load and unload, and a look for what they left in memory.
 #[test]
-#[ignore = "needs the debug kernel, and time"]
+#[ignore = "needs a kernel with checks, and time"]
 fn the_suites_of_the_stock_kernel_report_nothing() {
-    let kind = KINDS.iter().find(|kind| kind.name == "checks");
-    for scenario in kind.into_iter().flat_map(|kind| kind.scenarios) {
-        holds("checks", scenario);
-    }
+    all_hold("checks");
+}
+
+#[test]
+#[ignore = "needs a kernel with checks, and time"]
+fn a_great_many_round_trips_report_nothing_and_leave_nothing() {
+    all_hold("soak");
+}
+
+#[test]
+#[ignore = "needs a kernel that watches for data races, and time"]
+fn no_data_race_is_seen() {
+    all_hold("races");
+}
+
+#[test]
+#[ignore = "needs a kernel whose spin locks sleep, and time"]
+fn a_straggler_that_sleeps_for_the_ring_is_waited_for() {
+    holds("realtime", "asleep-at-the-ring");
+}
+
+#[test]
+#[ignore = "needs a kernel whose spin locks sleep, and time"]
+fn the_suites_hold_where_spin_locks_sleep() {
+    all_hold("realtime");
 }

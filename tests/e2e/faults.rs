@@ -27,3 +27,18 @@ fn a_function_is_reset() {
 fn sixty_four_writers_of_everything() {
     holds("faults", "crowd");
 }
+
+#[test]
+fn a_group_goes_to_user_space_and_comes_back() {
+    holds("faults", "vfio-takes");
+}
+
+#[test]
+fn the_machine_sleeps_and_wakes() {
+    holds("faults", "suspends");
+}
+
+#[test]
+fn sixty_seven_groups_are_switched_without_a_pause() {
+    holds("many", "soak");
+}

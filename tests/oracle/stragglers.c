@@ -7,7 +7,7 @@
  * debugfs, in /sys/kernel/debug/iommuctl_oracle/:
  *   hold     write "BATCH POINT COUNT": COUNT tasks unmap a page each, and
  *            stop at POINT (0 after the sample of the mode, 1 after the page
- *            table change, 2 before the lock of the ring)
+ *            table change, 2 before the lock of the ring, 3 with it, 4 nowhere)
  *   hold     read: a line "BATCH COUNT HELD RETURNED" for each batch
  *   release  write BATCH: its tasks go on
  *   own      write "BATCH POINT": the same, for one page, by the writing task
@@ -17,8 +17,6 @@
  *   contexts write 1: count from 0 again
  *   fire     also probes, and forgets, batches that have returned whole
  *   timer    write MS: how long the flush queue's timer waits, 0 as usual
- *   fifo     write PID: the task gets SCHED_FIFO
- *   idle     write PID: the task gets SCHED_IDLE
  */
 #include "oracle.h"
 
@@ -29,7 +27,6 @@
 #include <linux/module.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
-#include <uapi/linux/sched/types.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -234,7 +231,7 @@ static ssize_t hold_write(struct file *file, const char __user *from,
 	if (len >= sizeof(text) || copy_from_user(text, from, len))
 		return -EINVAL;
 	if (sscanf(text, "%u %u %u", &batch, &point, &count) != 3 ||
-	    batch >= BATCHES || point > 2 || !count || count > MOST_HELD)
+	    batch >= BATCHES || point > 4 || !count || count > MOST_HELD)
 		return -EINVAL;
 	mutex_lock(&o->lock);
 	if (!any_batch())
@@ -256,7 +253,7 @@ static ssize_t own_write(struct file *file, const char __user *from, size_t len,
 	if (len >= sizeof(text) || copy_from_user(text, from, len))
 		return -EINVAL;
 	if (sscanf(text, "%u %u", &batch, &point) != 2 || batch >= BATCHES ||
-	    point > 2)
+	    point > 4)
 		return -EINVAL;
 	b = &batches[batch];
 	mutex_lock(&o->lock);
@@ -352,34 +349,6 @@ static int timer_set(void *data, u64 milliseconds)
 }
 DEFINE_DEBUGFS_ATTRIBUTE(timer_fops, NULL, timer_set, "%llu\n");
 
-static int set_policy(u64 pid, unsigned int policy)
-{
-	struct sched_attr attr = { .size = sizeof(attr), .sched_policy = policy };
-	struct pid *reference = find_get_pid(pid);
-	struct task_struct *task = get_pid_task(reference, PIDTYPE_PID);
-	int err;
-
-	put_pid(reference);
-	attr.sched_priority = policy == SCHED_FIFO ? 50 : 0;
-	if (!task)
-		return -ESRCH;
-	err = sched_setattr_nocheck(task, &attr);
-	put_task_struct(task);
-	return err;
-}
-
-static int fifo_set(void *data, u64 pid)
-{
-	return set_policy(pid, SCHED_FIFO);
-}
-DEFINE_DEBUGFS_ATTRIBUTE(fifo_fops, NULL, fifo_set, "%llu\n");
-
-static int idle_set(void *data, u64 pid)
-{
-	return set_policy(pid, SCHED_IDLE);
-}
-DEFINE_DEBUGFS_ATTRIBUTE(idle_fops, NULL, idle_set, "%llu\n");
-
 void make_straggler_files(struct oracle *o)
 {
 	hold_slot = symbol_get(iommu_dma_hold);
@@ -397,8 +366,6 @@ void make_straggler_files(struct oracle *o)
 	debugfs_create_file("contexts", 0600, o->folder, o, &contexts_fops);
 	debugfs_create_file("release", 0200, o->folder, o, &release_fops);
 	debugfs_create_file("timer", 0200, o->folder, o, &timer_fops);
-	debugfs_create_file("fifo", 0200, o->folder, o, &fifo_fops);
-	debugfs_create_file("idle", 0200, o->folder, o, &idle_fops);
 }
 
 void stop_stragglers(struct oracle *o)

@@ -12,6 +12,7 @@ pub mod pci;
 pub mod polled;
 pub mod random;
 pub mod scenario;
+pub mod scheduler;
 pub mod uevent;
 pub mod vfio;
 pub mod volume;

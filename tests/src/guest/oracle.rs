@@ -87,18 +87,25 @@ pub enum Point {
     PageTableChanged,
     /// Before the lock of the flush queue's ring.
     BeforeRing,
+    /// With that lock held. Only on a kernel where that does not keep interrupts off.
+    InRing,
+    /// Nowhere: not held at all.
+    Nowhere,
 }
 
 impl Point {
-    /// All of them, in the order in which an unmap passes them.
+    /// Those where a task can be held on every kernel, in the order in which an unmap passes them.
     pub const ALL: [Self; 3] = [Self::Sampled, Self::PageTableChanged, Self::BeforeRing];
 
     /// For the oracle.
-    fn number(self) -> usize {
-        Self::ALL
-            .iter()
-            .position(|one| *one == self)
-            .unwrap_or_default()
+    fn number(self) -> u32 {
+        match self {
+            Self::Sampled => 0,
+            Self::PageTableChanged => 1,
+            Self::BeforeRing => 2,
+            Self::InRing => 3,
+            Self::Nowhere => 4,
+        }
     }
 
     /// For people.
@@ -107,6 +114,8 @@ impl Point {
             Self::Sampled => "held-after-the-sample",
             Self::PageTableChanged => "held-after-the-page-table-change",
             Self::BeforeRing => "held-before-the-ring",
+            Self::InRing => "held-in-the-ring",
+            Self::Nowhere => "not-held",
         }
     }
 }
@@ -130,20 +139,17 @@ impl Oracle {
         self.wait_for(batch, "be held", |tasks| tasks.held == tasks.count)
     }
 
-    /// Starts a task of its own, a process in the control group `folder`, that unmaps a page, and waits until it is held
-    /// at `point`.
+    /// Starts a process that runs the shell command `first` and then unmaps a page, and waits until it is held at
+    /// `point`.
     ///
     /// # Errors
     /// When the kernel has no hold points, or it does not arrive.
-    pub fn hold_in(&self, folder: &str, batch: usize, point: Point) -> Result<Child> {
-        let script = format!(
-            "echo $$ > {folder}/cgroup.procs && echo {batch} {} > {FOLDER}/own",
-            point.number()
-        );
+    pub fn hold_process(&self, first: &str, batch: usize, point: Point) -> Result<Child> {
+        let script = format!("{first} && echo {batch} {} > {FOLDER}/own", point.number());
         let task = Command::new("/bin/sh").args(["-c", &script]).spawn();
         let task = task.context("cannot start a shell")?;
         self.wait_for(batch, "be held", |tasks| {
-            tasks.count == 1 && tasks.held == 1
+            tasks.count == 1 && (tasks.held == 1 || point == Point::Nowhere)
         })?;
         Ok(task)
     }
@@ -205,22 +211,6 @@ impl Oracle {
     /// When the kernel has no hold points.
     pub fn timer(&self, milliseconds: u32) -> Result<()> {
         self.write("timer", milliseconds as usize)
-    }
-
-    /// Gives a task the policy `SCHED_FIFO`.
-    ///
-    /// # Errors
-    /// When there is no such task.
-    pub fn fifo(&self, pid: u32) -> Result<()> {
-        self.write("fifo", pid as usize)
-    }
-
-    /// Gives a task the policy `SCHED_IDLE`.
-    ///
-    /// # Errors
-    /// When there is no such task.
-    pub fn idle(&self, pid: u32) -> Result<()> {
-        self.write("idle", pid as usize)
     }
 
     fn wait_for(&self, batch: usize, what: &str, done: impl Fn(&Tasks) -> bool) -> Result<()> {

@@ -16,7 +16,6 @@ use super::progress::step;
 use super::userspace::checkout;
 
 const PATCH: &str = "hold-points.patch";
-const COMMON: &str = "common.config";
 /// What the configuration keeps beside what is built in: `localmodconfig` drops every other module.
 const MODULES: [&str; 6] = [
     "nvme",
@@ -34,17 +33,29 @@ pub enum Watch {
     Checks,
     /// Data races: KCSAN.
     Races,
+    /// The same as [`Watch::Checks`], where spin locks sleep: `PREEMPT_RT`.
+    Realtime,
 }
 
 impl Watch {
     /// Each of them.
-    pub const ALL: [Self; 2] = [Self::Checks, Self::Races];
+    pub const ALL: [Self; 3] = [Self::Checks, Self::Races, Self::Realtime];
 
-    /// Of its configuration, `tests/debug/NAME.config`, of `CONFIG_LOCALVERSION` in there, and of its folder.
+    /// Of `CONFIG_LOCALVERSION`, and of its folder.
     fn name(self) -> &'static str {
         match self {
             Self::Checks => "checks",
             Self::Races => "races",
+            Self::Realtime => "realtime",
+        }
+    }
+
+    /// The parts of its configuration in `tests/debug/`; a later one overrides an earlier one.
+    fn parts(self) -> &'static [&'static str] {
+        match self {
+            Self::Checks => &["common.config", "checks.config"],
+            Self::Races => &["common.config", "races.config"],
+            Self::Realtime => &["common.config", "checks.config", "realtime.config"],
         }
     }
 }
@@ -85,10 +96,10 @@ impl DebugKernel {
             std::fs::read_to_string(&path)
                 .with_context(|| format!("cannot read {}", path.display()))
         };
-        let parts = [PATCH, COMMON, &debug.config(), "configure.sh"].map(read);
-        let parts: Result<String> = parts.into_iter().collect();
+        let files = [PATCH, "configure.sh"].iter().chain(watch.parts());
+        let files: Result<String> = files.map(|name| read(name)).collect();
         let mark = format!("/debug/{base}/{name}/ready");
-        let wanted = format!("{}\n{}", stock.version, parts?);
+        let wanted = format!("{}\n{}", stock.version, files?);
         if root.read(&mark).is_ok_and(|made| made == wanted) && debug.kernel.image(cache).exists() {
             return Ok(debug);
         }
@@ -104,10 +115,6 @@ impl DebugKernel {
         let write = ["-c", "printf %s \"$1\" > \"$2\"", "sh", &wanted, &mark];
         log.run(&mut root.command("sh", write))?;
         Ok(debug)
-    }
-
-    fn config(&self) -> String {
-        format!("{}.config", self.watch.name())
     }
 
     fn make(&self, root: &Chroot, log: &Log, arguments: &[&str]) -> Result<()> {
@@ -145,12 +152,12 @@ impl DebugKernel {
                 &stock.source(),
                 &config,
                 &self.llvm,
-                &self.config(),
+                &self.watch.parts().join(" "),
             ];
             log.run(root.command("sh", arguments).args(MODULES))
         })?;
         let made = root.read(&format!("{}/.config", self.tree))?;
-        for name in [COMMON, &self.config()] {
+        for name in self.watch.parts() {
             let config = std::fs::read_to_string(folder.join(name))
                 .with_context(|| format!("cannot read {name}"))?;
             for line in config.lines().filter(|line| line.ends_with("=y")) {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 
-use super::machine::kind;
+use super::kinds::kind;
 use super::vm;
 use super::workshop::Workshop;
 use crate::report::Line;

@@ -11,6 +11,7 @@ pub mod demo;
 pub mod initramfs;
 pub mod kbuild;
 pub mod kernel;
+pub mod kinds;
 pub mod litmus;
 pub mod machine;
 pub mod module_files;

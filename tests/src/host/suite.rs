@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::machine::{kind, KINDS};
+use super::kinds::{kind, KINDS};
 use super::progress::{say, seconds};
 use super::vm::{self, Finished};
 use super::workshop::Workshop;

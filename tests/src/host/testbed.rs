@@ -40,7 +40,7 @@ enum Command {
     Litmus,
     /// Boot a virtual machine and run the named scenarios, for work on the suites themselves
     Run {
-        /// Machine to boot: plain, module, strict, off, external
+        /// Machine to boot; a name that is none lists those there are
         machine: String,
         /// Scenarios, or nothing for all those of the machine
         scenarios: Vec<String>,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use nix::fcntl::{Flock, FlockArg};
 
-use super::machine::{kind, Kind};
+use super::kinds::{kind, Kind};
 use super::progress::{say, seconds};
 use super::workshop::{Boot, Workshop};
 use crate::guest::pci;

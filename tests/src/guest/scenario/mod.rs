@@ -9,6 +9,7 @@ mod external;
 mod faults;
 mod inventory;
 mod oracle;
+mod preempt_rt;
 mod reload;
 mod reports;
 mod soak;
@@ -27,7 +28,7 @@ use super::{cli, modules, pci};
 pub type Scenario = fn(&Bench) -> Result<()>;
 
 /// Every scenario there is.
-const ALL: [(&str, Scenario); 43] = [
+const ALL: [(&str, Scenario); 44] = [
     ("inventory", inventory::inventory),
     ("targets", inventory::targets),
     ("without-module", stock::without_module),
@@ -53,6 +54,7 @@ const ALL: [(&str, Scenario); 43] = [
     ("barrier-while-deferred", concerns::barrier_while_deferred),
     ("race-with-itself", concerns::race_with_itself),
     ("mode-not-atomic", concerns::mode_not_atomic),
+    ("asleep-at-the-ring", preempt_rt::asleep_at_the_ring),
     ("polled", tasks::polled),
     ("threaded", tasks::threaded),
     ("soak", soak::soak),

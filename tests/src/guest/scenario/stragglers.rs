@@ -12,6 +12,7 @@ use super::{disk, finish, load_live, write_type};
 use crate::guest::bench::Bench;
 use crate::guest::load::Load;
 use crate::guest::oracle::{Oracle, Point, Sight};
+use crate::guest::scheduler::{self, set_policy, Policy};
 use crate::guest::{modules, pci};
 
 /// The flush queue's timer, out of the way: what is queued stays until a switch, or a full ring, flushes it.
@@ -177,17 +178,14 @@ fn starve(oracle: &Oracle, fifo: bool) -> Result<String> {
     fresh(oracle)?;
     oracle.hold(0, Point::PageTableChanged, 1)?;
     let straggler = straggler_pid()?;
-    let second = ["taskset", "-p", "2", &straggler.to_string()];
-    let output = Command::new("busybox").args(second).output();
-    let output = output.context("cannot run busybox")?;
-    ensure!(output.status.success(), "taskset: {output:?}");
+    scheduler::pin(straggler)?;
     let tighten = Tighten::begin(oracle.group);
     tighten.expect_waiting()?;
     let hog = Hog::start()?;
     if fifo {
-        oracle.fifo(hog.0.id())?;
+        set_policy(hog.id(), Policy::Fifo(50))?;
     } else {
-        oracle.idle(straggler)?;
+        set_policy(straggler, Policy::Idle)?;
     }
     let before = hog.ticks()?;
     oracle.release(0)?;
@@ -202,7 +200,8 @@ fn starve(oracle: &Oracle, fifo: bool) -> Result<String> {
     Ok(format!("{sight}; the hog had {ticks} of 200 ticks"))
 }
 
-/// Starves a straggler by a control group that lets it run for a hundredth of the time.
+/// Starves a straggler by a control group that lets it run for a fifth of the time. What it takes beyond that while it is
+/// held, it has to make up for before it gets to leave the kernel.
 fn starve_by_quota(oracle: &Oracle) -> Result<String> {
     const ROOT: &str = "/sys/fs/cgroup";
     let folder = format!("{ROOT}/slow");
@@ -211,9 +210,10 @@ fn starve_by_quota(oracle: &Oracle) -> Result<String> {
     };
     write(&format!("{ROOT}/cgroup.subtree_control"), "+cpu")?;
     std::fs::create_dir(&folder).with_context(|| format!("cannot make {folder}"))?;
-    write(&format!("{folder}/cpu.max"), "10000 1000000")?;
+    write(&format!("{folder}/cpu.max"), "20000 100000")?;
     fresh(oracle)?;
-    let mut straggler = oracle.hold_in(&folder, 0, Point::PageTableChanged)?;
+    let first = format!("echo $$ > {folder}/cgroup.procs");
+    let mut straggler = oracle.hold_process(&first, 0, Point::PageTableChanged)?;
     let tighten = Tighten::begin(oracle.group);
     tighten.expect_waiting()?;
     oracle.release(0)?;
@@ -295,22 +295,26 @@ fn straggler_pid() -> Result<u32> {
 }
 
 /// Uses up the second processor until it is dropped.
-struct Hog(Child);
+pub(super) struct Hog(Child);
 
 impl Hog {
-    fn start() -> Result<Self> {
-        // `taskset` becomes the shell, with the same number.
-        let hog = Command::new("busybox")
-            .args(["taskset", "2", "/bin/sh", "-c", "while :; do :; done"])
+    pub(super) fn start() -> Result<Self> {
+        let hog = Command::new("/bin/sh")
+            .args(["-c", "while :; do :; done"])
             .stdin(Stdio::null())
             .spawn();
         let hog = Self(hog.context("cannot start a hog")?);
+        scheduler::pin(hog.id())?;
         std::thread::sleep(Duration::from_millis(500));
         Ok(hog)
     }
 
+    pub(super) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// User time so far, in hundredths of a second.
-    fn ticks(&self) -> Result<u64> {
+    pub(super) fn ticks(&self) -> Result<u64> {
         let path = format!("/proc/{}/stat", self.0.id());
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
         let rest = text.rsplit_once(')').context("no name in stat")?.1;

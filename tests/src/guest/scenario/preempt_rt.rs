@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Where spin locks sleep (`PREEMPT_RT`). Only on such a kernel, with hold points.
+//!
+//! A task that sleeps has, to tasks-RCU, left whatever it was in the middle of. One that sleeps for the lock of a ring is
+//! back at the ring when it wakes up.
+
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use anyhow::{ensure, Context as _, Result};
+
+use super::reports::counter;
+use super::stragglers::{attach, fresh, leave, let_go, Hog, Tighten};
+use crate::guest::bench::Bench;
+use crate::guest::oracle::{Oracle, Point};
+use crate::guest::scheduler::{no_mercy, set_policy, Policy, SECOND};
+
+/// A straggler sleeps for the ring's lock when the tighten begins, and gets no processor when it has been woken up.
+pub fn asleep_at_the_ring(bench: &Bench) -> Result<()> {
+    let oracle = attach()?;
+    no_mercy()?;
+    for round in 0..bench.of(3, 20) {
+        let result = let_go(&oracle, || asleep(&oracle));
+        bench.check(
+            "asleep-at-the-ring",
+            result.with_context(|| format!("round {round}")),
+        );
+    }
+    leave(&oracle)
+}
+
+fn asleep(oracle: &Oracle) -> Result<String> {
+    fresh(oracle)?;
+    // On one processor, so in one ring.
+    let there = format!("busybox taskset -p {} $$ > /dev/null", 1 << SECOND);
+    let mut holder = oracle.hold_process(&there, 0, Point::InRing)?;
+    let mut sleeper = oracle.hold_process(&there, 1, Point::Nowhere)?;
+    expect_asleep(&sleeper)?;
+    let drained = counter("drained")?;
+    let tighten = Tighten::begin(oracle.group);
+    tighten.expect_waiting().context("for the holder")?;
+    // Of those on that processor the holder comes first, then the hog; the kernel's own tasks take turns with the hog.
+    let hog = Hog::start()?;
+    set_policy(hog.id(), Policy::RoundRobin(1))?;
+    set_policy(holder.id(), Policy::Fifo(50))?;
+    oracle.release(0)?;
+    end(&mut holder)?;
+    // Longer than all the waits of a tighten that waits for nobody.
+    tighten.expect_waiting().context("for the sleeper")?;
+    let woken = state(&sleeper)?;
+    drop(hog);
+    tighten.finish()?;
+    end(&mut sleeper)?;
+    let drained = counter("drained")? - drained;
+    let sight = oracle.fire()?.expect_none()?;
+    ensure!(
+        woken == 'R',
+        "the sleeper was in state {woken}, not runnable"
+    );
+    ensure!(drained == 2, "{drained} entries were drained, not both");
+    Ok(format!("{sight}, both entries drained"))
+}
+
+/// What the kernel says of a task: `R` is runnable, `D` sleeps without a way to interrupt it.
+fn state(task: &Child) -> Result<char> {
+    let path = format!("/proc/{}/stat", task.id());
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let rest = text.rsplit_once(") ").context("no name in stat")?.1;
+    rest.chars().next().context("no state in stat")
+}
+
+fn expect_asleep(task: &Child) -> Result<()> {
+    let begin = Instant::now();
+    while state(task)? != 'D' {
+        ensure!(
+            begin.elapsed() < Duration::from_secs(20),
+            "the second task does not sleep for the ring's lock"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+fn end(task: &mut Child) -> Result<()> {
+    let status = task.wait().context("cannot wait for a process")?;
+    ensure!(status.success(), "a process ended with {status}");
+    Ok(())
+}

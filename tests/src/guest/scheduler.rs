@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Who gets processor time, and where.
+
+use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::libc;
+use nix::sched::{sched_setaffinity, CpuSet};
+use nix::unistd::Pid;
+
+/// The processor on which tasks are starved; the rest of the machine goes on with the first.
+pub const SECOND: usize = 1;
+
+/// How a task is scheduled.
+#[derive(Clone, Copy, Debug)]
+pub enum Policy {
+    /// Gets what nobody else wants.
+    Idle,
+    /// Before every common task, and takes turns with others of its priority.
+    RoundRobin(i32),
+    /// Before every common task, for as long as it likes.
+    Fifo(i32),
+}
+
+/// Gives the task `pid`, which may be one of the kernel's, a policy.
+///
+/// # Errors
+/// When there is no such task.
+pub fn set_policy(pid: u32, policy: Policy) -> Result<()> {
+    let (number, sched_priority) = match policy {
+        Policy::Idle => (libc::SCHED_IDLE, 0),
+        Policy::RoundRobin(priority) => (libc::SCHED_RR, priority),
+        Policy::Fifo(priority) => (libc::SCHED_FIFO, priority),
+    };
+    let parameters = libc::sched_param { sched_priority };
+    #[expect(unsafe_code, reason = "nix has no name for it")]
+    // SAFETY: The kernel reads the parameters, which outlive the call.
+    let answer = unsafe { libc::sched_setscheduler(pid.try_into()?, number, &parameters) };
+    Errno::result(answer)
+        .map(|_| ())
+        .with_context(|| format!("cannot give {policy:?} to task {pid}"))
+}
+
+/// Keeps the task `pid` on the processor [`SECOND`].
+///
+/// # Errors
+/// When there is no such task, or it must not be moved.
+pub fn pin(pid: u32) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(SECOND)?;
+    sched_setaffinity(Pid::from_raw(pid.try_into()?), &set)
+        .with_context(|| format!("cannot keep task {pid} on processor {SECOND}"))
+}
+
+/// Takes from common tasks the share of the processor [`SECOND`] that the kernel keeps for them when real-time tasks
+/// want all of it.
+///
+/// # Errors
+/// When the kernel does not let it be changed.
+pub fn no_mercy() -> Result<()> {
+    let path = format!("/sys/kernel/debug/sched/fair_server/cpu{SECOND}/runtime");
+    std::fs::write(&path, "0").with_context(|| format!("cannot write to {path}"))
+}

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The kinds of machines the suites run on: which kernel, which devices, and which scenarios they run.
+
+use anyhow::{Context as _, Result};
+
+use super::debug_kernel::Watch;
+use super::workshop::Flavour;
+
+/// Devices that only some machines have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extra {
+    /// None.
+    Nothing,
+    /// A card behind a root port that the firmware calls external.
+    External,
+    /// Sixty-four disks, each in a group of its own.
+    Disks,
+}
+
+/// A kind of machine.
+#[derive(Debug)]
+pub struct Kind {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is for, in a few words.
+    pub purpose: &'static str,
+    /// Which kernel it boots.
+    pub flavour: Flavour,
+    /// Whether `iommu_live.ko` is on board (the scenarios load it).
+    pub with_module: bool,
+    /// Words of the kernel command line.
+    pub command_line: &'static [&'static str],
+    /// What it has beside the devices that every machine has.
+    pub extra: Extra,
+    /// Scenarios, in the order they run.
+    pub scenarios: &'static [&'static str],
+}
+
+const LAZY: &[&str] = &["intel_iommu=on", "iommu.strict=0"];
+/// With each slab cache counted by itself.
+const MANY: &[&str] = &["intel_iommu=on", "iommu.strict=0", "slab_nomerge"];
+
+/// Every kind of machine.
+pub const KINDS: [Kind; 16] = [
+    Kind {
+        name: "plain",
+        purpose: "a stock kernel without the module",
+        flavour: Flavour::Stock,
+        with_module: false,
+        command_line: LAZY,
+        extra: Extra::Nothing,
+        scenarios: &[
+            "inventory",
+            "targets",
+            "without-module",
+            "oracle-stock",
+            "errors",
+        ],
+    },
+    Kind {
+        name: "module",
+        purpose: "a stock kernel with the module",
+        flavour: Flavour::Stock,
+        with_module: true,
+        command_line: LAZY,
+        extra: Extra::Nothing,
+        scenarios: &[
+            "switch",
+            "raw-write",
+            "several",
+            "reports",
+            "denied",
+            "two-writers",
+            "oracle-live",
+            "round-trips",
+        ],
+    },
+    Kind {
+        name: "reload",
+        purpose: "the module loaded and unloaded under load",
+        flavour: Flavour::Stock,
+        with_module: true,
+        command_line: LAZY,
+        extra: Extra::Nothing,
+        scenarios: &[
+            "other-kernel",
+            "reload",
+            "reload-while-switching",
+            "unload-keeps-types",
+        ],
+    },
+    Kind {
+        name: "strict",
+        purpose: "a stock kernel that starts strict",
+        flavour: Flavour::Stock,
+        with_module: false,
+        command_line: &["intel_iommu=on", "iommu.strict=1"],
+        extra: Extra::Nothing,
+        scenarios: &["oracle-strict-boot"],
+    },
+    Kind {
+        name: "off",
+        purpose: "a kernel told to leave the IOMMU off",
+        flavour: Flavour::Stock,
+        with_module: false,
+        command_line: &["intel_iommu=off"],
+        extra: Extra::Nothing,
+        scenarios: &["no-iommu"],
+    },
+    Kind {
+        name: "external",
+        purpose: "a card behind a port the firmware calls external",
+        flavour: Flavour::Stock,
+        with_module: true,
+        command_line: LAZY,
+        extra: Extra::External,
+        scenarios: &["untrusted"],
+    },
+    Kind {
+        name: "faults",
+        purpose: "a stock kernel that changes under the module",
+        flavour: Flavour::Stock,
+        with_module: true,
+        command_line: LAZY,
+        extra: Extra::Nothing,
+        scenarios: &[
+            "processors-go",
+            "driver-goes",
+            "device-goes",
+            "function-reset",
+            "crowd",
+            "vfio-takes",
+            "suspends",
+        ],
+    },
+    Kind {
+        name: "many",
+        purpose: "a stock kernel with sixty-six disks",
+        flavour: Flavour::Stock,
+        with_module: true,
+        command_line: MANY,
+        extra: Extra::Disks,
+        scenarios: &["soak"],
+    },
+    Kind {
+        name: "stragglers",
+        purpose: "a kernel with checks and hold points, tasks held in the middle of an unmap",
+        flavour: Flavour::Debug(Watch::Checks),
+        with_module: true,
+        command_line: LAZY,
+        extra: Extra::Nothing,
+        scenarios: &[
+            "stragglers",
+            "across-each-wait",
+            "starved",
+            "final-flush",
+            "last-device-leaves",
+        ],
+    },
+    Kind {
+        name: "checks",
+        purpose: "a kernel with checks",
+        flavour: Flavour::Debug(Watch::Checks),
+        with_module: true,
+        command_line: LAZY,
+        extra: Extra::Nothing,
+        scenarios: &[
+            "switch",
+            "several",
+            "reports",
+            "denied",
+            "two-writers",
+            "oracle-live",
+            "other-kernel",
+            "reload",
+            "reload-while-switching",
+            "unload-keeps-types",
+            "processors-go",
+            "driver-goes",
+            "device-goes",
+            "function-reset",
+            "crowd",
+            "vfio-takes",
+            "suspends",
+            "no-memory",
+            "leaks",
+        ],
+    },
+    Kind {
+        name: "concerns",
+        purpose: "a kernel with checks and hold points, and the five concerns of 2021",
+        flavour: Flavour::Debug(Watch::Checks),
+        with_module: true,
+        command_line: LAZY,
+        extra: Extra::Nothing,
+        scenarios: &[
+            "flag-without-queue",
+            "barrier-while-deferred",
+            "race-with-itself",
+            "no-memory",
+            "mode-not-atomic",
+        ],
+    },
+    Kind {
+        name: "tasks",
+        purpose: "a kernel with checks, disks whose unmaps are done by tasks",
+        flavour: Flavour::Debug(Watch::Checks),
+        with_module: true,
+        command_line: &[
+            "intel_iommu=on",
+            "iommu.strict=0",
+            "nvme.poll_queues=2",
+            "nvme.use_threaded_interrupts=1",
+        ],
+        extra: Extra::Nothing,
+        scenarios: &["polled", "threaded"],
+    },
+    Kind {
+        name: "soak",
+        purpose: "a kernel with checks, and sixty-six disks",
+        flavour: Flavour::Debug(Watch::Checks),
+        with_module: true,
+        command_line: MANY,
+        extra: Extra::Disks,
+        scenarios: &["soak", "leaks"],
+    },
+    Kind {
+        name: "races",
+        purpose: "a kernel that watches for data races",
+        flavour: Flavour::Debug(Watch::Races),
+        with_module: true,
+        command_line: LAZY,
+        extra: Extra::Nothing,
+        scenarios: &[
+            "switch",
+            "oracle-live",
+            "reload-while-switching",
+            "processors-go",
+            "driver-goes",
+            "device-goes",
+            "crowd",
+        ],
+    },
+    Kind {
+        name: "realtime",
+        purpose: "a kernel with checks, whose spin locks sleep",
+        flavour: Flavour::Debug(Watch::Realtime),
+        with_module: true,
+        command_line: LAZY,
+        extra: Extra::Nothing,
+        scenarios: &[
+            "asleep-at-the-ring",
+            "stragglers",
+            "across-each-wait",
+            "final-flush",
+            "switch",
+            "several",
+            "two-writers",
+            "oracle-live",
+            "reload-while-switching",
+            "processors-go",
+            "driver-goes",
+            "device-goes",
+            "crowd",
+            "leaks",
+        ],
+    },
+    Kind {
+        name: "demo",
+        purpose: "the demo",
+        flavour: Flavour::Stock,
+        with_module: true,
+        command_line: LAZY,
+        extra: Extra::Nothing,
+        scenarios: &["demo"],
+    },
+];
+
+/// The kind with this name.
+///
+/// # Errors
+/// When there is none: the message lists those there are.
+pub fn kind(name: &str) -> Result<&'static Kind> {
+    let names: Vec<_> = KINDS.iter().map(|kind| kind.name).collect();
+    let found = KINDS.iter().find(|kind| kind.name == name);
+    found.with_context(|| {
+        format!(
+            "no machine is called `{name}`; there are: {}",
+            names.join(", ")
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_different_and_lead_to_their_kind() {
+        for one in &KINDS {
+            assert!(std::ptr::eq(
+                kind(one.name).unwrap(),
+                kind(one.name).unwrap()
+            ));
+            assert_eq!(
+                KINDS.iter().filter(|other| other.name == one.name).count(),
+                1
+            );
+        }
+        assert!(kind("none")
+            .unwrap_err()
+            .to_string()
+            .contains("plain, module"));
+    }
+}
