@@ -68,18 +68,17 @@ int iommu_live_mutex_lock_killable(struct mutex *lock)
 }
 
 /*
- * Whether somebody holds the lock or sleeps for it; an acquire when not. Where
- * spin locks spin, nobody sleeps.
+ * Whether somebody holds the lock or sleeps for it. Where spin locks spin,
+ * nobody sleeps.
  */
 bool iommu_live_lock_keeps_sleepers(spinlock_t *lock)
 {
 #ifdef CONFIG_PREEMPT_RT
 	/* While there are waiters, the owner is not NULL: it has a bit set. */
-	if (rt_mutex_base_is_locked(&lock->lock))
-		return true;
-	smp_acquire__after_ctrl_dep();
-#endif
+	return rt_mutex_base_is_locked(&lock->lock);
+#else
 	return false;
+#endif
 }
 
 /* The same test as dev_is_untrusted() in drivers/iommu/dma-iommu.c. */

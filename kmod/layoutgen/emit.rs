@@ -111,13 +111,6 @@ const WANTED: &[(&str, Fields)] = &[
     (
         "iommu_domain_ops",
         &[
-            (
-                "unmap_pages",
-                Want::Function(
-                    &[DOMAIN, Want::U64, Want::U64, Want::U64, GATHER],
-                    &Want::U64,
-                ),
-            ),
             ("flush_iotlb_all", Want::Function(&[DOMAIN], &Want::Void)),
             ("iotlb_sync", Want::Function(&[DOMAIN, GATHER], &Want::Void)),
         ],

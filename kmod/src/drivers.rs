@@ -2,15 +2,21 @@
 
 //! The IOMMU drivers whose unmap path was read and found fit for a live switch.
 //!
-//! Fit means: between the mode sample and the return of an unmap it neither sleeps nor gives up
-//! the CPU voluntarily (tasks-RCU would take that for the end of the unmap), and its flush needs
-//! no context that a writer of `type` does not have.
+//! Tasks-RCU takes a task that sleeps for one that has left its unmap. Fit means:
+//!
+//! * From the mode sample to the lock of the ring, and inside the redirected entry, nothing
+//!   sleeps or gives up the CPU voluntarily. Where spin locks sleep (`PREEMPT_RT`) they count as
+//!   sleeping. A page table format that invalidates inside its unmap entry
+//!   (`PT_FEAT_FLUSH_RANGE_NO_GAPS`) is not fit there.
+//! * Nobody keeps the redirected table across a sleep, on the way of a map either.
+//! * Behind the ring's lock nothing touches a ring.
+//! * Its flush needs no context that a writer of `type` does not have.
 //!
 //! To support another driver, add a file beside `drivers/intel.rs` and name it in [`ALL`].
 
 mod intel;
 
-use crate::{layout, redirect::Redirect, symbol, view::Domain};
+use crate::{layout, symbol, view::Domain};
 use core::ffi::c_void;
 use kernel::sync::atomic::Atomic;
 
@@ -18,8 +24,6 @@ use kernel::sync::atomic::Atomic;
 pub(crate) struct Driver {
     /// The name shown to people, and in `/sys/kernel/iommu_live/drivers`.
     pub(crate) name: &'static str,
-    /// Which pointer of a domain is redirected during a switch.
-    pub(crate) redirect: Redirect,
     /// The functions an unmap may go to.
     unmap: &'static [&'static str],
     /// What invalidates the whole IOTLB of a domain (`iommu_domain_ops::flush_iotlb_all`).
@@ -35,27 +39,21 @@ pub(crate) static ALL: &[&Driver] = &[&intel::DRIVER];
 ///
 /// # Invariants
 ///
-/// `slot` points to an operations table of the kind `driver.redirect` names, whose unmap entry is
-/// one of the driver's.
+/// `slot` points to a `struct pt_iommu_ops` in constant memory, whose unmap entry is one of an
+/// audited driver's.
 pub(crate) struct Audited<'a> {
     /// The pointer in the domain that unmaps follow.
     pub(crate) slot: &'a Atomic<*mut c_void>,
-    /// The driver.
-    pub(crate) driver: &'static Driver,
 }
 
 impl Driver {
-    fn audits<'a>(&'static self, domain: Domain<'a>) -> Option<Audited<'a>> {
-        let slot = match self.redirect {
-            Redirect::GenericPt => domain.pt_ops()?,
-            Redirect::DomainOps => domain.ops(),
-        };
+    fn audits<'a>(&self, domain: Domain<'a>) -> Option<Audited<'a>> {
+        let slot = domain.pt_ops()?;
         let ops = domain.ops();
-        // SAFETY: `slot` holds a table of the kind that `redirect` describes, `ops` one of
-        // `struct iommu_domain_ops`.
+        // SAFETY: `slot` points to a `struct pt_iommu_ops`, `ops` to a `struct iommu_domain_ops`.
         let (unmap, flush_all, sync) = unsafe {
             (
-                Domain::entry(slot, self.redirect.unmap_offset()),
+                Domain::entry(slot, layout::pt_iommu_ops::UNMAP_RANGE),
                 Domain::entry(ops, layout::iommu_domain_ops::FLUSH_IOTLB_ALL),
                 Domain::entry(ops, layout::iommu_domain_ops::IOTLB_SYNC),
             )
@@ -64,7 +62,7 @@ impl Driver {
             && symbol::is(flush_all, self.flush_all)
             && symbol::is(sync, self.sync);
         // INVARIANT: The unmap entry was recognised.
-        known.then_some(Audited { slot, driver: self })
+        known.then_some(Audited { slot })
     }
 }
 

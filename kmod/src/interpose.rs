@@ -69,6 +69,15 @@ impl Drop for Interposer {
 }
 
 impl Exit for Interposer {
+    fn stop_switching(&mut self) {
+        turn::last_call();
+    }
+
+    fn wait_for_switches(&mut self) {
+        // SAFETY: `turn::init` was called before this was made.
+        unsafe { turn::wait_for_all() };
+    }
+
     fn restore_store(&mut self) {
         let original = ORIGINAL.load(Relaxed);
         // A module's exit cannot refuse. If somebody has stacked a store above ours, they hold a

@@ -2,9 +2,9 @@
 
 //! Live `DMA` and `DMA-FQ` for IOMMU groups, on unmodified kernels.
 //!
-//! Not supported, and refused: `PREEMPT_RT` and `CONFIG_CFI` kernels, kernels without tasks-RCU
-//! or BTF, a running kernel other than the one this was built for. IOMMU drivers that are not in
-//! [`drivers`] keep the kernel's own behaviour.
+//! Not supported, and refused: `CONFIG_CFI` kernels, kernels without tasks-RCU or BTF, a running
+//! kernel other than the one this was built for. IOMMU drivers that are not in [`drivers`] keep
+//! the kernel's own behaviour.
 //!
 //! `store` of `/sys/kernel/iommu_groups/*/type` comes here first ([`interpose`], [`write`]). A
 //! tighten of a domain that passes all checks is made live ([`tighten`], in the order of
@@ -36,8 +36,6 @@ mod layout {
 
 use kernel::prelude::*;
 
-#[cfg(CONFIG_PREEMPT_RT)]
-compile_error!("iommu_live has not been tested on PREEMPT_RT kernels and is not built for them");
 #[cfg(any(CONFIG_CFI, CONFIG_CFI_CLANG))]
 compile_error!("iommu_live cannot be built for CONFIG_CFI kernels: its entries have other types");
 #[cfg(not(CONFIG_TASKS_RCU))]

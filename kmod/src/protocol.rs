@@ -45,7 +45,8 @@ pub(crate) trait Machine {
     /// bottom halves or interrupts off, on idle CPUs too (RCU). Must be a full barrier.
     fn wait_for_readers(&mut self);
 
-    /// Waits until nobody holds the lock of a ring or sleeps for it. Must be an acquire.
+    /// Waits until nobody holds the lock of a ring or sleeps for it. Need not order anything: the
+    /// final flush takes these locks.
     ///
     /// Only where spin locks sleep (`PREEMPT_RT`) is there somebody to wait for: to tasks-RCU, a
     /// task that sleeps for a lock has left the unmap, though it will be back at the ring.
@@ -123,6 +124,12 @@ pub(crate) fn tighten<M: Machine>(machine: &mut M) -> u64 {
 
 /// The steps of the module's exit, as the kernel provides them.
 pub(crate) trait Exit {
+    /// From here on no writer begins a switch.
+    fn stop_switching(&mut self);
+
+    /// Waits until every switch that had begun is done.
+    fn wait_for_switches(&mut self);
+
     /// Puts the kernel's own `store` back.
     fn restore_store(&mut self);
 
@@ -136,9 +143,16 @@ pub(crate) trait Exit {
 
 /// Leaves the `type` attribute: when this returns, nobody is in the module's text, nor will be.
 ///
+/// No switch may be under way when writers go straight to the kernel's own store again. That one
+/// looks at the group's domain once before it waits for the group's mutex; while a switch holds
+/// the mutex, for seconds, the last device of the group may come to wait for it too, and leave
+/// first.
+///
 /// A writer sleeps while it is in `store`, and to tasks-RCU a task that sleeps is nowhere. So
 /// writers are counted, and tasks-RCU only covers them before they are counted and after.
 pub(crate) fn leave<E: Exit>(exit: &mut E) {
+    exit.stop_switching();
+    exit.wait_for_switches();
     exit.restore_store();
     // Who has loaded our pointer has counted itself in by now, or has left.
     exit.wait_for_readers();

@@ -154,8 +154,8 @@ impl Environment {
         for (pointer, start) in pointers.iter_mut().zip(self.starts.iter().take(self.count)) {
             *pointer = base.wrapping_add(*start);
         }
-        // SAFETY: `kobject` is a group's, which stays registered for the write in progress; the
-        // pointers are NUL-terminated strings, with a NULL behind the last. They are copied.
+        // SAFETY: `kobject` is a group's, which stays for the write in progress, with its name and
+        // parent; the pointers are NUL-terminated strings, with a NULL behind the last. They are copied.
         let error = unsafe {
             bindings::kobject_uevent_env(
                 kobject,

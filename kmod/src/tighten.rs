@@ -151,6 +151,12 @@ pub(crate) fn wait_for_readers() {
     unsafe {
         bindings::synchronize_rcu_tasks();
         bindings::synchronize_rcu();
+        if cfg!(CONFIG_PREEMPT_RT) {
+            // Instrumentation of the unmap path (a program at a trace point) may sleep for a
+            // lock, but only within an RCU section. It has left that by now; this waits for the
+            // rest of its unmap.
+            bindings::synchronize_rcu_tasks();
+        }
     }
 }
 
@@ -217,9 +223,11 @@ impl Machine for Switch<'_> {
     }
 
     fn free_rings(&mut self) {
-        // SAFETY: `fq_domain` is NULL and every sample of it that was not has been through the
-        // strict entry, so nobody can reach the rings; they were allocated by
-        // `iommu_dma_init_fq()` with `__alloc_percpu()` or `vmalloc()`, by the type invariant.
+        // SAFETY: Whoever had sampled *queued* and was past the unmap entry before the strict one
+        // was published has left the rings (I1); whoever sampled it later has been through the
+        // strict entry, and `fq_domain` is NULL now (I4). So nobody can reach the rings; they were
+        // allocated by `iommu_dma_init_fq()` with `__alloc_percpu()` or `vmalloc()`, by the type
+        // invariant.
         unsafe {
             self.cookie.forget_rings();
             match self.rings {

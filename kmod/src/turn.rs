@@ -8,11 +8,12 @@
 //! one of our switches holds the group's mutex: that store looks at `default_domain` once before
 //! it has the mutex, and a device that is removed meanwhile makes it NULL.
 
-use core::{cell::UnsafeCell, mem::MaybeUninit};
+use core::{cell::UnsafeCell, marker::PhantomData, mem::MaybeUninit};
 use kernel::bindings;
 use kernel::error::to_result;
 use kernel::prelude::*;
 use kernel::static_lock_class;
+use kernel::sync::atomic::{Atomic, Relaxed};
 
 extern "C" {
     fn iommu_live_mutex_lock_killable(lock: *mut bindings::mutex) -> i32;
@@ -28,6 +29,10 @@ struct Lock(UnsafeCell<MaybeUninit<bindings::mutex>>);
 unsafe impl Sync for Lock {}
 
 static TURNS: [Lock; LOCKS] = [const { Lock(UnsafeCell::new(MaybeUninit::uninit())) }; LOCKS];
+
+/// Not 0 when the module is about to leave. Whoever takes a turn after [`wait_for_all`] has had
+/// it sees that.
+static LEAVING: Atomic<i32> = Atomic::new(0);
 
 /// Initialises the locks.
 ///
@@ -47,12 +52,33 @@ pub(crate) unsafe fn init() {
     }
 }
 
+/// Lets no turn that is taken from now on be used for a switch.
+pub(crate) fn last_call() {
+    LEAVING.store(1, Relaxed);
+}
+
+/// Waits for every turn that has been taken.
+///
+/// # Safety
+///
+/// [`init`] was called, and this thread has no turn.
+pub(crate) unsafe fn wait_for_all() {
+    for lock in &TURNS {
+        // SAFETY: Initialised, and not held by this thread, by this function's requirements; a
+        // module's exit may sleep. It must not be cut short, so this is not the killable one.
+        unsafe {
+            bindings::mutex_lock(lock.0.get().cast());
+            bindings::mutex_unlock(lock.0.get().cast());
+        }
+    }
+}
+
 /// A turn at one group.
 ///
 /// # Invariants
 ///
-/// This thread holds the lock.
-pub(crate) struct Turn(&'static Lock);
+/// This thread holds the lock; the marker keeps the turn from going to another.
+pub(crate) struct Turn(&'static Lock, PhantomData<*mut ()>);
 
 impl Turn {
     /// Waits for the turn at the group with this number. Sleeps.
@@ -72,7 +98,12 @@ impl Turn {
         // SAFETY: Initialised, by this function's requirements; writers of sysfs files may sleep.
         to_result(unsafe { iommu_live_mutex_lock_killable(lock.0.get().cast()) })?;
         // INVARIANT: Just locked.
-        Ok(Self(lock))
+        Ok(Self(lock, PhantomData))
+    }
+
+    /// Whether a switch may begin.
+    pub(crate) fn may_switch(&self) -> bool {
+        LEAVING.load(Relaxed) == 0
     }
 }
 

@@ -41,17 +41,16 @@ unsafe fn field<T>(base: NonNull<c_void>, offset: usize) -> *mut T {
 ///
 /// # Invariants
 ///
-/// The pointer is a registered group, and stays one for `'a`: a write of one of its files is in
-/// progress. (The writer holds no reference of the kobject but the file's active reference; a
-/// group that goes first removes its files, which waits for their writers.)
+/// The pointer is a group, and its memory, name and parent stay for `'a`: a write of one of its
+/// files is in progress. (The writer holds no reference of the kobject but the file's active
+/// reference; a group that goes first removes its files, which waits for their writers.)
 #[derive(Clone, Copy)]
 pub(crate) struct Group<'a>(NonNull<c_void>, PhantomData<&'a c_void>);
 
 impl<'a> Group<'a> {
     /// # Safety
     ///
-    /// `group` is a `struct iommu_group`, registered and with a write of one of its files in
-    /// progress for `'a`.
+    /// `group` is a `struct iommu_group` with a write of one of its files in progress for `'a`.
     pub(crate) unsafe fn from_raw(group: NonNull<c_void>) -> Self {
         // INVARIANT: The caller promises it.
         Self(group, PhantomData)
@@ -117,7 +116,7 @@ impl LockedGroup<'_> {
         let mut node = unsafe { (*head).next };
         while node != head {
             // SAFETY: A node other than the head is the `list` of a `struct group_device`, whose
-            // `dev` is registered as long as the node is on the list.
+            // `dev` is allocated, with its `iommu` data, as long as the node is on the list.
             let device = unsafe {
                 node.byte_sub(layout::group_device::LIST)
                     .byte_add(layout::group_device::DEV)

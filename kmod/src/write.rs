@@ -112,6 +112,7 @@ impl<'a> Write<'a> {
         };
         let old_type = type_name(&self.group.lock());
         let outcome = match self.request {
+            _ if !turn.may_switch() => None,
             Request::Strict => self.tighten(started),
             Request::Lazy => self.relax(),
             Request::Other(_) => None,

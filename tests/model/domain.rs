@@ -84,6 +84,13 @@ impl Domain {
         }
     }
 
+    /// Behind the strict entry and inside a ring an unmap takes locks of others, which may sleep too.
+    fn sleep_where_locks_do(&self, task: usize) {
+        if self.ring_lock.is_some() {
+            self.readers[task].asleep(|| ());
+        }
+    }
+
     fn lock_ring(&self, reader: Option<&Reader>) -> Ring<'_> {
         let lock = self.ring_lock.as_ref();
         if let Some(lock) = lock {
@@ -102,6 +109,7 @@ impl Domain {
             if queued {
                 self.queue_iova(task, page);
             } else {
+                self.sleep_where_locks_do(task);
                 self.ghost.invalidate(page);
                 self.ghost.give_back(page);
             }
@@ -137,6 +145,8 @@ impl Domain {
         {
             let mut ring = self.lock_ring(Some(&self.readers[task]));
             let ring = ring.entries();
+            self.ghost.use_rings();
+            self.sleep_where_locks_do(task);
             self.ghost.use_rings();
             self.free_flushed(ring);
             if ring.len() == RING {
@@ -226,6 +236,8 @@ impl Domain {
         self.ghost.set_rings(true);
         self.ghost.say_lazy();
         self.rings_filled.store(true, Ordering::Relaxed);
+        self.flush_started.store(0, Ordering::Relaxed);
+        self.flush_finished.store(0, Ordering::Relaxed);
         self.timer_on.store(false, Ordering::Relaxed);
         *self.timer.lock().unwrap() = Timer::default();
         // smp_wmb()

@@ -3,6 +3,7 @@
 
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::sync::{Condvar, Mutex};
+use loom::thread;
 
 use crate::ghost::Ghost;
 use crate::grace::{wait_for, Reader};
@@ -13,6 +14,9 @@ pub struct Module {
     /// Whether the attribute's `store` is the module's.
     ours: AtomicBool,
     in_flight: AtomicUsize,
+    leaving: AtomicBool,
+    /// Writers of a group take turns.
+    turn: Mutex<()>,
     /// Stands in for polling `in_flight`, which a model checker would do for ever.
     went: (Mutex<()>, Condvar),
     /// One for each writer.
@@ -25,6 +29,8 @@ impl Module {
         Self {
             ours: AtomicBool::new(true),
             in_flight: AtomicUsize::new(0),
+            leaving: AtomicBool::new(false),
+            turn: Mutex::new(()),
             went: (Mutex::new(()), Condvar::new()),
             readers: (0..writers).map(|_| Reader::new()).collect(),
             ghost: Ghost::lazy(),
@@ -35,6 +41,7 @@ impl Module {
     pub fn write(&self, task: usize) {
         let entered = self.readers[task].read(|| {
             if !self.ours.load(Ordering::Relaxed) {
+                self.ghost.bypass();
                 return false;
             }
             self.ghost.use_text();
@@ -44,6 +51,16 @@ impl Module {
         });
         if !entered {
             return;
+        }
+        {
+            let _turn = self.turn.lock().unwrap();
+            self.ghost.use_text();
+            if !self.leaving.load(Ordering::Relaxed) {
+                self.ghost.begin_switch();
+                // It takes its time.
+                thread::yield_now();
+                self.ghost.end_switch();
+            }
         }
         self.readers[task].read(|| {
             self.ghost.use_text();
@@ -59,6 +76,14 @@ impl Module {
 }
 
 impl Exit for &Module {
+    fn stop_switching(&mut self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    fn wait_for_switches(&mut self) {
+        drop(self.turn.lock().unwrap());
+    }
+
     fn restore_store(&mut self) {
         self.ours.store(false, Ordering::SeqCst);
     }

@@ -24,6 +24,8 @@ pub mod property {
     pub const COST: &str = "the hot path is not what it was";
     pub const LEFT: &str = "something is left behind";
     pub const DOMAIN: &str = "the domain is used and is not there";
+    pub const BYPASS: &str =
+        "a writer waits in the kernel's store for the mutex that a switch holds";
     pub const TEXT: &str = "the module's text is used and is not there";
 }
 
@@ -62,6 +64,7 @@ struct Truth {
     entry: bool,
     domain: bool,
     text: bool,
+    switches: u32,
 }
 
 impl Ghost {
@@ -79,6 +82,7 @@ impl Ghost {
             entry: false,
             domain: true,
             text: true,
+            switches: 0,
         }))
     }
 
@@ -193,6 +197,20 @@ impl Ghost {
     pub fn use_domain(&self) {
         let there = self.truth().domain;
         check(there, property::DOMAIN);
+    }
+
+    pub fn begin_switch(&self) {
+        self.truth().switches += 1;
+    }
+
+    pub fn end_switch(&self) {
+        self.truth().switches -= 1;
+    }
+
+    /// A writer comes to the kernel's own store without us.
+    pub fn bypass(&self) {
+        let alone = self.truth().switches == 0;
+        check(alone, property::BYPASS);
     }
 
     pub fn free_text(&self) {

@@ -41,7 +41,7 @@ impl Reader {
 
     /// The task goes to sleep in the middle of its section. To tasks-RCU the section has ended; it is in a new one when it
     /// wakes up.
-    fn asleep<T>(&self, wake: impl FnOnce() -> T) -> T {
+    pub fn asleep<T>(&self, wake: impl FnOnce() -> T) -> T {
         self.section.lock().unwrap().inside = false;
         self.left.notify_all();
         let result = wake();

@@ -27,7 +27,9 @@ pub const TIGHTEN: [&str; 13] = [
 ];
 
 /// The steps of the module's exit.
-pub const EXIT: [&str; 4] = [
+pub const EXIT: [&str; 6] = [
+    "stop_switching",
+    "wait_for_switches",
     "restore_store",
     "wait_for_readers",
     "wait_for_writers",
@@ -168,6 +170,12 @@ impl<M: Machine> Machine for Mutated<M> {
 }
 
 impl<E: Exit> Exit for Mutated<E> {
+    fn stop_switching(&mut self) {
+        self.step(E::stop_switching);
+    }
+    fn wait_for_switches(&mut self) {
+        self.step(E::wait_for_switches);
+    }
     fn restore_store(&mut self) {
         self.step(E::restore_store);
     }
@@ -221,6 +229,12 @@ impl Machine for Names {
 }
 
 impl Exit for Names {
+    fn stop_switching(&mut self) {
+        self.0.push("stop_switching");
+    }
+    fn wait_for_switches(&mut self) {
+        self.0.push("wait_for_switches");
+    }
     fn restore_store(&mut self) {
         self.0.push("restore_store");
     }
