@@ -33,7 +33,7 @@ pub enum Watch {
     Checks,
     /// Data races: KCSAN.
     Races,
-    /// The same as [`Watch::Checks`], where spin locks sleep: `PREEMPT_RT`.
+    /// Memory, where spin locks sleep: `PREEMPT_RT`, with KASAN and kmemleak.
     Realtime,
 }
 
@@ -55,7 +55,7 @@ impl Watch {
         match self {
             Self::Checks => &["common.config", "checks.config"],
             Self::Races => &["common.config", "races.config"],
-            Self::Realtime => &["common.config", "checks.config", "realtime.config"],
+            Self::Realtime => &["common.config", "realtime.config"],
         }
     }
 }
