@@ -47,6 +47,12 @@ fn the_last_device_leaves_in_the_middle_of_a_switch() {
 
 #[test]
 #[ignore = "needs a kernel with checks, and time"]
+fn the_module_leaves_in_the_middle_of_a_switch() {
+    holds("stragglers", "module-leaves");
+}
+
+#[test]
+#[ignore = "needs a kernel with checks, and time"]
 fn unmaps_by_tasks_that_poll_cross_switches() {
     holds("tasks", "polled");
 }

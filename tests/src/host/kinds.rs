@@ -155,6 +155,7 @@ pub const KINDS: [Kind; 16] = [
             "starved",
             "final-flush",
             "last-device-leaves",
+            "module-leaves",
         ],
     },
     Kind {

@@ -8,6 +8,7 @@ mod errors;
 mod external;
 mod faults;
 mod inventory;
+mod leaving;
 mod oracle;
 mod preempt_rt;
 mod reload;
@@ -28,7 +29,7 @@ use super::{cli, modules, pci};
 pub type Scenario = fn(&Bench) -> Result<()>;
 
 /// Every scenario there is.
-const ALL: [(&str, Scenario); 44] = [
+const ALL: [(&str, Scenario); 45] = [
     ("inventory", inventory::inventory),
     ("targets", inventory::targets),
     ("without-module", stock::without_module),
@@ -49,7 +50,8 @@ const ALL: [(&str, Scenario); 44] = [
     ("starved", stragglers::starved),
     ("final-flush", stragglers::final_flush),
     ("leaks", stragglers::leaks),
-    ("last-device-leaves", stragglers::last_device_leaves),
+    ("last-device-leaves", leaving::last_device),
+    ("module-leaves", leaving::module),
     ("flag-without-queue", concerns::flag_without_queue),
     ("barrier-while-deferred", concerns::barrier_while_deferred),
     ("race-with-itself", concerns::race_with_itself),

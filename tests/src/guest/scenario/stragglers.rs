@@ -233,53 +233,6 @@ fn starve_by_quota(oracle: &Oracle) -> Result<String> {
     Ok(format!("{sight}; throttled {throttled} times"))
 }
 
-/// The only device of a group is removed while a tighten of the group waits for a straggler.
-pub fn last_device_leaves(bench: &Bench) -> Result<()> {
-    let oracle = attach()?;
-    for round in 0..bench.of(3, 20) {
-        let result = let_go(&oracle, || leaves(&oracle));
-        bench.check(
-            "last-device-leaves",
-            result.with_context(|| format!("round {round}")),
-        );
-    }
-    leave(&oracle)
-}
-
-fn leaves(oracle: &Oracle) -> Result<String> {
-    let group = pci::group(pci::DISK_TWO)?;
-    write_type(group, "DMA-FQ")?;
-    oracle.hold(0, Point::PageTableChanged, 1)?;
-    // Grace periods are those of the whole machine: a straggler of any device holds this tighten up.
-    let tighten = Tighten::begin(group);
-    tighten.expect_waiting()?;
-    let remove =
-        std::thread::spawn(|| std::fs::write(pci::folder(pci::DISK_TWO).join("remove"), "1"));
-    std::thread::sleep(WATCHED);
-    ensure!(
-        !remove.is_finished(),
-        "the device left in the middle of the switch"
-    );
-    oracle.release(0)?;
-    tighten.finish()?;
-    match remove.join() {
-        Ok(answer) => answer.context("the device cannot be removed")?,
-        Err(_) => bail!("the remover panicked"),
-    }
-    ensure!(
-        pci::group(pci::DISK_TWO).is_err(),
-        "the device is still in a group"
-    );
-    oracle.returned(0)?;
-    oracle.fire()?;
-    std::fs::write("/sys/bus/pci/rescan", "1").context("cannot rescan")?;
-    let name = pci::block_device(pci::DISK_TWO)?;
-    let group = pci::group(pci::DISK_TWO)?;
-    write_type(group, "DMA")?;
-    write_type(group, "DMA-FQ")?;
-    Ok(format!("{name} is back in group {group}"))
-}
-
 fn straggler_pid() -> Result<u32> {
     for entry in std::fs::read_dir("/proc").context("cannot read /proc")? {
         let entry = entry.context("cannot read /proc")?;
