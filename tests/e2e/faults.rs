@@ -39,6 +39,6 @@ fn the_machine_sleeps_and_wakes() {
 }
 
 #[test]
-fn sixty_seven_groups_are_switched_without_a_pause() {
+fn twenty_five_groups_are_switched_without_a_pause() {
     holds("many", "soak");
 }

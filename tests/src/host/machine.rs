@@ -47,7 +47,8 @@ impl Kind {
                 devices.push(Device::Port { slot: 7 });
                 acpi_table = Some(external_table(shop, folder)?);
             }
-            Extra::Disks => devices.extend((8..16).map(|slot| Device::Disks { slot })),
+            Extra::Disks => devices.extend((8..30).map(|slot| Device::Blank { slot })),
+            Extra::ManyDisks => devices.extend((8..16).map(|slot| Device::Blanks { slot })),
         }
         let mut command_line: Vec<String> = self
             .command_line

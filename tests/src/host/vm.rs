@@ -12,6 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::kinds::{kind, Kind};
 use super::progress::{say, seconds};
+use super::qemu::Machine;
 use super::workshop::{Boot, Workshop};
 use crate::guest::pci;
 use crate::report::{Line, Report};
@@ -20,8 +21,10 @@ use crate::report::{Line, Report};
 const ATTEMPTS: u32 = 3;
 /// A machine that says nothing for so long hangs; emulation on a busy host is slow, so this is generous.
 const SILENCE: Duration = Duration::from_secs(180);
-/// The same, until it says its first word: a kernel that boots is never silent for long.
-const BOOT: Duration = Duration::from_secs(120);
+/// The same until its first word, for the kernel's log: a kernel that boots is never silent for long.
+const BOOT: Duration = Duration::from_secs(60);
+/// A kernel that keeps complaining does not boot either.
+const LONGEST_BOOT: Duration = Duration::from_secs(600);
 const POLL: Duration = Duration::from_millis(50);
 
 /// How one start of a virtual machine ended.
@@ -129,7 +132,7 @@ fn start(
         .stdout(log);
     let begin = Instant::now();
     let running = Running::start(&mut command)?;
-    let seen = watch(running, &machine.report, listen)?;
+    let seen = watch(running, &machine, listen)?;
     let outcome = judge(seen, &machine.console, &errors, begin.elapsed());
     if !matches!(&outcome, VmOutcome::Finished(finished) if finished.good()) {
         for name in ["disk0.img", "disk1.img"] {
@@ -177,13 +180,18 @@ struct Seen {
     exit: Option<ExitStatus>,
 }
 
-fn watch(mut running: Running, report: &Path, listen: &mut dyn FnMut(&Line)) -> Result<Seen> {
+fn watch(mut running: Running, machine: &Machine, listen: &mut dyn FnMut(&Line)) -> Result<Seen> {
     let mut tail = Tail::default();
-    let mut quiet_since = Instant::now();
+    let begin = Instant::now();
+    let mut quiet_since = begin;
+    let mut logged = 0;
     loop {
         let ended = running.0.try_wait().context("cannot ask how QEMU is")?;
-        let lines = tail.read(report)?;
-        if !lines.is_empty() {
+        let lines = tail.read(&machine.report)?;
+        let length = std::fs::metadata(&machine.console).map_or(0, |file| file.len());
+        let boots = tail.text.is_empty() && length > logged && begin.elapsed() < LONGEST_BOOT;
+        logged = length;
+        if !lines.is_empty() || boots {
             quiet_since = Instant::now();
         }
         for line in lines.iter().filter_map(|line| Line::parse(line)) {

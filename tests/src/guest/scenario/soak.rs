@@ -53,14 +53,14 @@ fn disks() -> Result<Vec<String>> {
     Ok(list)
 }
 
-/// Those behind a port.
+/// Those that only this machine has.
 fn removable() -> Result<Vec<String>> {
     let mut list = disks()?;
-    list.retain(|address| !address.starts_with("0000:00:"));
+    list.retain(|address| ![pci::DISK, pci::DISK_TWO].contains(&address.as_str()));
     Ok(list)
 }
 
-/// Removes every disk behind a port, which frees its domain, and finds it again.
+/// Removes every disk that can be spared, which frees its domain, and finds it again.
 fn come_and_go() -> Result<String> {
     let list = removable()?;
     for address in &list {
