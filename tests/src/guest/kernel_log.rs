@@ -29,6 +29,8 @@ const EXPECTED: [&str; 3] = [
     "loading out-of-tree module taints kernel",
     "module verification failed",
 ];
+/// What the scheduler says, once, when a processor was not there for a while: an emulated one on a busy host.
+const BUSY_HOST: [&str; 1] = ["sched: DL replenish lagged too much"];
 /// What the kernel says around a fault, without naming the device.
 const AROUND_FAULTS: [&str; 3] = [
     "DRHD: handling fault status reg",
@@ -107,7 +109,7 @@ impl KernelLog {
 
     fn is_trouble(&self, level: u8, text: &str) -> bool {
         let any = |list: &[&str]| list.iter().any(|part| text.contains(part));
-        if any(&EXPECTED) || any(&AROUND_FAULTS) {
+        if any(&EXPECTED) || any(&AROUND_FAULTS) || any(&BUSY_HOST) {
             return false;
         }
         if text.contains("DMAR: [") && text.contains(&self.pardoned) {

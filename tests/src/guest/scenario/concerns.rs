@@ -28,7 +28,7 @@ pub fn flag_without_queue(bench: &Bench) -> Result<()> {
 fn relaxed_under_unmaps(bench: &Bench, oracle: &Oracle) -> Result<String> {
     oracle.timer(0)?;
     oracle.hammer()?;
-    let rounds = bench.of(20, 500);
+    let rounds = bench.of(20, 100);
     let switched = (0..rounds).try_for_each(|round| {
         write_type(oracle.group, "DMA").with_context(|| format!("round {round}"))?;
         write_type(oracle.group, "DMA-FQ").with_context(|| format!("round {round}"))?;

@@ -75,7 +75,7 @@ pub fn processors(bench: &Bench) -> Result<()> {
     load_live()?;
     let (_, device) = disk()?;
     let load = Load::start(&device)?;
-    let rounds = bench.of(10, 200);
+    let rounds = bench.of(10, 40);
     let path = "/sys/devices/system/cpu/cpu1/online";
     let result = while_switching(pci::DISK, &[], || {
         for _ in 0..rounds {
@@ -94,7 +94,7 @@ pub fn processors(bench: &Bench) -> Result<()> {
 /// The driver of the second disk is unbound and bound.
 pub fn driver(bench: &Bench) -> Result<()> {
     load_live()?;
-    let rounds = bench.of(5, 100);
+    let rounds = bench.of(5, 30);
     let result = while_switching(pci::DISK_TWO, &[EBUSY, EPERM], || {
         for _ in 0..rounds {
             write("/sys/bus/pci/drivers/nvme/unbind", pci::DISK_TWO)?;
@@ -111,7 +111,7 @@ pub fn driver(bench: &Bench) -> Result<()> {
 /// The second disk is removed and found again.
 pub fn removal(bench: &Bench) -> Result<()> {
     load_live()?;
-    let rounds = bench.of(5, 100);
+    let rounds = bench.of(5, 30);
     let gone = [EINVAL, ENODEV, ENOENT, EBUSY, EPERM];
     let result = while_switching(pci::DISK_TWO, &gone, || {
         for _ in 0..rounds {
@@ -130,7 +130,7 @@ pub fn removal(bench: &Bench) -> Result<()> {
 /// The second disk's function is reset.
 pub fn reset(bench: &Bench) -> Result<()> {
     load_live()?;
-    let rounds = bench.of(5, 100);
+    let rounds = bench.of(5, 30);
     let result = while_switching(pci::DISK_TWO, &[EBUSY], || {
         for _ in 0..rounds {
             write(pci::folder(pci::DISK_TWO).join("reset"), "1")?;
@@ -147,7 +147,7 @@ pub fn reset(bench: &Bench) -> Result<()> {
 /// The second disk goes to a user-space driver and comes back.
 pub fn vfio_takes(bench: &Bench) -> Result<()> {
     load_live()?;
-    let rounds = bench.of(3, 50);
+    let rounds = bench.of(3, 10);
     let result = while_switching(pci::DISK_TWO, &[EBUSY, EPERM], || {
         for _ in 0..rounds {
             vfio::bind(pci::DISK_TWO)?;
@@ -197,7 +197,7 @@ pub fn suspends(bench: &Bench) -> Result<()> {
     let load = Load::start(&device)?;
     // Everything but the firmware's part of it.
     write("/sys/power/pm_test", "core")?;
-    let rounds = bench.of(2, 20);
+    let rounds = bench.of(2, 6);
     let result = while_switching(pci::DISK, &[], || {
         for _ in 0..rounds {
             write("/sys/power/state", "mem")?;
@@ -235,7 +235,7 @@ pub fn crowd(bench: &Bench) -> Result<()> {
     load_live()?;
     let (group, device) = disk()?;
     let load = Load::start(&device)?;
-    let end_at = Instant::now() + Duration::from_secs(bench.of(5, 60) as u64);
+    let end_at = Instant::now() + Duration::from_secs(bench.of(5, 30) as u64);
     let write = |number: usize| -> Result<()> {
         let mut turn = number;
         while Instant::now() < end_at {

@@ -32,7 +32,7 @@ pub fn module(bench: &Bench) -> Result<()> {
 
 fn rounds(bench: &Bench, name: &str, part: fn(&Oracle) -> Result<String>) -> Result<()> {
     let oracle = attach()?;
-    for round in 0..bench.of(3, 10) {
+    for round in 0..bench.of(3, 5) {
         let result = let_go(&oracle, || part(&oracle));
         bench.check(name, result.with_context(|| format!("round {round}")));
     }

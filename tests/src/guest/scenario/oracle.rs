@@ -91,7 +91,7 @@ pub fn live(bench: &Bench) -> Result<()> {
         oracle.probe(1000).and_then(Sight::expect_most),
     );
 
-    let rounds = bench.of(10, 100);
+    let rounds = bench.of(10, 40);
     let mut total = (0, 0);
     for round in 0..rounds {
         match across(&oracle) {

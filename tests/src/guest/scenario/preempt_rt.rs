@@ -19,7 +19,7 @@ use crate::guest::scheduler::{no_mercy, set_policy, Policy, SECOND};
 pub fn asleep_at_the_ring(bench: &Bench) -> Result<()> {
     let oracle = attach()?;
     no_mercy()?;
-    for round in 0..bench.of(3, 20) {
+    for round in 0..bench.of(3, 10) {
         let result = let_go(&oracle, || asleep(&oracle));
         bench.check(
             "asleep-at-the-ring",

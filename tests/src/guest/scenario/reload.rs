@@ -17,7 +17,7 @@ use crate::guest::pci;
 pub fn reload(bench: &Bench) -> Result<()> {
     let (group, device) = disk()?;
     let load = Load::start(&device)?;
-    let rounds = bench.of(10, 200);
+    let rounds = bench.of(10, 60);
     for _ in 0..rounds {
         load_live()?;
         write_type(group, "DMA")?;
@@ -51,7 +51,7 @@ pub fn while_switching(bench: &Bench) -> Result<()> {
     let load = Load::start(&device)?;
     let stop = AtomicBool::new(false);
     let switched = AtomicU64::new(0);
-    let rounds = bench.of(15, 300);
+    let rounds = bench.of(15, 60);
     let result = std::thread::scope(|scope| {
         let writers: Vec<_> = (0..2)
             .map(|_| scope.spawn(|| write_always(group, &stop, &switched)))

@@ -98,7 +98,7 @@ pub fn two_writers(bench: &Bench) -> Result<()> {
     let load = Load::start(&device)?;
     let events = Events::listen()?;
     let before = counter("tightened")?;
-    let rounds = bench.of(15, 200);
+    let rounds = bench.of(15, 60);
     let written = std::thread::scope(|scope| {
         let write = || -> std::io::Result<()> {
             for _ in 0..rounds {

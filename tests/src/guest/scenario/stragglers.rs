@@ -133,7 +133,7 @@ pub(super) fn held_at(oracle: &Oracle, point: Point, count: usize) -> Result<Str
 /// One task across each of the three waits.
 pub fn across_each_wait(bench: &Bench) -> Result<()> {
     let oracle = attach()?;
-    for round in 0..bench.of(3, 20) {
+    for round in 0..bench.of(3, 10) {
         bench.check(
             "across-each-wait",
             let_go(&oracle, || across(&oracle)).with_context(|| format!("round {round}")),
@@ -291,7 +291,7 @@ impl Drop for Hog {
 /// A queue with entries that nothing but the final flush comes for.
 pub fn final_flush(bench: &Bench) -> Result<()> {
     let oracle = attach()?;
-    let rounds = bench.of(10, 100);
+    let rounds = bench.of(10, 30);
     let before = counter("drained")?;
     for round in 0..rounds {
         write_type(oracle.group, "DMA-FQ")?;
@@ -316,7 +316,7 @@ const PAGES: usize = 64;
 pub fn leaks(bench: &Bench) -> Result<()> {
     let (group, _) = disk()?;
     load_live()?;
-    for _ in 0..bench.of(20, 200) {
+    for _ in 0..bench.of(20, 60) {
         write_type(group, "DMA")?;
         write_type(group, "DMA-FQ")?;
     }

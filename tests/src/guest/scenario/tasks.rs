@@ -67,7 +67,7 @@ pub fn threaded(bench: &Bench) -> Result<()> {
 
 /// Round trips while the load runs: who unmapped, and what the final flushes found.
 fn cross(bench: &Bench, oracle: &Oracle, group: u32) -> Result<(Contexts, String)> {
-    let rounds = bench.of(15, 200);
+    let rounds = bench.of(15, 60);
     let before = (counter("drained")?, counter("shimmed_unmaps")?);
     oracle.count_contexts()?;
     for round in 0..rounds {
