@@ -16,7 +16,7 @@ use crate::guest::scheduler::{self, set_policy, Policy};
 use crate::guest::{modules, pci};
 
 /// The flush queue's timer, out of the way: what is queued stays until a switch, or a full ring, flushes it.
-const NEVER: u32 = 600_000;
+pub(super) const NEVER: u32 = 600_000;
 /// Long enough for a switch that nobody holds up, with checks and under emulation.
 const LONG: Duration = Duration::from_secs(120);
 /// How long a switch that must wait is watched.

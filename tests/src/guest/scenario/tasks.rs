@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{ensure, Context as _, Result};
 
 use super::reports::counter;
+use super::stragglers::NEVER;
 use super::{disk, finish, load_live, write_type};
 use crate::guest::bench::Bench;
 use crate::guest::load::Load;
@@ -68,6 +69,8 @@ pub fn threaded(bench: &Bench) -> Result<()> {
 /// Round trips while the load runs: who unmapped, and what the final flushes found.
 fn cross(bench: &Bench, oracle: &Oracle, group: u32) -> Result<(Contexts, String)> {
     let rounds = bench.of(15, 60);
+    // Otherwise it comes before the final flush, whose first wait is so much longer.
+    oracle.timer(NEVER)?;
     let before = (counter("drained")?, counter("shimmed_unmaps")?);
     oracle.count_contexts()?;
     for round in 0..rounds {
@@ -75,6 +78,7 @@ fn cross(bench: &Bench, oracle: &Oracle, group: u32) -> Result<(Contexts, String
         write_type(group, "DMA-FQ").with_context(|| format!("round {round}"))?;
     }
     let contexts = oracle.contexts()?;
+    oracle.timer(0)?;
     let (drained, shimmed) = (
         counter("drained")? - before.0,
         counter("shimmed_unmaps")? - before.1,
