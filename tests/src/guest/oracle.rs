@@ -136,7 +136,7 @@ impl Oracle {
         let text = format!("{batch} {} {count}", point.number());
         std::fs::write(&path, &text)
             .with_context(|| format!("cannot write `{text}` to {}", path.display()))?;
-        self.wait_for(batch, "be held", |tasks| tasks.held == tasks.count)
+        self.held(batch)
     }
 
     /// Starts a process that runs the shell command `first` and then unmaps a page, and waits until it is held at
@@ -145,13 +145,29 @@ impl Oracle {
     /// # Errors
     /// When the kernel has no hold points, or it does not arrive.
     pub fn hold_process(&self, first: &str, batch: usize, point: Point) -> Result<Child> {
+        let task = self.begin_process(first, batch, point)?;
+        self.held(batch)?;
+        Ok(task)
+    }
+
+    /// The same, and waits only until it has its page.
+    ///
+    /// # Errors
+    /// When the kernel has no hold points, or there is no page.
+    pub fn begin_process(&self, first: &str, batch: usize, point: Point) -> Result<Child> {
         let script = format!("{first} && echo {batch} {} > {FOLDER}/own", point.number());
         let task = Command::new("/bin/sh").args(["-c", &script]).spawn();
         let task = task.context("cannot start a shell")?;
-        self.wait_for(batch, "be held", |tasks| {
-            tasks.count == 1 && (tasks.held == 1 || point == Point::Nowhere)
-        })?;
+        self.wait_for(batch, "begin", |tasks| tasks.count == 1)?;
         Ok(task)
+    }
+
+    /// Waits until all tasks of a batch are held.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn held(&self, batch: usize) -> Result<()> {
+        self.wait_for(batch, "be held", |tasks| tasks.held == tasks.count)
     }
 
     /// Counts unmaps from 0 again.

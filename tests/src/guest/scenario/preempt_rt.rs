@@ -7,7 +7,7 @@
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use anyhow::{ensure, Context as _, Result};
+use anyhow::{bail, ensure, Context as _, Result};
 
 use super::reports::counter;
 use super::stragglers::{attach, fresh, leave, let_go, Hog, Tighten};
@@ -15,7 +15,8 @@ use crate::guest::bench::Bench;
 use crate::guest::oracle::{Oracle, Point};
 use crate::guest::scheduler::{no_mercy, set_policy, Policy, SECOND};
 
-/// A straggler sleeps for the ring's lock when the tighten begins, and gets no processor when it has been woken up.
+/// A straggler sleeps for the ring's lock while others have it, one after another, each across one part of the first wait
+/// of a tighten; and gets no processor when it is woken up.
 pub fn asleep_at_the_ring(bench: &Bench) -> Result<()> {
     let oracle = attach()?;
     no_mercy()?;
@@ -29,22 +30,24 @@ pub fn asleep_at_the_ring(bench: &Bench) -> Result<()> {
     leave(&oracle)
 }
 
+/// Holders of the lock: two of them sleep for it when the tighten begins.
+const HOLDERS: usize = 3;
+
 fn asleep(oracle: &Oracle) -> Result<String> {
     fresh(oracle)?;
-    // On one processor, so in one ring.
+    // On one processor, so in one ring, whose lock goes to who came first.
     let there = format!("busybox taskset -p {} $$ > /dev/null", 1 << SECOND);
-    let mut holder = oracle.hold_process(&there, 0, Point::InRing)?;
-    let mut sleeper = oracle.hold_process(&there, 1, Point::Nowhere)?;
+    let mut holders = vec![oracle.hold_process(&there, 0, Point::InRing)?];
+    for batch in 1..HOLDERS {
+        let holder = oracle.begin_process(&there, batch, Point::InRing)?;
+        expect_asleep(&holder)?;
+        holders.push(holder);
+    }
+    let mut sleeper = oracle.begin_process(&there, HOLDERS, Point::Nowhere)?;
     expect_asleep(&sleeper)?;
     let drained = counter("drained")?;
     let tighten = Tighten::begin(oracle.group);
-    tighten.expect_waiting().context("for the holder")?;
-    // Of those on that processor the holder comes first, then the hog; the kernel's own tasks take turns with the hog.
-    let hog = Hog::start()?;
-    set_policy(hog.id(), Policy::RoundRobin(1))?;
-    set_policy(holder.id(), Policy::Fifo(50))?;
-    oracle.release(0)?;
-    end(&mut holder)?;
+    let hog = let_pass(oracle, &tighten, &mut holders)?;
     // Longer than all the waits of a tighten that waits for nobody.
     tighten.expect_waiting().context("for the sleeper")?;
     let woken = state(&sleeper)?;
@@ -57,8 +60,36 @@ fn asleep(oracle: &Oracle) -> Result<String> {
         woken == 'R',
         "the sleeper was in state {woken}, not runnable"
     );
-    ensure!(drained == 2, "{drained} entries were drained, not both");
-    Ok(format!("{sight}, both entries drained"))
+    let all = HOLDERS as u64 + 1;
+    ensure!(
+        drained == all,
+        "{drained} entries were drained, not all {all}"
+    );
+    Ok(format!("{sight}, all {all} entries drained"))
+}
+
+/// Lets one holder after the other pass. When the last one goes, a hog has the processor.
+fn let_pass(oracle: &Oracle, tighten: &Tighten, holders: &mut [Child]) -> Result<Hog> {
+    let last = holders.len() - 1;
+    for (batch, holder) in holders.iter_mut().enumerate() {
+        oracle.held(batch)?;
+        tighten
+            .expect_waiting()
+            .with_context(|| format!("for holder {batch}"))?;
+        if batch == last {
+            // Of those on that processor the holder comes first, then the hog; the kernel's own tasks take turns with
+            // the hog.
+            let hog = Hog::start()?;
+            set_policy(hog.id(), Policy::RoundRobin(1))?;
+            set_policy(holder.id(), Policy::Fifo(50))?;
+            oracle.release(batch)?;
+            end(holder)?;
+            return Ok(hog);
+        }
+        oracle.release(batch)?;
+        end(holder)?;
+    }
+    bail!("there are no holders")
 }
 
 /// What the kernel says of a task: `R` is runnable, `D` sleeps without a way to interrupt it.
