@@ -228,11 +228,11 @@ pub const KINDS: [Kind; 16] = [
     },
     Kind {
         name: "soak",
-        purpose: "a kernel with checks, and sixty-six disks",
+        purpose: "a kernel with checks, and twenty-four disks",
         flavour: Flavour::Debug(Watch::Checks),
         with_module: true,
-        command_line: MANY_PORTS,
-        extra: Extra::ManyDisks,
+        command_line: MANY,
+        extra: Extra::Disks,
         scenarios: &["soak", "leaks"],
     },
     Kind {

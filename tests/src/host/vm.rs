@@ -22,7 +22,7 @@ const ATTEMPTS: u32 = 3;
 /// A machine that says nothing for so long hangs; emulation on a busy host is slow, so this is generous.
 const SILENCE: Duration = Duration::from_secs(180);
 /// The same until its first word, for the kernel's log: a kernel that boots is never silent for long.
-const BOOT: Duration = Duration::from_secs(60);
+const BOOT: Duration = Duration::from_secs(120);
 /// A kernel that keeps complaining does not boot either.
 const LONGEST_BOOT: Duration = Duration::from_secs(600);
 const POLL: Duration = Duration::from_millis(50);
