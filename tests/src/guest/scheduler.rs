@@ -51,12 +51,14 @@ pub fn pin(pid: u32) -> Result<()> {
         .with_context(|| format!("cannot keep task {pid} on processor {SECOND}"))
 }
 
-/// Takes from common tasks the share of the processor [`SECOND`] that the kernel keeps for them when real-time tasks
-/// want all of it.
+/// Whether the kernel keeps a twentieth of the processor [`SECOND`] for common tasks when real-time tasks want all of it,
+/// as it does by itself.
 ///
 /// # Errors
 /// When the kernel does not let it be changed.
-pub fn no_mercy() -> Result<()> {
+pub fn mercy(on: bool) -> Result<()> {
     let path = format!("/sys/kernel/debug/sched/fair_server/cpu{SECOND}/runtime");
-    std::fs::write(&path, "0").with_context(|| format!("cannot write to {path}"))
+    // Nanoseconds of each second.
+    let runtime = if on { "50000000" } else { "0" };
+    std::fs::write(&path, runtime).with_context(|| format!("cannot write {runtime} to {path}"))
 }

@@ -13,15 +13,15 @@ use super::reports::counter;
 use super::stragglers::{attach, fresh, leave, let_go, Hog, Tighten};
 use crate::guest::bench::Bench;
 use crate::guest::oracle::{Oracle, Point};
-use crate::guest::scheduler::{no_mercy, set_policy, Policy, SECOND};
+use crate::guest::scheduler::{mercy, set_policy, Policy, SECOND};
 
 /// A straggler sleeps for the ring's lock while others have it, one after another, each across one part of the first wait
 /// of a tighten; and gets no processor when it is woken up.
 pub fn asleep_at_the_ring(bench: &Bench) -> Result<()> {
     let oracle = attach()?;
-    no_mercy()?;
     for round in 0..bench.of(3, 10) {
         let result = let_go(&oracle, || asleep(&oracle));
+        mercy(true)?;
         bench.check(
             "asleep-at-the-ring",
             result.with_context(|| format!("round {round}")),
@@ -78,10 +78,12 @@ fn let_pass(oracle: &Oracle, tighten: &Tighten, holders: &mut [Child]) -> Result
             .with_context(|| format!("for holder {batch}"))?;
         if batch == last {
             // Of those on that processor the holder comes first, then the hog; the kernel's own tasks take turns with
-            // the hog.
+            // the hog, and common ones get nothing. Not earlier: a holder is in an RCU section, and the kernel soon
+            // makes it a real-time task.
             let hog = Hog::start()?;
             set_policy(hog.id(), Policy::RoundRobin(1))?;
             set_policy(holder.id(), Policy::Fifo(50))?;
+            mercy(false)?;
             oracle.release(batch)?;
             end(holder)?;
             return Ok(hog);
