@@ -19,6 +19,9 @@ pub const ORACLE: &str = "0000:00:06.0";
 /// The port that the firmware of one machine calls external.
 pub const PORT: &str = "0000:00:07.0";
 
+/// Long enough for a driver to probe two dozen disks, with checks and under emulation.
+const PROBE: Duration = Duration::from_secs(120);
+
 /// A device's folder.
 pub fn folder(address: &str) -> PathBuf {
     Path::new("/sys/bus/pci/devices").join(address)
@@ -89,7 +92,7 @@ pub fn driver(address: &str) -> Option<String> {
 /// When it does not appear.
 pub fn block_device(address: &str) -> Result<String> {
     let begin = Instant::now();
-    while begin.elapsed() < Duration::from_secs(20) {
+    while begin.elapsed() < PROBE {
         let entries = std::fs::read_dir("/sys/block").context("cannot read /sys/block")?;
         for name in entries
             .flatten()
@@ -106,7 +109,7 @@ pub fn block_device(address: &str) -> Result<String> {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    bail!("no block device of {address} appeared in 20 s")
+    bail!("no block device of {address} appeared in {PROBE:?}")
 }
 
 /// The network interface of a device.
