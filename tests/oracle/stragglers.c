@@ -31,7 +31,7 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
-#define BATCHES 4
+#define BATCHES 8
 #define MOST_HELD 1024
 
 /* Of the kernel's test-only patch. */

@@ -121,7 +121,7 @@ impl Point {
 }
 
 /// How many batches of tasks there can be at once.
-const BATCHES: usize = 4;
+const BATCHES: usize = 8;
 
 /// How long tasks get to arrive at a hold point, or to return from it.
 const ARRIVAL: Duration = Duration::from_secs(120);
