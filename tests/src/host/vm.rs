@@ -124,7 +124,13 @@ fn start(
     let machine = kind.describe(shop, boot, folder.path(), scenarios)?;
     let errors = folder.path().join("qemu.log");
     let log = File::create(&errors).with_context(|| format!("cannot make {}", errors.display()))?;
-    let mut command = shop.root.tool("usr/bin/qemu-system-x86_64");
+    let qemu = shop.root.tool("usr/bin/qemu-system-x86_64");
+    // It goes with the thread that starts it, which waits for it below, however this process ends.
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(qemu.get_program())
+        .args(qemu.get_args());
     command.args(machine.arguments(&shop.root.outside("/usr/share")));
     command
         .stdin(Stdio::null())
