@@ -7,7 +7,9 @@ use nix::libc;
 use nix::sched::{sched_setaffinity, CpuSet};
 use nix::unistd::Pid;
 
-/// The processor on which tasks are starved; the rest of the machine goes on with the first.
+/// The processor for those who are not to be starved.
+pub const FIRST: usize = 0;
+/// The processor on which tasks are starved.
 pub const SECOND: usize = 1;
 
 /// How a task is scheduled.
@@ -40,15 +42,32 @@ pub fn set_policy(pid: u32, policy: Policy) -> Result<()> {
         .with_context(|| format!("cannot give {policy:?} to task {pid}"))
 }
 
-/// Keeps the task `pid` on the processor [`SECOND`].
+/// Keeps the task `pid` on one processor; 0 is the calling thread, and those it starts.
 ///
 /// # Errors
 /// When there is no such task, or it must not be moved.
-pub fn pin(pid: u32) -> Result<()> {
+pub fn pin(pid: u32, processor: usize) -> Result<()> {
     let mut set = CpuSet::new();
-    set.set(SECOND)?;
+    set.set(processor)?;
     sched_setaffinity(Pid::from_raw(pid.try_into()?), &set)
-        .with_context(|| format!("cannot keep task {pid} on processor {SECOND}"))
+        .with_context(|| format!("cannot keep task {pid} on processor {processor}"))
+}
+
+/// The number of the task whose name begins with `name`.
+///
+/// # Errors
+/// When there is none.
+pub fn find(name: &str) -> Result<u32> {
+    let entries = std::fs::read_dir("/proc").context("cannot read /proc")?;
+    let is_it = |pid: &u32| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm"))
+            .is_ok_and(|comm| comm.starts_with(name))
+    };
+    let pids = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
+    let found = pids.into_iter().find(is_it);
+    found.with_context(|| format!("no task is called {name}"))
 }
 
 /// Whether the kernel keeps a twentieth of the processor [`SECOND`] for common tasks when real-time tasks want all of it,

@@ -13,12 +13,15 @@ use super::reports::counter;
 use super::stragglers::{attach, fresh, leave, let_go, Hog, Tighten};
 use crate::guest::bench::Bench;
 use crate::guest::oracle::{Oracle, Point};
-use crate::guest::scheduler::{mercy, set_policy, Policy, SECOND};
+use crate::guest::scheduler::{find, mercy, pin, set_policy, Policy, FIRST, SECOND};
 
 /// A straggler sleeps for the ring's lock while others have it, one after another, each across one part of the first wait
 /// of a tighten; and gets no processor when it is woken up.
 pub fn asleep_at_the_ring(bench: &Bench) -> Result<()> {
     let oracle = attach()?;
+    // Nobody whom the tighten needs may starve with the sleeper.
+    pin(0, FIRST)?;
+    pin(find("rcu_tasks_k")?, FIRST)?;
     for round in 0..bench.of(3, 10) {
         let result = let_go(&oracle, || asleep(&oracle));
         mercy(true)?;

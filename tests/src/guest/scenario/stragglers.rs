@@ -12,7 +12,7 @@ use super::{disk, finish, load_live, write_type};
 use crate::guest::bench::Bench;
 use crate::guest::load::Load;
 use crate::guest::oracle::{Oracle, Point, Sight};
-use crate::guest::scheduler::{self, set_policy, Policy};
+use crate::guest::scheduler::{self, set_policy, Policy, SECOND};
 use crate::guest::{modules, pci};
 
 /// The flush queue's timer, out of the way: what is queued stays until a switch, or a full ring, flushes it.
@@ -177,8 +177,8 @@ pub fn starved(bench: &Bench) -> Result<()> {
 fn starve(oracle: &Oracle, fifo: bool) -> Result<String> {
     fresh(oracle)?;
     oracle.hold(0, Point::PageTableChanged, 1)?;
-    let straggler = straggler_pid()?;
-    scheduler::pin(straggler)?;
+    let straggler = scheduler::find("straggler/")?;
+    scheduler::pin(straggler, SECOND)?;
     let tighten = Tighten::begin(oracle.group);
     tighten.expect_waiting()?;
     let hog = Hog::start()?;
@@ -233,20 +233,6 @@ fn starve_by_quota(oracle: &Oracle) -> Result<String> {
     Ok(format!("{sight}; throttled {throttled} times"))
 }
 
-fn straggler_pid() -> Result<u32> {
-    for entry in std::fs::read_dir("/proc").context("cannot read /proc")? {
-        let entry = entry.context("cannot read /proc")?;
-        let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-        if let (true, Ok(pid)) = (
-            name.starts_with("straggler/"),
-            entry.file_name().to_string_lossy().parse(),
-        ) {
-            return Ok(pid);
-        }
-    }
-    bail!("no straggler in /proc")
-}
-
 /// Uses up the second processor until it is dropped.
 pub(super) struct Hog(Child);
 
@@ -257,7 +243,7 @@ impl Hog {
             .stdin(Stdio::null())
             .spawn();
         let hog = Self(hog.context("cannot start a hog")?);
-        scheduler::pin(hog.id())?;
+        scheduler::pin(hog.id(), SECOND)?;
         std::thread::sleep(Duration::from_millis(500));
         Ok(hog)
     }
