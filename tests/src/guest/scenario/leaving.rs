@@ -40,7 +40,7 @@ fn rounds(bench: &Bench, name: &str, part: fn(&Oracle) -> Result<String>) -> Res
 }
 
 fn device_leaves(oracle: &Oracle) -> Result<String> {
-    let (_, tighten) = begin(oracle)?;
+    let tighten = begin(oracle, pci::group(pci::DISK_TWO)?)?;
     let removal = remove();
     std::thread::sleep(A_WHILE);
     ensure!(
@@ -51,7 +51,12 @@ fn device_leaves(oracle: &Oracle) -> Result<String> {
 }
 
 fn module_leaves(oracle: &Oracle) -> Result<String> {
-    let (group, tighten) = begin(oracle)?;
+    let group = pci::group(pci::DISK_TWO)?;
+    // A driver would wait for the mutex earlier, when it is unbound.
+    let unbind = pci::folder(pci::DISK_TWO).join("driver/unbind");
+    std::fs::write(&unbind, pci::DISK_TWO)
+        .with_context(|| format!("cannot write to {}", unbind.display()))?;
+    let tighten = begin(oracle, group)?;
     let unload = std::thread::spawn(|| modules::unload(modules::LIVE));
     std::thread::sleep(A_WHILE);
     let path = format!("/sys/module/{}/initstate", modules::LIVE);
@@ -79,14 +84,13 @@ fn module_leaves(oracle: &Oracle) -> Result<String> {
     Ok(format!("{told}; the writer got {answer:?}"))
 }
 
-/// A tighten of the second disk's group that waits, and the group.
-fn begin(oracle: &Oracle) -> Result<(u32, Tighten)> {
-    let group = pci::group(pci::DISK_TWO)?;
+/// A tighten of the group that waits.
+fn begin(oracle: &Oracle, group: u32) -> Result<Tighten> {
     write_type(group, "DMA-FQ")?;
     oracle.hold(0, Point::PageTableChanged, 1)?;
     let tighten = Tighten::begin(group);
     tighten.expect_waiting()?;
-    Ok((group, tighten))
+    Ok(tighten)
 }
 
 fn remove() -> JoinHandle<std::io::Result<()>> {
