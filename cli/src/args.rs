@@ -116,12 +116,11 @@ pub enum Command {
         /// The directory; it must exist
         directory: PathBuf,
     },
-    /// Write TYPE to standard output with one write, and the outcome to standard error (set-mode uses this)
+    /// Write TEXT to standard output with one write, and the outcome to standard error (every change uses this)
     #[command(hide = true)]
-    WriteType {
-        /// The type
-        #[arg(value_parser = TypeParser, value_name = "TYPE", ignore_case = true)]
-        request: TypeRequest,
+    WriteText {
+        /// The text; a newline follows it
+        text: String,
     },
 }
 

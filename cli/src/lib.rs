@@ -12,10 +12,13 @@ pub mod advice;
 pub mod args;
 pub mod classes;
 pub mod exit;
+pub mod lock;
 pub mod pci_ids;
 pub mod proc;
 pub mod resolve;
 pub mod route;
+pub mod run_dir;
+pub mod signals;
 pub mod switch;
 pub mod sysfs;
 pub mod target;
@@ -55,6 +58,6 @@ fn dispatch(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
         Command::SetMode(set) => commands::set_mode::run(set, &open()?, output),
         Command::Completions { shell } => commands::completions::run(*shell, output),
         Command::Man { directory } => commands::man::run(directory),
-        Command::WriteType { request } => Ok(writer::child(*request)),
+        Command::WriteText { text } => Ok(writer::child(text)),
     }
 }

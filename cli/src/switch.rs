@@ -188,7 +188,7 @@ impl Switch<'_> {
                 return;
             }
         };
-        match writer::write(type_file, self.request, self.timeout) {
+        match writer::write(type_file, self.request.as_str(), self.timeout, None) {
             Written::Accepted(took) => {
                 result.milliseconds = Some(milliseconds(took));
                 self.read_back(result);

@@ -166,7 +166,7 @@ fn read_only_attribute_is_not_permitted() {
 
 #[test]
 fn child_says_errno_of_a_failed_write() {
-    let mut child = Machine::laptop().command(&["write-type", "DMA"]);
+    let mut child = Machine::laptop().command(&["write-text", "DMA"]);
     let full = fs::OpenOptions::new()
         .write(true)
         .open("/dev/full")
