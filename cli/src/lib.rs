@@ -15,6 +15,7 @@ pub mod exit;
 pub mod lock;
 pub mod pci_ids;
 pub mod proc;
+pub mod rebind;
 pub mod resolve;
 pub mod route;
 pub mod run_dir;
