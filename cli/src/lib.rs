@@ -10,6 +10,7 @@
 
 pub mod advice;
 pub mod args;
+pub mod checks;
 pub mod classes;
 pub mod exit;
 pub mod lock;
