@@ -3,15 +3,19 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use iommuctl_policy::{GroupId, Inventory};
 
 use crate::advice;
 use crate::args::Global;
 use crate::exit::{Exit, Failure};
+use crate::lock::{Lock, LockError};
+use crate::output::Output;
 use crate::pci_ids::PciNames;
 use crate::proc::Proc;
 use crate::resolve::{ResolveError, Resolver};
+use crate::run_dir::RunDir;
 use crate::sysfs::{Problems, Sysfs};
 use crate::target::Target;
 
@@ -22,6 +26,8 @@ pub struct Context {
     pub sysfs: Sysfs,
     /// The open procfs.
     pub proc: Proc,
+    /// What `/run` is, if it is not `/run`.
+    pub run_root: Option<PathBuf>,
     pci_ids: Option<PathBuf>,
 }
 
@@ -31,6 +37,7 @@ impl Context {
         Ok(Self {
             sysfs: Sysfs::open(global.sysfs_root.as_deref())?,
             proc: Proc::open(global.proc_root.as_deref())?,
+            run_root: global.run_root.clone(),
             pci_ids: global.pci_ids.clone(),
         })
     }
@@ -60,6 +67,28 @@ impl Context {
             inventory,
         };
         resolver.resolve(targets)
+    }
+
+    /// Takes the lock that everything which changes a group needs, and says so if that means to wait.
+    pub fn lock(
+        &self,
+        run: &RunDir,
+        patience: Duration,
+        output: &mut Output,
+    ) -> anyhow::Result<Lock> {
+        let words: Vec<String> = std::env::args().skip(1).collect();
+        let command = format!("iommuctl {}", words.join(" "));
+        let lock = Lock::take(run, &command, patience, |holder| {
+            output.remark(&format!("waiting for another iommuctl: {holder}"));
+        });
+        lock.map_err(|error| match error {
+            LockError::Held(_) => Failure::new(Exit::Failed, error.to_string())
+                .with_advice(vec![
+                    "repeat the command when it has ended, or wait longer with --lock-timeout SECONDS".to_owned(),
+                ])
+                .into(),
+            LockError::Run(error) => error.into(),
+        })
     }
 
     /// What turns an IOMMU on, here.

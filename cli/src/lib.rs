@@ -2,10 +2,12 @@
 //! The library behind the `iommuctl` program.
 //!
 //! How a command runs: [`args`] says what may be typed, and touches nothing; [`resolve`] finds out which groups are
-//! meant on this machine; [`route`] decides what can be done about each, and [`switch`] does it; `commands` puts these
-//! together into a report; and `render` writes the report for people. For programs, the report is written as JSON.
+//! meant on this machine; [`route`] decides what can be done about each. [`switch`] does it while the devices keep
+//! working; [`interrupt`] unbinds their drivers for it, after [`checks`] found nothing in use, by way of [`rebind`].
+//! `commands` puts these together into a report; and `render` writes the report for people. For programs, the report is
+//! written as JSON.
 //!
-//! [`sysfs`] and [`proc`] are the only ways to the kernel. Each is opened once, on a root that is given from outside, so
+//! [`sysfs`] and [`proc`] are the ways to the kernel, [`run_dir`] to what is kept until the next boot. Each is opened once, on a root that is given from outside, so
 //! that everything here, including what writes, can be run on a folder of plain files.
 
 pub mod advice;
@@ -13,11 +15,14 @@ pub mod args;
 pub mod checks;
 pub mod classes;
 pub mod exit;
+pub mod interrupt;
 pub mod lock;
+pub mod overrides;
 pub mod pci_ids;
 pub mod proc;
 pub mod rebind;
 pub mod resolve;
+pub mod result;
 pub mod route;
 pub mod run_dir;
 pub mod signals;
@@ -30,6 +35,7 @@ pub mod writer;
 mod commands;
 mod context;
 mod output;
+mod progress;
 mod render;
 mod report;
 #[cfg(test)]
@@ -58,6 +64,7 @@ fn dispatch(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
         Command::Show(show) => commands::show::run(show, &open()?, output),
         Command::Status => commands::status::run(&open()?, output),
         Command::SetMode(set) => commands::set_mode::run(set, &open()?, output),
+        Command::Recover(recover) => commands::recover::run(recover, &args.global, output),
         Command::Completions { shell } => commands::completions::run(*shell, output),
         Command::Man { directory } => commands::man::run(directory),
         Command::WriteText { text } => Ok(writer::child(text)),

@@ -10,6 +10,30 @@ use iommuctl_policy::{DomainType, Group, Route, TypeRequest};
 use crate::advice;
 use crate::args::RouteChoice;
 
+/// What the user allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allowed {
+    /// Only what interrupts no device.
+    Live,
+    /// What interrupts no device, and a rebind where nothing else works.
+    Any,
+    /// A rebind, wherever a driver would have to be unbound for a change to be certain.
+    Rebind,
+}
+
+impl Allowed {
+    /// From what was typed. `auto` alone is no permission to interrupt.
+    #[must_use]
+    pub fn new(choice: RouteChoice, interrupt: bool) -> Self {
+        match choice {
+            RouteChoice::Live => Self::Live,
+            RouteChoice::Auto if !interrupt => Self::Live,
+            RouteChoice::Auto => Self::Any,
+            RouteChoice::Rebind => Self::Rebind,
+        }
+    }
+}
+
 /// What will be done about one group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -51,7 +75,7 @@ fn refuse(needs: Option<Route>, reason: String, advice: Vec<String>) -> Decision
 ///
 /// `module` says whether `iommu_live` is loaded.
 #[must_use]
-pub fn decide(group: &Group, request: TypeRequest, module: bool, choice: RouteChoice) -> Decision {
+pub fn decide(group: &Group, request: TypeRequest, module: bool, allowed: Allowed) -> Decision {
     let Some(current) = &group.domain_type else {
         let reason = "the kernel does not show its type".to_owned();
         return refuse(None, reason, vec![advice::NEEDS_TYPE_FILE.to_owned()]);
@@ -63,12 +87,8 @@ pub fn decide(group: &Group, request: TypeRequest, module: bool, choice: RouteCh
     if let Some(refusal) = safety(group, request) {
         return Decision::Refuse(refusal);
     }
-    if choice == RouteChoice::Rebind {
-        return refuse(
-            Some(Route::Rebind),
-            advice::NO_REBIND.to_owned(),
-            vec!["leave out --route to see whether a live route works".to_owned()],
-        );
+    if allowed == Allowed::Rebind {
+        return replace(group, current, request, allowed);
     }
     match (current, request) {
         (DomainType::Dma, TypeRequest::DmaFq) if module => go(
@@ -83,7 +103,7 @@ pub fn decide(group: &Group, request: TypeRequest, module: bool, choice: RouteCh
             Route::Module,
             "iommu_live tightens a group while its devices are in use",
         ),
-        _ => replace(group, current, request, choice),
+        _ => replace(group, current, request, allowed),
     }
 }
 
@@ -113,7 +133,7 @@ fn replace(
     group: &Group,
     current: &DomainType,
     request: TypeRequest,
-    choice: RouteChoice,
+    allowed: Allowed,
 ) -> Decision {
     if group.devices.is_empty() {
         let reason = "the group has no devices, and the kernel changes no empty group".to_owned();
@@ -122,13 +142,16 @@ fn replace(
     if group.holders().next().is_none() {
         return go(Route::Sysfs, "no driver is using the devices of the group");
     }
-    let mut reason = format!(
+    if allowed != Allowed::Live {
+        return go(
+            Route::Rebind,
+            "the drivers that hold the group are unbound for the change",
+        );
+    }
+    let reason = format!(
         "the kernel does not change {current} to {request} while a driver is bound: {}",
         advice::holders(group)
     );
-    if choice == RouteChoice::Auto {
-        reason = format!("{reason}; {}", advice::NO_REBIND);
-    }
     refuse(
         Some(Route::Rebind),
         reason,
@@ -159,7 +182,7 @@ mod tests {
     }
 
     fn live(group: &Group, request: TypeRequest, module: bool) -> Decision {
-        decide(group, request, module, RouteChoice::Live)
+        decide(group, request, module, Allowed::Live)
     }
 
     #[test]
@@ -269,14 +292,31 @@ mod tests {
     }
 
     #[test]
-    fn rebind_is_refused_unless_there_is_nothing_to_do() {
-        let group = group(7, "DMA", NVME);
-        let rebind = |request| decide(&group, request, true, RouteChoice::Rebind);
-        assert_eq!(route(&rebind(TypeRequest::Dma)), Some(Route::None));
-        assert_eq!(
-            refusal(rebind(TypeRequest::DmaFq)).needs,
-            Some(Route::Rebind)
-        );
+    fn rebind_only_with_permission() {
+        let held = group(7, "DMA-FQ", NVME);
+        let by = |request, allowed| route(&decide(&held, request, false, allowed));
+        assert_eq!(by(TypeRequest::Dma, Allowed::Live), None);
+        assert_eq!(by(TypeRequest::Dma, Allowed::Any), Some(Route::Rebind));
+        assert_eq!(by(TypeRequest::Auto, Allowed::Rebind), Some(Route::Rebind));
+        assert_eq!(by(TypeRequest::DmaFq, Allowed::Rebind), Some(Route::None));
+        // What is possible without an interruption is done so, unless a rebind was asked for by name.
+        let strict = group(7, "DMA", NVME);
+        let relax = |allowed| route(&decide(&strict, TypeRequest::DmaFq, false, allowed));
+        assert_eq!(relax(Allowed::Any), Some(Route::Sysfs));
+        assert_eq!(relax(Allowed::Rebind), Some(Route::Rebind));
+        // With no driver to unbind there is nothing to interrupt.
+        let unbound = group(7, "DMA-FQ", UNBOUND);
+        let decision = decide(&unbound, TypeRequest::Identity, false, Allowed::Rebind);
+        assert_eq!(route(&decision), Some(Route::Sysfs));
+    }
+
+    #[test]
+    fn auto_alone_is_no_permission() {
+        use RouteChoice::{Auto, Live, Rebind};
+        assert_eq!(Allowed::new(Auto, false), Allowed::Live);
+        assert_eq!(Allowed::new(Auto, true), Allowed::Any);
+        assert_eq!(Allowed::new(Live, true), Allowed::Live);
+        assert_eq!(Allowed::new(Rebind, false), Allowed::Rebind);
     }
 
     #[test]

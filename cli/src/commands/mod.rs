@@ -5,6 +5,7 @@
 pub mod completions;
 pub mod list;
 pub mod man;
+pub mod recover;
 pub mod set_mode;
 pub mod show;
 pub mod status;

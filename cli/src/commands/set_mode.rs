@@ -1,23 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `iommuctl set-mode`: changes the type of one or more groups.
 
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
 
 use anyhow::Context as _;
-use indicatif::{ProgressBar, ProgressStyle};
-use iommuctl_policy::TypeRequest;
+use iommuctl_policy::{GroupId, Route, TypeRequest};
 use serde::Serialize;
 
+use crate::advice;
 use crate::args::SetModeArgs;
 use crate::context::Context;
 use crate::exit::Exit;
+use crate::interrupt::Tools;
 use crate::output::Output;
+use crate::progress::Progress;
+use crate::rebind::fuse::Fuse;
+use crate::rebind::journal;
 use crate::render;
-use crate::switch::{GroupResult, Outcome, Switch};
+use crate::result::{GroupResult, Outcome};
+use crate::route::Allowed;
+use crate::run_dir::RunDir;
+use crate::signals::Signals;
+use crate::switch::Switch;
 use crate::sysfs::Problems;
-
-/// Before this, a person has not begun to wonder.
-const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 
 /// What `set-mode` did.
 #[derive(Debug, Serialize)]
@@ -36,15 +41,17 @@ pub fn run(args: &SetModeArgs, context: &Context, output: &mut Output) -> anyhow
     let groups = context.resolve(&args.targets, &inventory)?;
     let switch = Switch {
         sysfs: &context.sysfs,
+        proc: &context.proc,
         request: args.request,
-        choice: args.route,
-        dry_run: args.dry_run,
+        allowed: Allowed::new(args.route, args.allow_interrupt),
+        overrides: args.overrides.checks(),
         timeout: args.timeout,
         capabilities: context.proc.capabilities(),
     };
-    let mut progress = Progress::new(output.wants_progress(), groups.len());
-    let results = switch.run(&groups, |done| progress.tick(done));
-    progress.finish();
+    let mut results = switch.survey(&groups);
+    if !args.dry_run && results.iter().any(|r| r.outcome == Outcome::Planned) {
+        change(args, context, &switch, &mut results, output)?;
+    }
 
     let exit = exit(&results);
     let report = SetModeReport {
@@ -61,11 +68,7 @@ pub fn run(args: &SetModeArgs, context: &Context, output: &mut Output) -> anyhow
     }
     output.problems(&problems);
     for result in &report.results {
-        if is_done(result.outcome) {
-            continue;
-        }
-        let message = result.message.as_deref().unwrap_or("failed");
-        output.complain(&format!("group {}: {message}", result.group));
+        complain(result, output);
     }
     for line in render::set_mode::advice(&report.results) {
         output.hint(line);
@@ -74,6 +77,117 @@ pub fn run(args: &SetModeArgs, context: &Context, output: &mut Output) -> anyhow
         output.hint(&hint);
     }
     Ok(exit)
+}
+
+/// Makes the changes that are planned in `results`, under the lock, and puts what came of them there.
+fn change(
+    args: &SetModeArgs,
+    context: &Context,
+    switch: &Switch<'_>,
+    results: &mut [GroupResult],
+    output: &mut Output,
+) -> anyhow::Result<()> {
+    if switch.capabilities.is_some_and(|c| !c.missing().is_empty()) {
+        // Before anything is made in /run: the kernel would not let it happen.
+        not_permitted(switch, results);
+        return Ok(());
+    }
+    let run = RunDir::make(context.run_root.as_deref())?;
+    let lock = context.lock(&run, args.lock_timeout, output)?;
+    for group in journal::left_behind(&run)? {
+        output.remark(&format!(
+            "a rebind of group {group} was interrupted earlier: `iommuctl recover` finishes it"
+        ));
+    }
+    let planned = results.iter().filter(|r| r.outcome == Outcome::Planned);
+    let planned: BTreeSet<GroupId> = planned.map(|r| r.group).collect();
+    let mut progress = Progress::new(output.wants_progress(), planned.len());
+    let mut done = switch.run(&planned, |n| progress.tick(n, "waiting for the kernel"));
+    let rebinds = done.iter().filter(|r| is_next(r)).count();
+    if rebinds > 0 {
+        let mut signals = Signals::watch().context("Failed to hold back signals")?;
+        let mut fuse = Fuse::new(args.die_at);
+        let mut tools = Tools {
+            run: &run,
+            lock: &lock,
+            signals: &mut signals,
+            fuse: &mut fuse,
+        };
+        rebind(switch, &mut done, &mut tools, &mut progress);
+    }
+    progress.finish();
+    for result in done {
+        if let Some(old) = results.iter_mut().find(|r| r.group == result.group) {
+            *old = result;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a group still waits for its rebind.
+fn is_next(result: &GroupResult) -> bool {
+    result.outcome == Outcome::Planned && result.route == Some(Route::Rebind)
+}
+
+/// One rebind after the other. After the first that does not end whole, or when the user wants to stop, the rest is left
+/// as it is.
+fn rebind(
+    switch: &Switch<'_>,
+    results: &mut [GroupResult],
+    tools: &mut Tools<'_>,
+    progress: &mut Progress,
+) {
+    let mut stop: Option<String> = None;
+    let mut done = results.iter().filter(|r| !is_next(r)).count();
+    for result in results.iter_mut().filter(|r| is_next(r)) {
+        if let Some(signal) = tools.signals.seen() {
+            stop.get_or_insert(format!("stopped by {signal}"));
+        }
+        if let Some(why) = &stop {
+            result.outcome = Outcome::Stopped;
+            result.message = Some(format!("nothing was done: {why}"));
+            result.writes.clear();
+            continue;
+        }
+        let id = result.group;
+        let mut tick = |doing: &str| progress.tick(done, &format!("group {id}: {doing}"));
+        let whole = switch.interrupt().run(id, result, tools, &mut tick);
+        done += 1;
+        if !whole {
+            stop = Some(format!("group {id} has not got all its drivers back"));
+        }
+    }
+}
+
+fn not_permitted(switch: &Switch<'_>, results: &mut [GroupResult]) {
+    let explained = advice::not_permitted(switch.capabilities);
+    for result in results.iter_mut().filter(|r| r.outcome == Outcome::Planned) {
+        result.outcome = Outcome::Failed;
+        result.message = Some(explained.message.clone());
+        result.advice.clone_from(&explained.advice);
+        result.writes.clear();
+    }
+}
+
+/// Says on standard error what became of a group that was not changed.
+fn complain(result: &GroupResult, output: &mut Output) {
+    let group = result.group;
+    if result.is_done() {
+        if let (Some(Route::Rebind), Outcome::Changed | Outcome::Unchanged, Some(notes)) =
+            (result.route, result.outcome, &result.message)
+        {
+            output.remark(&format!("group {group}: {notes}"));
+        }
+        return;
+    }
+    for finding in &result.findings {
+        let (message, flag) = (&finding.message, finding.flag);
+        output.complain(&format!("group {group}: {message} ({flag} overrides this)"));
+    }
+    if result.findings.is_empty() {
+        let message = result.message.as_deref().unwrap_or("failed");
+        output.complain(&format!("group {group}: {message}"));
+    }
 }
 
 /// What a dry run cannot see: that the write itself would not be permitted.
@@ -87,16 +201,9 @@ fn missing_rights(dry_run: bool, context: &Context) -> Option<String> {
     })
 }
 
-fn is_done(outcome: Outcome) -> bool {
-    match outcome {
-        Outcome::Unchanged | Outcome::Changed | Outcome::Planned => true,
-        Outcome::Refused | Outcome::Failed | Outcome::TimedOut => false,
-    }
-}
-
 /// How the program is to end after `results`.
 fn exit(results: &[GroupResult]) -> Exit {
-    let mut left = results.iter().filter(|r| !is_done(r.outcome)).peekable();
+    let mut left = results.iter().filter(|r| !r.is_done()).peekable();
     if left.peek().is_none() {
         return Exit::Done;
     }
@@ -110,68 +217,14 @@ fn exit(results: &[GroupResult]) -> Exit {
     }
 }
 
-/// A progress bar that appears only if it is needed.
-struct Progress {
-    begin: Instant,
-    wanted: bool,
-    groups: usize,
-    bar: Option<ProgressBar>,
-}
-
-impl Progress {
-    fn new(wanted: bool, groups: usize) -> Self {
-        Self {
-            begin: Instant::now(),
-            wanted,
-            groups,
-            bar: None,
-        }
-    }
-
-    fn tick(&mut self, done: usize) {
-        if !self.wanted || self.begin.elapsed() < PROGRESS_AFTER {
-            return;
-        }
-        let total = u64::try_from(self.groups).unwrap_or(u64::MAX);
-        let bar = self.bar.get_or_insert_with(|| {
-            let bar = ProgressBar::new(total);
-            let template =
-                "{spinner} waiting for the kernel: {pos} of {len} groups done, {elapsed}";
-            // The template is a constant; a wrong one shows as the default bar.
-            if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style);
-            }
-            bar.with_elapsed(self.begin.elapsed())
-        });
-        bar.set_position(u64::try_from(done).unwrap_or(u64::MAX));
-        bar.tick();
-    }
-
-    fn finish(self) {
-        if let Some(bar) = self.bar {
-            bar.finish_and_clear();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use iommuctl_policy::GroupId;
-
     use super::*;
 
     fn exit_of(outcomes: &[Outcome]) -> Exit {
         let result = |(id, outcome): (u32, &Outcome)| GroupResult {
-            group: GroupId(id),
-            devices: Vec::new(),
-            old_type: None,
-            new_type: None,
-            route: None,
-            needs: None,
             outcome: *outcome,
-            milliseconds: None,
-            message: None,
-            advice: Vec::new(),
+            ..GroupResult::new(GroupId(id))
         };
         let results: Vec<GroupResult> = (0..).zip(outcomes).map(result).collect();
         exit(&results)
@@ -179,11 +232,13 @@ mod tests {
 
     #[test]
     fn exit_codes() {
-        use Outcome::{Changed, Failed, Planned, Refused, TimedOut, Unchanged};
+        use Outcome::{Changed, Failed, Planned, Refused, Stopped, TimedOut, Unchanged};
         assert_eq!(exit_of(&[Changed, Unchanged, Planned]), Exit::Done);
         assert_eq!(exit_of(&[Refused, Refused]), Exit::Refused);
         assert_eq!(exit_of(&[Refused, Failed]), Exit::Failed);
         assert_eq!(exit_of(&[TimedOut]), Exit::Failed);
+        assert_eq!(exit_of(&[Stopped]), Exit::Failed);
+        assert_eq!(exit_of(&[Changed, Stopped]), Exit::Partly);
         assert_eq!(exit_of(&[Changed, Refused]), Exit::Partly);
         assert_eq!(exit_of(&[Unchanged, TimedOut]), Exit::Failed);
         assert_eq!(exit_of(&[Unchanged, Refused]), Exit::Refused);

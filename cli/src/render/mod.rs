@@ -3,6 +3,7 @@
 //! down where they are not wanted.
 
 pub mod list;
+pub mod recover;
 pub mod set_mode;
 pub mod show;
 pub mod status;

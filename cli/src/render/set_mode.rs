@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use super::style;
 use super::table::Table;
 use crate::commands::set_mode::SetModeReport;
-use crate::switch::{GroupResult, Outcome};
+use crate::result::{GroupResult, Interrupted, Member, Outcome};
 
 /// Writes the table.
 pub fn write(w: &mut dyn Write, report: &SetModeReport) -> io::Result<()> {
@@ -25,11 +25,64 @@ pub fn write(w: &mut dyn Write, report: &SetModeReport) -> io::Result<()> {
             plain(devices(result)),
         ]);
     }
+    table.write(w)?;
+    write_interruptions(w, report)?;
+    if report.dry_run {
+        write_writes(w, report)?;
+    }
+    Ok(())
+}
+
+/// What was interrupted, and for how long.
+fn write_interruptions(w: &mut dyn Write, report: &SetModeReport) -> io::Result<()> {
+    let all: Vec<&Interrupted> = report.results.iter().flat_map(|r| &r.interrupted).collect();
+    if all.is_empty() {
+        return Ok(());
+    }
+    let mut table = Table::new(["DEVICE", "DRIVER", "INTERRUPTED FOR", "NOW"]);
+    let plain = |text: &str| (text.to_owned(), style::PLAIN);
+    for one in all {
+        let time = one.milliseconds.map(|ms| format!("{ms:.1} ms"));
+        table.row([
+            plain(&one.device),
+            plain(&one.driver),
+            time.map_or(("-".to_owned(), style::BAD), |t| plain(&t)),
+            match &one.driver_now {
+                Some(driver) => (format!("bound to {driver}"), style::GOOD),
+                None => ("not bound".to_owned(), style::BAD),
+            },
+        ]);
+    }
+    writeln!(w)?;
     table.write(w)
+}
+
+/// The writes that a dry run leaves out, as they would be typed.
+fn write_writes(w: &mut dyn Write, report: &SetModeReport) -> io::Result<()> {
+    for result in &report.results {
+        if result.writes.is_empty() {
+            continue;
+        }
+        let head = style::HEADING;
+        writeln!(
+            w,
+            "\n{head}group {} would be changed by{head:#}",
+            result.group
+        )?;
+        for write in &result.writes {
+            let gap = if write.text.is_empty() { "" } else { " " };
+            writeln!(w, "  echo{gap}{} > {}", write.text, write.path)?;
+        }
+    }
+    Ok(())
 }
 
 fn outcome(result: &GroupResult, report: &SetModeReport) -> (String, anstyle::Style) {
     let (text, style) = match result.outcome {
+        // `auto` is done even if the kernel chooses what it was.
+        Outcome::Unchanged if !result.interrupted.is_empty() => {
+            ("as it was".to_owned(), style::GOOD)
+        }
         Outcome::Unchanged => {
             let kind = style::type_text(result.new_type.as_ref());
             (format!("already {kind}"), style::GOOD)
@@ -37,6 +90,7 @@ fn outcome(result: &GroupResult, report: &SetModeReport) -> (String, anstyle::St
         Outcome::Changed => ("changed".to_owned(), style::GOOD),
         Outcome::Planned => (format!("would become {}", report.request), style::PLAIN),
         Outcome::Refused => ("refused".to_owned(), style::WARN),
+        Outcome::Stopped => ("stopped".to_owned(), style::WARN),
         Outcome::Failed => ("failed".to_owned(), style::BAD),
         Outcome::TimedOut => ("timed out".to_owned(), style::BAD),
     };
@@ -44,7 +98,7 @@ fn outcome(result: &GroupResult, report: &SetModeReport) -> (String, anstyle::St
 }
 
 fn devices(result: &GroupResult) -> String {
-    let name = |m: &crate::switch::Member| match &m.driver {
+    let name = |m: &Member| match &m.driver {
         Some(driver) => format!("{} ({driver})", m.name),
         None => m.name.clone(),
     };

@@ -34,6 +34,11 @@ fn steady(mut document: Value) -> String {
         if result["milliseconds"].is_number() {
             result["milliseconds"] = 0.into();
         }
+        for device in result["interrupted"].as_array_mut().into_iter().flatten() {
+            if device["milliseconds"].is_number() {
+                device["milliseconds"] = 0.into();
+            }
+        }
     }
     format!("{document:#}\n")
 }
@@ -91,6 +96,27 @@ fn set_mode_dry_run() {
 }
 
 #[test]
+fn rebind_dry_run() {
+    let route = ["set-mode", "--dry-run", "--route", "rebind"];
+    let machine = Machine::laptop();
+    let args = [&route[..], &["0", "8", "10", "12", "19", "identity"]].concat();
+    both(&machine, "rebind-dry-run", "set-mode", &args);
+}
+
+#[test]
+fn recover() {
+    let machine = Machine::laptop();
+    both(&machine, "recover-nothing", "recover", &["recover"]);
+    machine.leave_journal(8, "0000:00:14.0", "xhci_hcd");
+    both(
+        &machine,
+        "recover-dry-run",
+        "recover",
+        &["recover", "--dry-run"],
+    );
+}
+
+#[test]
 fn set_mode_json_of_a_change_and_a_refusal() {
     let machine = Machine::laptop();
     let run = machine.run(&["--json", "set-mode", "14", "16", "17", "DMA-FQ"]);
@@ -110,4 +136,5 @@ fn help_is_as_documented() {
     let help = |args: &[&str]| machine.run(args).out;
     compare("help.txt", &help(&["--help"]));
     compare("help-set-mode.txt", &help(&["set-mode", "--help"]));
+    compare("help-recover.txt", &help(&["recover", "--help"]));
 }

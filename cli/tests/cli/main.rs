@@ -8,6 +8,7 @@
 mod golden;
 mod hostile;
 mod interface;
+mod rebind;
 mod schema;
 mod set_mode;
 mod support;
