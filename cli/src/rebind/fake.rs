@@ -51,6 +51,10 @@ pub struct Fake {
     pub life: Option<usize>,
     /// How the write with this number (from 0) ends, without an effect.
     pub fails: BTreeMap<usize, WriteError>,
+    /// Devices that no driver takes again.
+    pub lost: Vec<String>,
+    /// The type is accepted, and stays what it was.
+    pub ignores_type: bool,
     /// Types with which no device can be bound.
     pub unusable: Vec<String>,
     /// The user wants to stop from this write on.
@@ -73,6 +77,8 @@ impl Fake {
             writes: Vec::new(),
             life: None,
             fails: BTreeMap::new(),
+            lost: Vec::new(),
+            ignores_type: false,
             unusable: Vec::new(),
             stop_at: None,
             slow: 0,
@@ -112,6 +118,9 @@ impl Fake {
                 if self.devices.values().any(bound) {
                     return errno(Errno::EPERM);
                 }
+                if self.ignores_type {
+                    return Ok(());
+                }
                 self.domain_type = match write.text.as_str() {
                     "auto" => "DMA-FQ".to_owned(),
                     text => text.to_owned(),
@@ -138,6 +147,7 @@ impl Fake {
                 Some(Some((bound, over))) => {
                     if over.as_deref().is_some_and(|o| o != *driver)
                         || self.unusable.contains(&self.domain_type)
+                        || self.lost.contains(&write.text)
                     {
                         return errno(Errno::ENODEV);
                     }

@@ -157,6 +157,42 @@ fn type_that_no_driver_can_live_with_is_undone() {
 }
 
 #[test]
+fn type_is_believed_only_when_it_is_read_back() {
+    let plan = two("identity");
+    let mut fake = Fake::new(&plan);
+    fake.ignores_type = true;
+    let account = run(&mut fake, &plan, ENOUGH);
+    assert_eq!((account.end, account.whole), (End::Failed, true));
+    let message = account.trouble.unwrap().message;
+    assert!(message.contains("says afterwards"), "{message}");
+}
+
+#[test]
+fn one_lost_device_does_not_cost_the_others() {
+    let plan = two("identity");
+    for lost in &plan.subjects {
+        let mut fake = Fake::new(&plan);
+        fake.lost = vec![lost.name.clone()];
+        let account = run(&mut fake, &plan, ENOUGH);
+        assert_eq!((account.end, account.whole), (End::Failed, false));
+        assert_eq!(fake.domain_type, "DMA-FQ");
+        for subject in &plan.subjects {
+            let now = fake.bound(subject);
+            let wanted = if subject.name == lost.name {
+                Bound::Nothing
+            } else {
+                Bound::To(subject.driver.clone())
+            };
+            assert_eq!(now, wanted, "{}", subject.name);
+        }
+        // It stays reserved, so that its driver takes it when it is loaded.
+        assert_eq!(fake.driver_override(lost).as_deref(), Some("nvme"));
+        fake.lost.clear();
+        assert!(recover(&mut fake, &plan, ENOUGH).whole && fake.is_whole(&plan));
+    }
+}
+
+#[test]
 fn slow_disks_are_waited_for_and_lost_ones_are_reported() {
     let plan = two("identity");
     let mut fake = Fake::new(&plan);
