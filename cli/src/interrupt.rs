@@ -75,8 +75,9 @@ impl Interrupt<'_> {
         if relax || tightens || group.holders().next().is_some() {
             return;
         }
-        let mut findings = self.findings(group).unwrap_or_default();
-        findings.retain(|f| f.check == Check::Vfio);
+        let (sysfs, proc) = (self.sysfs, self.proc);
+        // What cannot be found out here is the kernel's to answer.
+        let findings = Inspector { sysfs, proc }.vfio(group).unwrap_or_default();
         if findings.is_empty() {
             return;
         }
@@ -98,6 +99,7 @@ impl Interrupt<'_> {
         let unknown = |error: TreeError, result: &mut GroupResult| {
             result.outcome = Outcome::Refused;
             result.needs = result.route.take();
+            result.writes.clear();
             result.message = Some(format!("it cannot be told what is in use: {error}"));
         };
         let findings = match self.findings(group) {

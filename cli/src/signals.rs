@@ -54,9 +54,9 @@ impl Signals {
 
 impl Drop for Signals {
     fn drop(&mut self) {
-        // Those that came have been answered by stopping. If they cannot be let through again, the program is about to
-        // end anyway.
-        let _ = self.seen();
+        // Those that came have been answered by stopping: whoever pressed Ctrl-C twice shall still see the report. If
+        // they cannot be let through again, the program is about to end anyway.
+        while let Ok(Some(_)) = self.queue.read_signal() {}
         let _ = asking().thread_unblock();
     }
 }
@@ -73,6 +73,9 @@ mod tests {
         assert_eq!(signals.seen(), None);
         raise(Signal::SIGTERM).unwrap();
         assert_eq!(signals.seen(), Some(Signal::SIGTERM));
+        // The next one is not what is reported, and does not kill afterwards either.
+        raise(Signal::SIGINT).unwrap();
         assert_eq!(signals.seen(), Some(Signal::SIGTERM));
+        drop(signals);
     }
 }

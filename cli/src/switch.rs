@@ -168,6 +168,7 @@ impl Switch<'_> {
                 return;
             }
         };
+        // Left behind, a live switch needs no lock: no device is unbound, and the kernel itself keeps the group.
         match writer::write(type_file, self.request.as_str(), self.timeout, None) {
             Written::Accepted(took) => {
                 result.milliseconds = Some(milliseconds(took));

@@ -8,7 +8,12 @@ use super::{Check, Finding, Inspector};
 use crate::tree::TreeError;
 
 impl Inspector<'_> {
-    pub(super) fn vfio(&self, group: &Group) -> Result<Vec<Finding>, TreeError> {
+    /// The devices of `group` that a program has open.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError`], if it cannot be told.
+    pub fn vfio(&self, group: &Group) -> Result<Vec<Finding>, TreeError> {
         let driven = |d: &&Device| d.driver.as_deref().is_some_and(|n| n.contains("vfio"));
         let mut findings = Vec::new();
         for device in group.devices.iter().filter(driven) {

@@ -48,10 +48,14 @@ pub fn run(args: &SetModeArgs, context: &Context, output: &mut Output) -> anyhow
         timeout: args.timeout,
         capabilities: context.proc.capabilities(),
     };
-    let mut results = switch.survey(&groups);
-    if !args.dry_run && results.iter().any(|r| r.outcome == Outcome::Planned) {
-        change(args, context, &switch, &mut results, output)?;
-    }
+    let permitted = switch.capabilities.is_none_or(|c| c.missing().is_empty());
+    let results = if args.dry_run {
+        switch.survey(&groups)
+    } else if permitted {
+        change(args, context, &switch, &groups, output)?
+    } else {
+        not_permitted(&switch, &groups)
+    };
 
     let exit = exit(&results);
     let report = SetModeReport {
@@ -79,19 +83,15 @@ pub fn run(args: &SetModeArgs, context: &Context, output: &mut Output) -> anyhow
     Ok(exit)
 }
 
-/// Makes the changes that are planned in `results`, under the lock, and puts what came of them there.
+/// Makes the changes. Even what there is nothing to do about is found out under the lock: otherwise it could be true only
+/// because somebody else is in the middle of changing it.
 fn change(
     args: &SetModeArgs,
     context: &Context,
     switch: &Switch<'_>,
-    results: &mut [GroupResult],
+    groups: &BTreeSet<GroupId>,
     output: &mut Output,
-) -> anyhow::Result<()> {
-    if switch.capabilities.is_some_and(|c| !c.missing().is_empty()) {
-        // Before anything is made in /run: the kernel would not let it happen.
-        not_permitted(switch, results);
-        return Ok(());
-    }
+) -> anyhow::Result<Vec<GroupResult>> {
     let run = RunDir::make(context.run_root.as_deref())?;
     let lock = context.lock(&run, args.lock_timeout, output)?;
     for group in journal::left_behind(&run)? {
@@ -99,12 +99,9 @@ fn change(
             "a rebind of group {group} was interrupted earlier: `iommuctl recover` finishes it"
         ));
     }
-    let planned = results.iter().filter(|r| r.outcome == Outcome::Planned);
-    let planned: BTreeSet<GroupId> = planned.map(|r| r.group).collect();
-    let mut progress = Progress::new(output.wants_progress(), planned.len());
-    let mut done = switch.run(&planned, |n| progress.tick(n, "waiting for the kernel"));
-    let rebinds = done.iter().filter(|r| is_next(r)).count();
-    if rebinds > 0 {
+    let mut progress = Progress::new(output.wants_progress(), groups.len());
+    let mut results = switch.run(groups, |n| progress.tick(n, "waiting for the kernel"));
+    if results.iter().any(is_next) {
         let mut signals = Signals::watch().context("Failed to hold back signals")?;
         let mut fuse = Fuse::new(args.die_at);
         let mut tools = Tools {
@@ -113,15 +110,10 @@ fn change(
             signals: &mut signals,
             fuse: &mut fuse,
         };
-        rebind(switch, &mut done, &mut tools, &mut progress);
+        rebind(switch, &mut results, &mut tools, &mut progress);
     }
     progress.finish();
-    for result in done {
-        if let Some(old) = results.iter_mut().find(|r| r.group == result.group) {
-            *old = result;
-        }
-    }
-    Ok(())
+    Ok(results)
 }
 
 /// Whether a group still waits for its rebind.
@@ -159,14 +151,17 @@ fn rebind(
     }
 }
 
-fn not_permitted(switch: &Switch<'_>, results: &mut [GroupResult]) {
+/// What the kernel would not let happen is not even begun: nothing is made in `/run`, and nobody is waited for.
+fn not_permitted(switch: &Switch<'_>, groups: &BTreeSet<GroupId>) -> Vec<GroupResult> {
     let explained = advice::not_permitted(switch.capabilities);
+    let mut results = switch.survey(groups);
     for result in results.iter_mut().filter(|r| r.outcome == Outcome::Planned) {
         result.outcome = Outcome::Failed;
         result.message = Some(explained.message.clone());
         result.advice.clone_from(&explained.advice);
         result.writes.clear();
     }
+    results
 }
 
 /// Says on standard error what became of a group that was not changed.
