@@ -9,6 +9,7 @@ mod errors;
 mod faults;
 mod inventory;
 mod oracle;
+mod rebind;
 mod reload;
 mod reports;
 mod stock;

@@ -19,6 +19,11 @@ pub const ORACLE: &str = "0000:00:06.0";
 /// The port that the firmware of one machine calls external.
 pub const PORT: &str = "0000:00:07.0";
 
+/// The disk of the two devices that one machine has in one group.
+pub const PAIR_DISK: &str = "0000:00:08.0";
+/// The network card beside it.
+pub const PAIR_CARD: &str = "0000:00:08.1";
+
 /// A device's folder.
 pub fn folder(address: &str) -> PathBuf {
     Path::new("/sys/bus/pci/devices").join(address)
