@@ -53,11 +53,18 @@ impl Proc {
         Ok(self.tree.link("self")?.unwrap_or_else(|| "self".to_owned()))
     }
 
-    /// A file of the calling process, parsed by the procfs crate; `None` if it is missing or does not parse.
+    /// A file of the calling process, parsed by the procfs crate; `None` if it is missing. Names in it that are not UTF-8
+    /// are read with their odd bytes replaced: whoever may mount something must not be able to hide the rest.
     fn of_this_process<T: FromBufRead>(&self, name: &str) -> Result<Option<T>, TreeError> {
         let path = format!("{}/{name}", self.me()?);
-        let bytes = self.tree.bytes(&path, LARGE_FILE_LIMIT)?;
-        Ok(bytes.and_then(|b| T::from_buf_read(Cursor::new(b)).ok()))
+        let Some(bytes) = self.tree.bytes(&path, LARGE_FILE_LIMIT)? else {
+            return Ok(None);
+        };
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        match T::from_buf_read(Cursor::new(text)) {
+            Ok(parsed) => Ok(Some(parsed)),
+            Err(_) => Err(TreeError::NotText(self.tree.display(&path))),
+        }
     }
 
     /// The lines of a file, which need not be text; none if it is missing.

@@ -63,6 +63,27 @@ fn each_flag_overrides_its_own_check_alone() {
 }
 
 #[test]
+fn odd_mounts_hide_nothing() {
+    let machine = Machine::laptop();
+    let path = machine.proc("self/mountinfo");
+    let before = fs::read(&path).unwrap();
+    // Whoever has FUSE can mount something at a name that is not UTF-8.
+    let mut odd = b"30 22 0:50 / /home/u/\xff\xfe rw - fuse.x x rw\n".to_vec();
+    odd.extend(&before);
+    fs::write(&path, odd).unwrap();
+    assert!(checks(&machine, &["12", "DMA"]).contains(&"mounted".to_owned()));
+    // What cannot be read at all is no good news.
+    fs::write(&path, "nonsense\n").unwrap();
+    let run = machine.run(&[&REBIND[..], &["8", "DMA"]].concat());
+    assert_eq!(run.code, 3, "{run:?}");
+    assert!(
+        run.err.contains("cannot be told what is in use"),
+        "{}",
+        run.err
+    );
+}
+
+#[test]
 fn interfaces_in_use_are_refused() {
     let machine = Machine::laptop();
     // The default route leads through a bridge over the card.
