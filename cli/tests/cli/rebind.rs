@@ -3,7 +3,10 @@
 //! is left behind. That it works is shown on a real kernel.
 
 use std::fs;
-use std::os::unix::fs::{symlink, PermissionsExt};
+use std::io::{Read, Write};
+use std::os::unix::fs::{symlink, OpenOptionsExt, PermissionsExt};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{fcntl, FcntlArg};
 use nix::libc;
@@ -280,6 +283,39 @@ fn journal_that_others_can_write_to_is_not_read() {
     assert_eq!(machine.run(&["recover"]).code, 1);
     assert_eq!(machine.run(&["set-mode", "14", "DMA-FQ"]).code, 1);
     assert_eq!(machine.type_of(14), "DMA\n");
+}
+
+#[test]
+fn a_write_that_outlives_its_writer_keeps_the_lock() {
+    let machine = Machine::laptop();
+    // A full pipe stands for a kernel that does not finish.
+    let unbind = machine.sys("bus/pci/drivers/xhci_hcd/unbind");
+    fs::remove_file(&unbind).unwrap();
+    nix::unistd::mkfifo(&unbind, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut pipe = fs::OpenOptions::new();
+    let pipe = pipe.read(true).write(true).custom_flags(libc::O_NONBLOCK);
+    let mut pipe = pipe.open(&unbind).unwrap();
+    while pipe.write(&[0; 4096]).is_ok() {}
+    let mut writer = machine
+        .command(&[&REBIND[..], &["8", "identity"]].concat())
+        .spawn()
+        .unwrap();
+    let journal = machine.run_dir("rebind-8");
+    let begin = Instant::now();
+    while !fs::read_to_string(&journal).is_ok_and(|t| t.ends_with("{\"step\":{\"unbind\":0}}\n")) {
+        assert!(begin.elapsed().as_secs() < 20, "it never came to that");
+        thread::sleep(Duration::from_millis(10));
+    }
+    thread::sleep(Duration::from_millis(500));
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    let run = machine.run(&["recover", "--lock-timeout", "0"]);
+    assert_eq!(run.code, 1, "{run:?}");
+    assert!(run.err.contains("another iommuctl is changing"), "{run:?}");
+    let mut rest = Vec::new();
+    let _ = pipe.read_to_end(&mut rest);
+    assert_eq!(machine.run(&["recover", "--lock-timeout", "20"]).code, 0);
+    assert!(!journal.exists());
 }
 
 #[test]
