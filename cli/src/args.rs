@@ -8,9 +8,8 @@ use std::time::Duration;
 use clap::builder::{PossibleValue, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand, ValueEnum};
-use iommuctl_policy::TypeRequest;
+use iommuctl_policy::{ClassFilter, TypeRequest};
 
-use crate::classes::ClassFilter;
 use crate::exit;
 use crate::target::Target;
 

@@ -10,7 +10,6 @@
 
 pub mod advice;
 pub mod args;
-pub mod classes;
 pub mod exit;
 pub mod pci_ids;
 pub mod proc;

@@ -47,6 +47,8 @@ impl Sysfs {
             driver,
             removable,
             numa_node,
+            firmware: None,
+            modalias: None,
         }
     }
 
