@@ -2,6 +2,8 @@
 //! The command line, as clap sees it. Nothing here touches the system: what the words mean on this machine is found
 //! out in a second step (see `crate::resolve`).
 
+mod policy;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +14,11 @@ use iommuctl_policy::{ClassFilter, TypeRequest};
 
 use crate::exit;
 use crate::target::Target;
+
+pub use policy::{
+    ApplyArgs, CheckArgs, DiffArgs, ExplainArgs, LockdownArgs, PlanArgs, PolicyArgs, PolicyCommand,
+    ReleaseArgs, Source,
+};
 
 /// Shows and changes the DMA policy of IOMMU groups on a running machine.
 ///
@@ -78,6 +85,15 @@ pub struct Global {
         env = "IOMMUCTL_PCI_IDS"
     )]
     pub pci_ids: Option<PathBuf>,
+    /// Where /etc, /run and /usr are (for tests)
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        value_name = "DIR",
+        env = "IOMMUCTL_ROOT"
+    )]
+    pub root: Option<PathBuf>,
 }
 
 /// When to use colour.
@@ -104,6 +120,14 @@ pub enum Command {
     /// Change the type of one or more groups
     #[command(visible_alias = "set")]
     SetMode(SetModeArgs),
+    /// Check, explain and apply the policy: which devices are strict, and which may be lazy
+    Policy(PolicyArgs),
+    /// Make every group strict now, and remember what was not
+    #[command(after_help = exit::HELP)]
+    Lockdown(LockdownArgs),
+    /// Undo lockdown: relax what it made strict, and nothing else
+    #[command(after_help = exit::HELP)]
+    Release(ReleaseArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell

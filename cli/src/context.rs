@@ -48,6 +48,12 @@ impl Context {
         Ok(inventory)
     }
 
+    /// The same, with what only a policy asks for about each device.
+    pub fn inventory_for_policy(&self, problems: &mut Problems) -> anyhow::Result<Inventory> {
+        let inventory = self.inventory(problems)?;
+        Ok(inventory.with_devices(|device| self.sysfs.identify(device, problems)))
+    }
+
     /// The groups of `inventory` that all of `targets` stand for, each once, by number.
     pub fn resolve(
         &self,

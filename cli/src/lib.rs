@@ -9,9 +9,12 @@
 //! that everything here, including what writes, can be run on a folder of plain files.
 
 pub mod advice;
+pub mod apply;
 pub mod args;
 pub mod exit;
+pub mod lockdown;
 pub mod pci_ids;
+pub mod policy_files;
 pub mod proc;
 pub mod resolve;
 pub mod route;
@@ -19,11 +22,13 @@ pub mod switch;
 pub mod sysfs;
 pub mod target;
 pub mod tree;
+pub mod trusted;
 pub mod writer;
 
 mod commands;
 mod context;
 mod output;
+mod progress;
 mod render;
 mod report;
 #[cfg(test)]
@@ -52,6 +57,9 @@ fn dispatch(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
         Command::Show(show) => commands::show::run(show, &open()?, output),
         Command::Status => commands::status::run(&open()?, output),
         Command::SetMode(set) => commands::set_mode::run(set, &open()?, output),
+        Command::Policy(policy) => commands::policy::run(policy, &args.global, output),
+        Command::Lockdown(lockdown) => commands::lockdown::run(lockdown, &args.global, output),
+        Command::Release(release) => commands::release::run(release, &args.global, output),
         Command::Completions { shell } => commands::completions::run(*shell, output),
         Command::Man { directory } => commands::man::run(directory),
         Command::WriteType { request } => Ok(writer::child(*request)),

@@ -52,6 +52,21 @@ fn refuse(needs: Option<Route>, reason: String, advice: Vec<String>) -> Decision
 /// `module` says whether `iommu_live` is loaded.
 #[must_use]
 pub fn decide(group: &Group, request: TypeRequest, module: bool, choice: RouteChoice) -> Decision {
+    let satisfied = request.result() == group.domain_type;
+    match safety(group, request) {
+        Some(refusal) if group.domain_type.is_some() && !satisfied => Decision::Refuse(refusal),
+        _ => decide_by_force(group, request, module, choice),
+    }
+}
+
+/// The same without our own safety rules: for a rule of a policy that says `force` and why.
+#[must_use]
+pub fn decide_by_force(
+    group: &Group,
+    request: TypeRequest,
+    module: bool,
+    choice: RouteChoice,
+) -> Decision {
     let Some(current) = &group.domain_type else {
         let reason = "the kernel does not show its type".to_owned();
         return refuse(None, reason, vec![advice::NEEDS_TYPE_FILE.to_owned()]);
@@ -59,9 +74,6 @@ pub fn decide(group: &Group, request: TypeRequest, module: bool, choice: RouteCh
     // A stock kernel answers EPERM to the type a group has already, so it must not even be asked.
     if request.result().as_ref() == Some(current) {
         return go(Route::None, "the group has this type already");
-    }
-    if let Some(refusal) = safety(group, request) {
-        return Decision::Refuse(refusal);
     }
     if choice == RouteChoice::Rebind {
         return refuse(
@@ -248,6 +260,18 @@ mod tests {
                 Some(Route::None)
             );
         }
+    }
+
+    #[test]
+    fn force_overrides_our_rule_and_no_other() {
+        let mut group = group(7, "DMA", NVME);
+        group.devices[0].removable = Some(iommuctl_policy::Removable::Removable);
+        let forced = |request| decide_by_force(&group, request, false, RouteChoice::Live);
+        assert_eq!(route(&forced(TypeRequest::DmaFq)), Some(Route::Sysfs));
+        assert_eq!(
+            refusal(forced(TypeRequest::Identity)).needs,
+            Some(Route::Rebind)
+        );
     }
 
     #[test]

@@ -81,6 +81,8 @@ pub struct Switch<'a> {
     pub request: TypeRequest,
     /// The routes allowed.
     pub choice: RouteChoice,
+    /// Whether a rule of a policy overrides our own safety rules.
+    pub force: bool,
     /// Whether to stop before the write.
     pub dry_run: bool,
     /// How long to wait for each write.
@@ -140,7 +142,12 @@ impl Switch<'_> {
             message: None,
             advice: Vec::new(),
         };
-        match route::decide(&group, self.request, module, self.choice) {
+        let decide = if self.force {
+            route::decide_by_force
+        } else {
+            route::decide
+        };
+        match decide(&group, self.request, module, self.choice) {
             Decision::Refuse(refusal) => {
                 result.outcome = Outcome::Refused;
                 result.needs = refusal.needs;
@@ -296,6 +303,7 @@ mod tests {
             sysfs: &sysfs,
             request,
             choice: RouteChoice::Live,
+            force: false,
             dry_run: false,
             timeout: Duration::from_secs(1),
             capabilities: None,
@@ -331,6 +339,7 @@ mod tests {
             sysfs: &sysfs,
             request: TypeRequest::Dma,
             choice: RouteChoice::Live,
+            force: false,
             dry_run: false,
             timeout: Duration::from_secs(1),
             capabilities: None,

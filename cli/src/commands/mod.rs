@@ -4,7 +4,10 @@
 
 pub mod completions;
 pub mod list;
+pub mod lockdown;
 pub mod man;
+pub mod policy;
+pub mod release;
 pub mod set_mode;
 pub mod show;
 pub mod status;

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `iommuctl set-mode`: changes the type of one or more groups.
 
-use std::time::{Duration, Instant};
-
 use anyhow::Context as _;
-use indicatif::{ProgressBar, ProgressStyle};
 use iommuctl_policy::TypeRequest;
 use serde::Serialize;
 
@@ -12,12 +9,10 @@ use crate::args::SetModeArgs;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::Output;
+use crate::progress::Progress;
 use crate::render;
 use crate::switch::{GroupResult, Outcome, Switch};
 use crate::sysfs::Problems;
-
-/// Before this, a person has not begun to wonder.
-const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 
 /// What `set-mode` did.
 #[derive(Debug, Serialize)]
@@ -38,6 +33,7 @@ pub fn run(args: &SetModeArgs, context: &Context, output: &mut Output) -> anyhow
         sysfs: &context.sysfs,
         request: args.request,
         choice: args.route,
+        force: false,
         dry_run: args.dry_run,
         timeout: args.timeout,
         capabilities: context.proc.capabilities(),
@@ -87,7 +83,8 @@ fn missing_rights(dry_run: bool, context: &Context) -> Option<String> {
     })
 }
 
-fn is_done(outcome: Outcome) -> bool {
+/// Whether a group has what was asked for.
+pub fn is_done(outcome: Outcome) -> bool {
     match outcome {
         Outcome::Unchanged | Outcome::Changed | Outcome::Planned => true,
         Outcome::Refused | Outcome::Failed | Outcome::TimedOut => false,
@@ -95,7 +92,7 @@ fn is_done(outcome: Outcome) -> bool {
 }
 
 /// How the program is to end after `results`.
-fn exit(results: &[GroupResult]) -> Exit {
+pub fn exit(results: &[GroupResult]) -> Exit {
     let mut left = results.iter().filter(|r| !is_done(r.outcome)).peekable();
     if left.peek().is_none() {
         return Exit::Done;
@@ -107,50 +104,6 @@ fn exit(results: &[GroupResult]) -> Exit {
         Exit::Refused
     } else {
         Exit::Failed
-    }
-}
-
-/// A progress bar that appears only if it is needed.
-struct Progress {
-    begin: Instant,
-    wanted: bool,
-    groups: usize,
-    bar: Option<ProgressBar>,
-}
-
-impl Progress {
-    fn new(wanted: bool, groups: usize) -> Self {
-        Self {
-            begin: Instant::now(),
-            wanted,
-            groups,
-            bar: None,
-        }
-    }
-
-    fn tick(&mut self, done: usize) {
-        if !self.wanted || self.begin.elapsed() < PROGRESS_AFTER {
-            return;
-        }
-        let total = u64::try_from(self.groups).unwrap_or(u64::MAX);
-        let bar = self.bar.get_or_insert_with(|| {
-            let bar = ProgressBar::new(total);
-            let template =
-                "{spinner} waiting for the kernel: {pos} of {len} groups done, {elapsed}";
-            // The template is a constant; a wrong one shows as the default bar.
-            if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style);
-            }
-            bar.with_elapsed(self.begin.elapsed())
-        });
-        bar.set_position(u64::try_from(done).unwrap_or(u64::MAX));
-        bar.tick();
-    }
-
-    fn finish(self) {
-        if let Some(bar) = self.bar {
-            bar.finish_and_clear();
-        }
     }
 }
 

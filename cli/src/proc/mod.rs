@@ -4,6 +4,7 @@
 
 mod capabilities;
 mod kernel;
+mod policy_word;
 
 use std::io::Cursor;
 use std::path::Path;
@@ -14,6 +15,7 @@ use procfs::FromBufRead;
 
 pub use capabilities::Capabilities;
 pub use kernel::{Kernel, KernelDefault};
+pub use policy_word::PolicyWord;
 
 use crate::tree::{Tree, TreeError};
 

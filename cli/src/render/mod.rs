@@ -3,8 +3,10 @@
 //! down where they are not wanted.
 
 pub mod list;
+pub mod lockdown;
+pub mod policy;
 pub mod set_mode;
 pub mod show;
 pub mod status;
 pub mod style;
-mod table;
+pub mod table;

@@ -8,6 +8,8 @@
 mod golden;
 mod hostile;
 mod interface;
+mod lockdown;
+mod policy;
 mod schema;
 mod set_mode;
 mod support;

@@ -34,7 +34,8 @@ impl Random {
 }
 
 const VENDORS: [&str; 3] = ["8086", "144d", "10ee"];
-const DEVICES: [&str; 3] = ["1572", "a808", "9038"];
+/// Two of them look like numbers to YAML.
+const DEVICES: [&str; 4] = ["1572", "a808", "10e1", "0e10"];
 const CLASSES: [&str; 6] = ["010802", "020000", "060400", "040300", "050000", "0c0500"];
 const DRIVERS: [&str; 4] = ["nvme", "i40e", "vfio-pci", "pcieport"];
 const TYPES: [&str; 4] = ["DMA", "DMA-FQ", "identity", "unknown"];
