@@ -8,6 +8,7 @@ mod errors;
 mod faults;
 mod inventory;
 mod oracle;
+mod policy;
 mod reload;
 mod reports;
 mod stock;

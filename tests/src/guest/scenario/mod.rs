@@ -9,6 +9,7 @@ mod external;
 mod faults;
 mod inventory;
 mod oracle;
+mod policy;
 mod reload;
 mod reports;
 mod soak;
@@ -27,7 +28,7 @@ use super::{cli, modules, pci};
 pub type Scenario = fn(&Bench) -> Result<()>;
 
 /// Every scenario there is.
-const ALL: [(&str, Scenario); 43] = [
+const ALL: [(&str, Scenario); 47] = [
     ("inventory", inventory::inventory),
     ("targets", inventory::targets),
     ("without-module", stock::without_module),
@@ -69,6 +70,10 @@ const ALL: [(&str, Scenario); 43] = [
     ("unload-keeps-types", reload::keeps_types),
     ("other-kernel", reload::other_kernel),
     ("untrusted", external::untrusted),
+    ("policy", policy::apply),
+    ("policy-without-module", policy::without_module),
+    ("policy-external", policy::external),
+    ("lockdown", policy::lockdown),
     ("demo", demo::demo),
     ("idle", |_| Ok(())),
 ];
