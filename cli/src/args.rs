@@ -2,6 +2,7 @@
 //! The command line, as clap sees it. Nothing here touches the system: what the words mean on this machine is found
 //! out in a second step (see `crate::resolve`).
 
+mod defaults;
 mod policy;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use iommuctl_policy::{ClassFilter, TypeRequest};
 use crate::exit;
 use crate::target::Target;
 
+pub use defaults::{BootDefault, DefaultsArgs, DefaultsCommand};
 pub use policy::{
     ApplyArgs, CheckArgs, DiffArgs, ExplainArgs, LockdownArgs, PlanArgs, PolicyArgs, PolicyCommand,
     ReleaseArgs, Source,
@@ -128,6 +130,8 @@ pub enum Command {
     /// Undo lockdown: relax what it made strict, and nothing else
     #[command(after_help = exit::HELP)]
     Release(ReleaseArgs),
+    /// Show what groups start as and why, or change that for the next boot
+    Defaults(DefaultsArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell

@@ -11,6 +11,7 @@
 pub mod advice;
 pub mod apply;
 pub mod args;
+pub mod boot;
 pub mod exit;
 pub mod lockdown;
 pub mod pci_ids;
@@ -60,6 +61,7 @@ fn dispatch(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
         Command::Policy(policy) => commands::policy::run(policy, &args.global, output),
         Command::Lockdown(lockdown) => commands::lockdown::run(lockdown, &args.global, output),
         Command::Release(release) => commands::release::run(release, &args.global, output),
+        Command::Defaults(defaults) => commands::defaults::run(defaults, &args.global, output),
         Command::Completions { shell } => commands::completions::run(*shell, output),
         Command::Man { directory } => commands::man::run(directory),
         Command::WriteType { request } => Ok(writer::child(*request)),

@@ -10,14 +10,11 @@
 //! itself is locked while the record is read and changed and groups are switched.
 
 use std::fs::File;
-use std::io::Write;
 use std::os::fd::OwnedFd;
 
 use iommuctl_policy::{DomainType, Group, GroupId};
 use nix::errno::Errno;
-use nix::fcntl::{openat, renameat, Flock, FlockArg, OFlag};
-use nix::sys::stat::Mode;
-use nix::unistd::{unlinkat, UnlinkatFlags};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use serde::{Deserialize, Serialize};
 
 use crate::trusted::{Content, Folder, Root, TrustError};
@@ -26,8 +23,6 @@ use crate::trusted::{Content, Folder, Root, TrustError};
 const FOLDER: &str = "run/iommuctl";
 /// The record.
 const RECORD: &str = "lockdown.json";
-/// The record, before it takes the place of the one before.
-const NEW_RECORD: &str = "lockdown.json.new";
 /// The beginning of the names of lock files.
 const HOLDER: &str = "lockdown-while-";
 
@@ -187,32 +182,11 @@ impl Store {
     pub fn write(&self, record: &Record) -> Result<(), LockdownError> {
         let mut text =
             serde_json::to_vec_pretty(record).map_err(|error| LockdownError::Broken {
-                path: self.folder.display(NEW_RECORD),
+                path: self.folder.display(RECORD),
                 error,
             })?;
         text.push(b'\n');
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC;
-        let mut file = self.create(NEW_RECORD, flags)?;
-        let written = file.write_all(&text).and_then(|()| file.sync_all());
-        let errno = |e: std::io::Error| Errno::from_raw(e.raw_os_error().unwrap_or(0));
-        written.map_err(|e| self.failed("write", NEW_RECORD)(errno(e)))?;
-        let here = self.folder.handle();
-        renameat(here, NEW_RECORD, here, RECORD).map_err(self.failed("write", RECORD))?;
-        nix::unistd::fsync(here).map_err(self.failed("sync", ""))
-    }
-
-    fn create(&self, name: &str, flags: OFlag) -> Result<File, LockdownError> {
-        let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-        let fd = openat(self.folder.handle(), name, flags, mode);
-        fd.map(File::from).map_err(self.failed("create", name))
-    }
-
-    fn remove(&self, name: &str) -> Result<(), LockdownError> {
-        match unlinkat(self.folder.handle(), name, UnlinkatFlags::NoRemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => Ok(()),
-            Err(errno) => Err(self.failed("remove", name)(errno)),
-        }
+        Ok(self.folder.replace(RECORD, &text, 0o600)?)
     }
 
     /// Takes the record away: the lockdown is over.
@@ -221,7 +195,7 @@ impl Store {
     ///
     /// [`LockdownError`].
     pub fn clear(&self) -> Result<(), LockdownError> {
-        self.remove(RECORD)
+        Ok(self.folder.remove(RECORD)?)
     }
 
     /// Makes this process hold the lockdown.
@@ -231,7 +205,9 @@ impl Store {
     /// [`LockdownError`].
     pub fn hold(&self) -> Result<Holder, LockdownError> {
         let name = format!("{HOLDER}{}", std::process::id());
-        let file = self.create(&name, OFlag::O_RDWR | OFlag::O_CREAT)?;
+        let file = self
+            .folder
+            .create(&name, OFlag::O_RDWR | OFlag::O_CREAT, 0o600)?;
         let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock);
         let lock = lock.map_err(|(_, errno)| self.failed("lock", &name)(errno))?;
         Ok(Holder { name, _lock: lock })
@@ -244,7 +220,7 @@ impl Store {
     /// [`LockdownError`].
     pub fn let_go(&self, holder: Holder) -> Result<(), LockdownError> {
         let Holder { name, _lock } = holder;
-        self.remove(&name)
+        Ok(self.folder.remove(&name)?)
     }
 
     /// The processes that hold the lockdown. Files of those that ended without a word are cleared away.
@@ -258,9 +234,9 @@ impl Store {
             let Some(process) = name.strip_prefix(HOLDER) else {
                 continue;
             };
-            let file = self.create(&name, OFlag::O_RDWR)?;
+            let file = self.folder.create(&name, OFlag::O_RDWR, 0o600)?;
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(_) => self.remove(&name)?,
+                Ok(_) => self.folder.remove(&name)?,
                 Err((_, Errno::EWOULDBLOCK)) => alive.push(process.to_owned()),
                 Err((_, errno)) => return Err(self.failed("lock", &name)(errno)),
             }

@@ -181,7 +181,13 @@ impl Root {
         }
     }
 
-    /// `path` with the root before it, for messages.
+    /// Whether there is a program at `path`. It is not looked into: whoever can replace a program of root's has won.
+    #[must_use]
+    pub fn has_program(&self, path: &str) -> bool {
+        self.path.join(path).is_file()
+    }
+
+    /// `path` with the root before it: to run, and for messages.
     #[must_use]
     pub fn display(&self, path: &str) -> String {
         self.path.join(path).display().to_string()

@@ -3,6 +3,7 @@
 //! in `render` and a schema in `cli/schema`.
 
 pub mod completions;
+pub mod defaults;
 pub mod list;
 pub mod lockdown;
 pub mod man;

@@ -26,8 +26,7 @@ impl Proc {
     ///
     /// [`TreeError`], if it cannot be read.
     pub fn policy_word(&self) -> Result<PolicyWord, TreeError> {
-        let line = self.tree.text("cmdline")?.unwrap_or_default();
-        Ok(policy_word(&line))
+        Ok(policy_word(&self.command_line()?))
     }
 }
 

@@ -2,14 +2,15 @@
 //! A folder that was found to be trusted, and the files in it.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{openat, readlinkat, OFlag};
+use nix::fcntl::{openat, readlinkat, renameat, OFlag};
 use nix::sys::stat::{fstat, FileStat, Mode, SFlag};
+use nix::unistd::{unlinkat, UnlinkatFlags};
 
 use super::{check, os, TrustError, LIMIT};
 
@@ -98,6 +99,47 @@ impl Folder {
             Err(Errno::ENOENT) => Ok(Content::Absent),
             Err(Errno::ELOOP) => self.link(name),
             Err(errno) => Err(os("open", &path)(errno)),
+        }
+    }
+
+    /// Puts a file with `text` in the place of `name`: whole, and on the disk, or not at all.
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError::Os`].
+    pub fn replace(&self, name: &str, text: &[u8], mode: u32) -> Result<(), TrustError> {
+        let new = format!(".{name}.new");
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC;
+        let mut file = self.create(&new, flags, mode)?;
+        let path = self.path.join(name);
+        let written = file.write_all(text).and_then(|()| file.sync_all());
+        let errno = |e: std::io::Error| Errno::from_raw(e.raw_os_error().unwrap_or(0));
+        written.map_err(|e| os("write", &path)(errno(e)))?;
+        renameat(&self.handle, new.as_str(), &self.handle, name).map_err(os("write", &path))?;
+        nix::unistd::fsync(&self.handle).map_err(os("sync", &self.path))
+    }
+
+    /// Opens `name` with `flags`, not through a link.
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError::Os`].
+    pub fn create(&self, name: &str, flags: OFlag, mode: u32) -> Result<File, TrustError> {
+        let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let fd = openat(&self.handle, name, flags, Mode::from_bits_truncate(mode));
+        fd.map(File::from)
+            .map_err(os("create", &self.path.join(name)))
+    }
+
+    /// Takes `name` away, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError::Os`].
+    pub fn remove(&self, name: &str) -> Result<(), TrustError> {
+        match unlinkat(&self.handle, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(os("remove", &self.path.join(name))(errno)),
         }
     }
 

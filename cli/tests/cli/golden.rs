@@ -221,6 +221,17 @@ fn lockdown_and_release() {
 }
 
 #[test]
+fn defaults() {
+    let machine = Machine::laptop();
+    machine.file("proc/cmdline", "quiet intel_iommu=on iommu.strict=0\n");
+    machine.file("etc/kernel/cmdline", "root=/dev/sda1 ro\n");
+    machine.file("usr/bin/kernel-install", "");
+    both(&machine, "defaults", "defaults", &["defaults"]);
+    let args = ["defaults", "set", "strict", "--dry-run"];
+    both(&machine, "defaults-set", "defaults-change", &args);
+}
+
+#[test]
 fn help_is_as_documented() {
     let machine = Machine::laptop();
     let help = |args: &[&str]| machine.run(args).out;
@@ -231,5 +242,6 @@ fn help_is_as_documented() {
         "help-policy-apply.txt",
         &help(&["policy", "apply", "--help"]),
     );
+    compare("help-defaults.txt", &help(&["defaults", "--help"]));
     compare("help-lockdown.txt", &help(&["lockdown", "--help"]));
 }

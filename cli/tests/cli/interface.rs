@@ -100,6 +100,9 @@ fn man_pages_cover_every_command_and_the_exit_codes() {
         names,
         [
             "iommuctl-completions.8",
+            "iommuctl-defaults-set.8",
+            "iommuctl-defaults-undo.8",
+            "iommuctl-defaults.8",
             "iommuctl-list.8",
             "iommuctl-lockdown.8",
             "iommuctl-policy-apply.8",
