@@ -102,6 +102,37 @@ fn worked_policies_of_the_manual_have_the_outcome_they_should() {
     }
 }
 
+/// The blocks of a manual page that are shown as they are.
+fn shown(page: &str) -> Vec<String> {
+    let blocks = page.split(".EX\n").skip(1);
+    let plain = |block: &str| {
+        let block = block.split(".EE\n").next().unwrap();
+        block
+            .replace("\\-", "-")
+            .replace("\\(aq", "'")
+            .replace("\\e", "\\")
+    };
+    blocks.map(plain).collect()
+}
+
+#[test]
+fn the_manual_shows_the_worked_policies_as_they_are() {
+    let page = fs::read_to_string(here("../packaging/man/iommuctl-policy.5")).unwrap();
+    let shown = shown(&page);
+    let examples = files(&here("../packaging/examples"));
+    for path in &examples {
+        let text = fs::read_to_string(path).unwrap();
+        // Without the licence, the line for editors, and the empty line after it.
+        let lines: String = text.lines().skip(3).map(|l| format!("{l}\n")).collect();
+        assert!(
+            shown.contains(&lines),
+            "{} is not in the manual",
+            path.display()
+        );
+    }
+    assert_eq!(examples.len() + 1, shown.len());
+}
+
 #[test]
 fn bad_policies_are_refused_with_the_place_and_the_rule() {
     for path in files(&here("tests/corpus/bad")) {
