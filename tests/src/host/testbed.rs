@@ -38,6 +38,8 @@ enum Command {
     Model,
     /// Check the memory ordering that the module relies on against the kernel's memory model
     Litmus,
+    /// Fuzz the policy, FUZZ_SECONDS for each target
+    Fuzz,
     /// Boot a virtual machine and run the named scenarios, for work on the suites themselves
     Run {
         /// Machine to boot: plain, module, strict, off, external
@@ -65,6 +67,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Test => checks::run(false),
         Command::TestFull => checks::run(true),
         Command::Model => checks::model(),
+        Command::Fuzz => checks::fuzz(),
         Command::Litmus => litmus::run(&checkout()?).map(|()| ExitCode::SUCCESS),
         Command::Run { machine, scenarios } => vm::try_out(machine, scenarios),
         Command::CleanCache => clean().map(|()| ExitCode::SUCCESS),
