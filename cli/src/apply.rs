@@ -112,26 +112,31 @@ impl Application<'_> {
                     };
                     batches.entry(batch).or_default().insert(group.id);
                 }
-                step => results.push(self.describe(decision, settled(group, planned, step))),
+                Step::Satisfied { request }
+                | Step::Hold { request }
+                | Step::Forbidden { request, .. } => {
+                    let result = settled(group, planned);
+                    results.push(self.describe(decision, *request, result));
+                }
             }
         }
         let by_group: BTreeMap<GroupId, &Decision> =
             decisions.iter().map(|d| (d.group, d)).collect();
-        for result in self.switch(&batches, tick) {
+        for (request, result) in self.switch(&batches, tick) {
             if let Some(decision) = by_group.get(&result.group) {
-                results.push(self.describe(decision, result));
+                results.push(self.describe(decision, request, result));
             }
         }
         results.sort_by_key(|r| r.result.group);
         results
     }
 
-    /// All batches at the same time.
+    /// All batches at the same time. Returns each group's result with what was asked for.
     fn switch(
         &self,
         batches: &BTreeMap<Batch, BTreeSet<GroupId>>,
         tick: impl FnMut(usize, usize) + Send,
-    ) -> Vec<GroupResult> {
+    ) -> Vec<(TypeRequest, GroupResult)> {
         let capabilities = self.context.proc.capabilities();
         let total = batches.values().map(BTreeSet::len).sum();
         let tick = Mutex::new(tick);
@@ -156,24 +161,32 @@ impl Application<'_> {
                     timeout: self.timeout,
                     capabilities,
                 };
-                running.push(scope.spawn(move || switch.run(groups, |count| report(mine, count))));
+                let run = move || switch.run(groups, |count| report(mine, count));
+                running.push((batch.request, scope.spawn(run)));
             }
-            // A thread that panicked has said so, and is reported as groups without a result.
-            running
-                .into_iter()
-                .flat_map(|thread| thread.join().unwrap_or_default())
-                .collect()
+            let mut results = Vec::new();
+            for (request, thread) in running {
+                match thread.join() {
+                    Ok(done) => results.extend(done.into_iter().map(|result| (request, result))),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            results
         })
     }
 
-    fn describe(&self, decision: &Decision, result: GroupResult) -> PolicyResult {
+    fn describe(
+        &self,
+        decision: &Decision,
+        wanted: TypeRequest,
+        result: GroupResult,
+    ) -> PolicyResult {
         let mut indexes: Vec<usize> = decision.deciders().filter_map(|v| v.wish.rule()).collect();
         indexes.sort_unstable();
         indexes.dedup();
         PolicyResult {
             result,
-            // Only groups the policy wants something of come here.
-            wanted: decision.request.unwrap_or(TypeRequest::Auto),
+            wanted,
             rules: indexes
                 .into_iter()
                 .filter_map(|index| RuleName::of(self.policy, index))
@@ -185,8 +198,8 @@ impl Application<'_> {
 }
 
 /// The result for a group about which nothing is to be done.
-fn settled(group: &Group, planned: &Planned, step: &Step) -> GroupResult {
-    let (outcome, message, advice) = match step {
+fn settled(group: &Group, planned: &Planned) -> GroupResult {
+    let (outcome, message, advice) = match &planned.step {
         Step::Forbidden { request, external } => (
             Outcome::Refused,
             format!(
