@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::any_of::{AddressPattern, AnyOf, Name};
 use crate::{
-    Defaults, Device, DomainType, Glob, Goal, Group, Inventory, Match, PciId, PolicyFile, Rule,
-    VERSION,
+    AddressPattern, AnyOf, Defaults, Device, DomainType, Glob, Goal, Group, Inventory, Match, Name,
+    PciId, PolicyFile, Rule, VERSION,
 };
 
 /// A generated policy, and what could not be put into it.

@@ -29,9 +29,10 @@ mod rule;
 #[cfg(test)]
 mod schema;
 mod suggest;
+mod word;
 
 pub use address::{ParsePciAddressError, PciAddress};
-pub use any_of::{AddressPattern, AnyOf, Name};
+pub use any_of::AnyOf;
 pub use class::{ClassFilter, ParseClassError};
 pub use device::{Device, Removable};
 pub use domain::{DomainType, ParseTypeRequestError, TypeRequest};
@@ -49,6 +50,7 @@ pub use plan::{plan, Planned, Step};
 pub use policy::{Defaults, Policy, PolicyFile, SourcedRule, VERSION};
 pub use route::{ParseRouteError, Route};
 pub use rule::{OnFailure, RouteLimit, Rule};
+pub use word::{AddressPattern, Name, Word};
 
 /// The JSON Schema of a file of a policy, for editors. Generated from the types; a test keeps it so.
 pub const SCHEMA: &str = include_str!("../schema/policy.json");

@@ -5,8 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::any_of::{given, AddressPattern, AnyOf, Name};
-use crate::{ClassFilter, Device, Glob, PciId, Removable};
+use crate::any_of::{given, AnyOf};
+use crate::{AddressPattern, ClassFilter, Device, Glob, Name, PciId, Removable};
 
 /// What must be true of a device. Every key that is given must hold; of a list, any one.
 ///
