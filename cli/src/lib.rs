@@ -5,6 +5,9 @@
 //! meant on this machine; [`route`] decides what can be done about each, and [`switch`] does it; `commands` puts these
 //! together into a report; and `render` writes the report for people. For programs, the report is written as JSON.
 //!
+//! A policy is found and believed in [`policy_files`] and [`trusted`], and applied in [`apply`]; what a lockdown changed is
+//! remembered in [`lockdown`].
+//!
 //! [`sysfs`] and [`proc`] are the only ways to the kernel. Each is opened once, on a root that is given from outside, so
 //! that everything here, including what writes, can be run on a folder of plain files.
 

@@ -13,6 +13,7 @@ mod reload;
 mod reports;
 mod stock;
 mod switch;
+mod system;
 
 use iommuctl_tests::host::suite;
 

@@ -12,7 +12,7 @@ use super::command::as_root;
 use super::progress::{say, step};
 use super::userspace::checkout;
 use super::workshop::Workshop;
-use super::{checks, demo, litmus, vm};
+use super::{checks, demo, litmus, system, vm};
 
 /// Makes stock kernels run in virtual machines, and runs the suites there.
 #[derive(Debug, Parser)]
@@ -47,6 +47,11 @@ enum Command {
         /// Scenarios, or nothing for all those of the machine
         scenarios: Vec<String>,
     },
+    /// Boot a real Debian system from a disk, once for each scenario, and see what the policy does at boot
+    System {
+        /// Scenarios, or nothing for all of them
+        scenarios: Vec<String>,
+    },
     /// Remove the cache
     CleanCache,
 }
@@ -70,6 +75,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Fuzz => checks::fuzz(),
         Command::Litmus => litmus::run(&checkout()?).map(|()| ExitCode::SUCCESS),
         Command::Run { machine, scenarios } => vm::try_out(machine, scenarios),
+        Command::System { scenarios } => Ok(match system::try_out(scenarios)? {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        }),
         Command::CleanCache => clean().map(|()| ExitCode::SUCCESS),
     }
 }
