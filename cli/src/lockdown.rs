@@ -105,8 +105,11 @@ pub struct Record {
 }
 
 impl Record {
-    /// Adds a group, unless it is there already: what it was before the first lockdown counts.
+    /// Adds a group, unless it is there already: what it was before the first lockdown counts. Another group that had the
+    /// number before is forgotten.
     pub fn remember(&mut self, group: Remembered) {
+        self.groups
+            .retain(|known| known.group != group.group || known.devices == group.devices);
         if self.groups.iter().all(|known| known.group != group.group) {
             self.groups.push(group);
             self.groups.sort_by_key(|g| g.group);
@@ -285,6 +288,19 @@ mod tests {
         assert!(remembered.is_still(&group(3, "DMA", &[("0000:01:00.0", None)])));
         assert!(!remembered.is_still(&group(3, "DMA", &[("0000:02:00.0", None)])));
         assert!(!remembered.is_still(&group(3, "DMA", &[])));
+    }
+
+    #[test]
+    fn the_first_lockdown_counts_unless_it_was_another_group() {
+        let mut record = Record::default();
+        let mut add = |domain_type: &str, device: &str| {
+            let group = group(3, domain_type, &[(device, None)]);
+            record.remember(Remembered::of(&group).unwrap());
+            (record.groups.len(), record.groups[0].domain_type.clone())
+        };
+        assert_eq!(add("identity", "0000:01:00.0"), (1, "identity".to_owned()));
+        assert_eq!(add("DMA-FQ", "0000:01:00.0"), (1, "identity".to_owned()));
+        assert_eq!(add("DMA-FQ", "0000:02:00.0"), (1, "DMA-FQ".to_owned()));
     }
 
     #[test]
