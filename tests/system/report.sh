@@ -43,6 +43,18 @@ before() {
 	[ -n "$first" ] && [ -n "$second" ] && [ "$first" -lt "$second" ]
 }
 
+# Takes a device out and puts it back, as hotplug does, and waits for its group to become something.
+replug() {
+	echo 1 >"/sys/bus/pci/devices/$1/remove"
+	echo 1 >/sys/bus/pci/rescan
+	for _ in $(seq 100); do
+		[ "$(type_of "$1" 2>/dev/null)" = "$2" ] && break
+		sleep 0.2
+	done
+	journalctl -b -u "iommuctl-hotplug@$1.service" --no-pager -o cat | tail -8
+	is "$1" "$2"
+}
+
 untouched() {
 	check root-disk-is-lazy is $disk DMA-FQ
 	check second-disk-is-lazy is $second DMA-FQ
@@ -68,6 +80,13 @@ broken)
 	untouched
 	check unit unit failed
 	check the-system-came-up systemctl is-active multi-user.target
+	;;
+hotplug)
+	check root-disk-stays-strict is $disk DMA
+	check second-disk-is-lazy is $second DMA-FQ
+	check second-disk-comes-back-lazy replug $second DMA-FQ
+	check network-card-comes-back-lazy replug $card DMA-FQ
+	check root-disk-was-left-alone is $disk DMA
 	;;
 esac
 echo "end $scenario" >/dev/ttyS1

@@ -31,7 +31,7 @@ pub struct Scenario {
 }
 
 /// Every boot, in order.
-pub const SCENARIOS: [Scenario; 3] = [
+pub const SCENARIOS: [Scenario; 4] = [
     Scenario {
         name: "boots",
         words: &["iommu.strict=0"],
@@ -47,13 +47,30 @@ pub const SCENARIOS: [Scenario; 3] = [
             "iommuctl.policy=/etc/iommuctl/broken.yaml",
         ],
     },
+    Scenario {
+        name: "hotplug",
+        words: &[
+            "iommu.strict=1",
+            "iommuctl.policy=/etc/iommuctl/hotplug.yaml",
+        ],
+    },
 ];
 
 /// Files of the checkout, where they go, and their modes.
-const FILES: [(&str, &str, &str); 7] = [
+const FILES: [(&str, &str, &str); 10] = [
     (
         "packaging/systemd/iommuctl-policy.service",
         "usr/lib/systemd/system/iommuctl-policy.service",
+        "644",
+    ),
+    (
+        "packaging/systemd/iommuctl-hotplug@.service",
+        "usr/lib/systemd/system/iommuctl-hotplug@.service",
+        "644",
+    ),
+    (
+        "packaging/udev/80-iommuctl.rules",
+        "usr/lib/udev/rules.d/80-iommuctl.rules",
         "644",
     ),
     (
@@ -74,6 +91,11 @@ const FILES: [(&str, &str, &str); 7] = [
     (
         "tests/system/broken.yaml",
         "etc/iommuctl/broken.yaml",
+        "644",
+    ),
+    (
+        "tests/system/hotplug.yaml",
+        "etc/iommuctl/hotplug.yaml",
         "644",
     ),
     ("tests/system/report.sh", "usr/local/sbin/report", "755"),
