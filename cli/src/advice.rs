@@ -70,8 +70,9 @@ pub fn holders(group: &Group) -> String {
 /// What gets a group with bound drivers from `current` to `request`, one line each.
 #[must_use]
 pub fn ways_to(current: &DomainType, request: TypeRequest) -> Vec<String> {
-    let rebind = "`--route rebind` unbinds the drivers named above, writes the type and binds them again: it \
-                  interrupts the devices, and is refused while something on them is in use";
+    let rebind = "`set-mode --route rebind`, or `route: rebind` in a policy's rule, unbinds the drivers named above, \
+                  writes the type and binds them again: it interrupts the devices, and is refused while something on \
+                  them is in use";
     let mut ways = Vec::new();
     if *current == DomainType::DmaFq && request == TypeRequest::Dma {
         ways.push(

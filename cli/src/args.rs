@@ -2,18 +2,26 @@
 //! The command line, as clap sees it. Nothing here touches the system: what the words mean on this machine is found
 //! out in a second step (see `crate::resolve`).
 
+mod defaults;
+mod policy;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{PossibleValue, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand, ValueEnum};
-use iommuctl_policy::TypeRequest;
+use iommuctl_policy::{ClassFilter, TypeRequest};
 
-use crate::classes::ClassFilter;
 use crate::exit;
 use crate::overrides::Overrides;
 use crate::target::Target;
+
+pub use defaults::{BootDefault, DefaultsArgs, DefaultsCommand};
+pub use policy::{
+    ApplyArgs, CheckArgs, DiffArgs, ExplainArgs, LockdownArgs, PlanArgs, PolicyArgs, PolicyCommand,
+    ReleaseArgs, Source,
+};
 
 /// Shows and changes the DMA policy of IOMMU groups on a running machine.
 ///
@@ -71,15 +79,6 @@ pub struct Global {
         env = "IOMMUCTL_PROC_ROOT"
     )]
     pub proc_root: Option<PathBuf>,
-    /// What /run is (for tests)
-    #[arg(
-        long,
-        global = true,
-        hide = true,
-        value_name = "DIR",
-        env = "IOMMUCTL_RUN_ROOT"
-    )]
-    pub run_root: Option<PathBuf>,
     /// The PCI id database to take names from (for tests)
     #[arg(
         long,
@@ -89,6 +88,15 @@ pub struct Global {
         env = "IOMMUCTL_PCI_IDS"
     )]
     pub pci_ids: Option<PathBuf>,
+    /// Where /etc, /run and /usr are (for tests)
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        value_name = "DIR",
+        env = "IOMMUCTL_ROOT"
+    )]
+    pub root: Option<PathBuf>,
 }
 
 /// When to use colour.
@@ -117,6 +125,16 @@ pub enum Command {
     SetMode(SetModeArgs),
     /// Bring back what an interrupted change left: bind every device to the driver it had
     Recover(RecoverArgs),
+    /// Check, explain and apply the policy: which devices are strict, and which may be lazy
+    Policy(PolicyArgs),
+    /// Make every group strict now, and remember what was not
+    #[command(after_help = exit::HELP)]
+    Lockdown(LockdownArgs),
+    /// Undo lockdown: relax what it made strict, and nothing else
+    #[command(after_help = exit::HELP)]
+    Release(ReleaseArgs),
+    /// Show what groups start as and why, or change that for the next boot
+    Defaults(DefaultsArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -185,6 +203,14 @@ pub struct ShowArgs {
     pub targets: Vec<Target>,
 }
 
+/// One command at a time changes groups. The same for each of them.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Wait {
+    /// How long to wait for another iommuctl that is changing something; 0 gives up at once
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = patience)]
+    pub lock_timeout: Duration,
+}
+
 /// Arguments of `set-mode`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{TARGET_HELP}\n\n{}", exit::HELP))]
@@ -208,9 +234,9 @@ pub struct SetModeArgs {
     /// cancelled
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub timeout: Duration,
-    /// How long to wait for another iommuctl that is changing something; 0 gives up at once
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = patience)]
-    pub lock_timeout: Duration,
+    /// How long to wait for our turn.
+    #[command(flatten)]
+    pub wait: Wait,
     /// What a rebind may do without.
     #[command(flatten)]
     pub overrides: Overrides,
@@ -229,9 +255,9 @@ pub struct RecoverArgs {
     /// How long to wait for the kernel, for each step of each device
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub timeout: Duration,
-    /// How long to wait for another iommuctl that is changing something; 0 gives up at once
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = patience)]
-    pub lock_timeout: Duration,
+    /// How long to wait for our turn.
+    #[command(flatten)]
+    pub wait: Wait,
     /// Kill the process at this point (for tests)
     #[arg(long, hide = true, value_name = "POINT")]
     pub die_at: Option<u32>,

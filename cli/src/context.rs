@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use iommuctl_policy::{GroupId, Inventory};
+use iommuctl_policy::{GroupId, Inventory, TypeRequest};
 
 use crate::advice;
 use crate::args::Global;
@@ -14,10 +14,14 @@ use crate::lock::{Lock, LockError};
 use crate::output::Output;
 use crate::pci_ids::PciNames;
 use crate::proc::Proc;
+use crate::rebind::journal;
 use crate::resolve::{ResolveError, Resolver};
+use crate::route::Allowed;
 use crate::run_dir::RunDir;
+use crate::switch::Switch;
 use crate::sysfs::{Problems, Sysfs};
 use crate::target::Target;
+use crate::turn::Turn;
 
 /// The kernel's file systems, and where names come from.
 #[derive(Debug)]
@@ -37,7 +41,7 @@ impl Context {
         Ok(Self {
             sysfs: Sysfs::open(global.sysfs_root.as_deref())?,
             proc: Proc::open(global.proc_root.as_deref())?,
-            run_root: global.run_root.clone(),
+            run_root: global.root.as_ref().map(|root| root.join("run")),
             pci_ids: global.pci_ids.clone(),
         })
     }
@@ -55,6 +59,12 @@ impl Context {
         Ok(inventory)
     }
 
+    /// The same, with what only a policy asks for about each device.
+    pub fn inventory_for_policy(&self, problems: &mut Problems) -> anyhow::Result<Inventory> {
+        let inventory = self.inventory(problems)?;
+        Ok(inventory.with_devices(|device| self.sysfs.identify(device, problems)))
+    }
+
     /// The groups of `inventory` that all of `targets` stand for, each once, by number.
     pub fn resolve(
         &self,
@@ -67,6 +77,39 @@ impl Context {
             inventory,
         };
         resolver.resolve(targets)
+    }
+
+    /// A change of type, with no more allowed than `allowed` says.
+    pub fn switch(&self, request: TypeRequest, allowed: Allowed, timeout: Duration) -> Switch<'_> {
+        Switch {
+            sysfs: &self.sysfs,
+            proc: &self.proc,
+            request,
+            allowed,
+            overrides: BTreeSet::new(),
+            force: false,
+            timeout,
+            capabilities: self.proc.capabilities(),
+        }
+    }
+
+    /// Waits for our turn to change groups, and says so if a rebind was interrupted earlier. Who may not change any does
+    /// not wait: nothing is made in `/run` then.
+    pub fn turn(&self, patience: Duration, output: &mut Output) -> anyhow::Result<Turn> {
+        let capabilities = self.proc.capabilities();
+        if capabilities.is_some_and(|c| !c.missing().is_empty()) {
+            let explained = advice::not_permitted(capabilities);
+            let failure = Failure::new(Exit::Failed, explained.message);
+            return Err(failure.with_advice(explained.advice).into());
+        }
+        let run = RunDir::make(self.run_root.as_deref())?;
+        let lock = self.lock(&run, patience, output)?;
+        for group in journal::left_behind(&run)? {
+            output.remark(&format!(
+                "a rebind of group {group} was interrupted earlier: `iommuctl recover` finishes it"
+            ));
+        }
+        Ok(Turn { run, lock })
     }
 
     /// Takes the lock that everything which changes a group needs, and says so if that means to wait.

@@ -7,19 +7,31 @@
 //! `commands` puts these together into a report; and `render` writes the report for people. For programs, the report is
 //! written as JSON.
 //!
-//! [`sysfs`] and [`proc`] are the ways to the kernel, [`run_dir`] to what is kept until the next boot. Each is opened once, on a root that is given from outside, so
+//! Live changes are made many at a time; [`queue`] makes rebinds one after the other. Whatever changes a group has its
+//! [`turn`] meanwhile, which only one process has at a time.
+//!
+//! A policy is found and believed in [`policy_files`] and [`trusted`], and applied in [`apply`]; what a lockdown changed is
+//! remembered in [`lockdown`].
+//!
+//! [`sysfs`] and [`proc`] are the ways to the kernel, [`trusted`] to what was configured, and [`run_dir`] to what is kept
+//! until the next boot. Each is opened once, on a root that is given from outside, so
 //! that everything here, including what writes, can be run on a folder of plain files.
 
 pub mod advice;
+pub mod apply;
 pub mod args;
+pub mod boot;
 pub mod checks;
-pub mod classes;
+pub mod dir;
 pub mod exit;
 pub mod interrupt;
 pub mod lock;
+pub mod lockdown;
 pub mod overrides;
 pub mod pci_ids;
+pub mod policy_files;
 pub mod proc;
+pub mod queue;
 pub mod rebind;
 pub mod resolve;
 pub mod result;
@@ -30,6 +42,8 @@ pub mod switch;
 pub mod sysfs;
 pub mod target;
 pub mod tree;
+pub mod trusted;
+pub mod turn;
 pub mod writer;
 
 mod commands;
@@ -65,6 +79,10 @@ fn dispatch(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
         Command::Status => commands::status::run(&open()?, output),
         Command::SetMode(set) => commands::set_mode::run(set, &open()?, output),
         Command::Recover(recover) => commands::recover::run(recover, &args.global, output),
+        Command::Policy(policy) => commands::policy::run(policy, &args.global, output),
+        Command::Lockdown(lockdown) => commands::lockdown::run(lockdown, &args.global, output),
+        Command::Release(release) => commands::release::run(release, &args.global, output),
+        Command::Defaults(defaults) => commands::defaults::run(defaults, &args.global, output),
         Command::Completions { shell } => commands::completions::run(*shell, output),
         Command::Man { directory } => commands::man::run(directory),
         Command::WriteText { text } => Ok(writer::child(text)),

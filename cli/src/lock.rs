@@ -15,7 +15,8 @@ use nix::fcntl::{fcntl, FcntlArg};
 use nix::libc;
 use serde::{Deserialize, Serialize};
 
-use crate::run_dir::{raw, RunDir, RunError};
+use crate::dir::errno;
+use crate::run_dir::{RunDir, RunError};
 
 const NAME: &str = "lock";
 /// How often a waiting process tries again.
@@ -106,7 +107,7 @@ impl Lock {
         // INVARIANT: the kernel has just given it to this open file.
         let lock = Self { file };
         lock.sign(command)
-            .map_err(|error| failed(run, "write", raw(&error)))?;
+            .map_err(|error| failed(run, "write", errno(&error)))?;
         Ok(lock)
     }
 
@@ -132,8 +133,12 @@ fn failed(run: &RunDir, verb: &'static str, errno: Errno) -> LockError {
     LockError::Run(RunError::Os { verb, path, errno })
 }
 
-/// Whether the lock was free, and is ours now.
-fn try_lock(file: &File) -> nix::Result<bool> {
+/// Locks `file` as a whole, for as long as it or a copy of its handle is open. Whether it was free, and is ours now.
+///
+/// # Errors
+///
+/// Those of fcntl(2).
+pub fn try_lock(file: &File) -> nix::Result<bool> {
     let whole = libc::flock {
         // The constants are small; the fields are short.
         l_type: libc::F_WRLCK as libc::c_short,

@@ -7,6 +7,7 @@ use iommuctl_policy::{DomainType, Group, GroupId, Route};
 use serde::Serialize;
 
 use crate::checks::Finding;
+use crate::exit::Exit;
 
 /// How it ended for a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -141,4 +142,57 @@ impl GroupResult {
 #[must_use]
 pub fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// How a command is to end after `results`.
+#[must_use]
+pub fn exit(results: &[GroupResult]) -> Exit {
+    exit_by(results.iter(), |result| !result.is_done())
+}
+
+/// The same, where only some of what was not done is a failure.
+pub fn exit_by<'a>(
+    results: impl Iterator<Item = &'a GroupResult> + Clone,
+    is_failure: impl Fn(&GroupResult) -> bool,
+) -> Exit {
+    let mut left = results.clone().filter(|r| is_failure(r)).peekable();
+    if left.peek().is_none() {
+        return Exit::Done;
+    }
+    let switched = |r: &GroupResult| matches!(r.outcome, Outcome::Changed | Outcome::Planned);
+    if results.clone().any(switched) {
+        Exit::Partly
+    } else if left.all(|r| r.outcome == Outcome::Refused) {
+        Exit::Refused
+    } else {
+        Exit::Failed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exit_of(outcomes: &[Outcome]) -> Exit {
+        let result = |(id, outcome): (u32, &Outcome)| GroupResult {
+            outcome: *outcome,
+            ..GroupResult::new(GroupId(id))
+        };
+        let results: Vec<GroupResult> = (0..).zip(outcomes).map(result).collect();
+        exit(&results)
+    }
+
+    #[test]
+    fn exit_codes() {
+        use Outcome::{Changed, Failed, Planned, Refused, Stopped, TimedOut, Unchanged};
+        assert_eq!(exit_of(&[Changed, Unchanged, Planned]), Exit::Done);
+        assert_eq!(exit_of(&[Refused, Refused]), Exit::Refused);
+        assert_eq!(exit_of(&[Refused, Failed]), Exit::Failed);
+        assert_eq!(exit_of(&[TimedOut]), Exit::Failed);
+        assert_eq!(exit_of(&[Stopped]), Exit::Failed);
+        assert_eq!(exit_of(&[Changed, Stopped]), Exit::Partly);
+        assert_eq!(exit_of(&[Changed, Refused]), Exit::Partly);
+        assert_eq!(exit_of(&[Unchanged, TimedOut]), Exit::Failed);
+        assert_eq!(exit_of(&[Unchanged, Refused]), Exit::Refused);
+    }
 }

@@ -5,7 +5,7 @@
 //! time, and changes anything else only in a group that has devices, none of which is in use by a driver. On top of
 //! them come safety rules of our own, because the kernel's live relax checks less than its other paths do.
 
-use iommuctl_policy::{DomainType, Group, Route, TypeRequest};
+use iommuctl_policy::{DomainType, Group, Route, RouteLimit, TypeRequest};
 
 use crate::advice;
 use crate::args::RouteChoice;
@@ -30,6 +30,15 @@ impl Allowed {
             RouteChoice::Auto if !interrupt => Self::Live,
             RouteChoice::Auto => Self::Any,
             RouteChoice::Rebind => Self::Rebind,
+        }
+    }
+
+    /// From a policy. `boot` is a permission to wait for the next boot, and none to interrupt.
+    #[must_use]
+    pub fn of_policy(limit: RouteLimit) -> Self {
+        match limit {
+            RouteLimit::Live | RouteLimit::Boot => Self::Live,
+            RouteLimit::Rebind => Self::Any,
         }
     }
 }
@@ -76,6 +85,21 @@ fn refuse(needs: Option<Route>, reason: String, advice: Vec<String>) -> Decision
 /// `module` says whether `iommu_live` is loaded.
 #[must_use]
 pub fn decide(group: &Group, request: TypeRequest, module: bool, allowed: Allowed) -> Decision {
+    let satisfied = request.result() == group.domain_type;
+    match safety(group, request) {
+        Some(refusal) if group.domain_type.is_some() && !satisfied => Decision::Refuse(refusal),
+        _ => decide_by_force(group, request, module, allowed),
+    }
+}
+
+/// The same without our own safety rules: for a rule of a policy that says `force` and why.
+#[must_use]
+pub fn decide_by_force(
+    group: &Group,
+    request: TypeRequest,
+    module: bool,
+    allowed: Allowed,
+) -> Decision {
     let Some(current) = &group.domain_type else {
         let reason = "the kernel does not show its type".to_owned();
         return refuse(None, reason, vec![advice::NEEDS_TYPE_FILE.to_owned()]);
@@ -83,9 +107,6 @@ pub fn decide(group: &Group, request: TypeRequest, module: bool, allowed: Allowe
     // A stock kernel answers EPERM to the type a group has already, so it must not even be asked.
     if request.result().as_ref() == Some(current) {
         return go(Route::None, "the group has this type already");
-    }
-    if let Some(refusal) = safety(group, request) {
-        return Decision::Refuse(refusal);
     }
     if allowed == Allowed::Rebind {
         return replace(group, current, request, allowed);
@@ -274,6 +295,18 @@ mod tests {
     }
 
     #[test]
+    fn force_overrides_our_rule_and_no_other() {
+        let mut group = group(7, "DMA", NVME);
+        group.devices[0].removable = Some(iommuctl_policy::Removable::Removable);
+        let forced = |request| decide_by_force(&group, request, false, Allowed::Live);
+        assert_eq!(route(&forced(TypeRequest::DmaFq)), Some(Route::Sysfs));
+        assert_eq!(
+            refusal(forced(TypeRequest::Identity)).needs,
+            Some(Route::Rebind)
+        );
+    }
+
+    #[test]
     fn empty_groups_can_be_relaxed_and_nothing_else() {
         assert_eq!(
             route(&live(&group(7, "DMA", &[]), TypeRequest::DmaFq, false)),
@@ -317,6 +350,13 @@ mod tests {
         assert_eq!(Allowed::new(Auto, true), Allowed::Any);
         assert_eq!(Allowed::new(Live, true), Allowed::Live);
         assert_eq!(Allowed::new(Rebind, false), Allowed::Rebind);
+    }
+
+    #[test]
+    fn only_a_rule_that_says_rebind_interrupts() {
+        assert_eq!(Allowed::of_policy(RouteLimit::Live), Allowed::Live);
+        assert_eq!(Allowed::of_policy(RouteLimit::Boot), Allowed::Live);
+        assert_eq!(Allowed::of_policy(RouteLimit::Rebind), Allowed::Any);
     }
 
     #[test]

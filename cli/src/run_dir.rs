@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `/run/iommuctl`: the lock, and the journals of changes that are under way.
+//! `/run/iommuctl`: the lock, the journals of rebinds that are under way, and the record of a lockdown.
 //!
 //! It is in `/run` because what it holds is only true until the next boot: then the kernel binds every driver afresh
 //! and gives every group its default type, and there is nothing left to finish or to undo.
@@ -12,14 +12,19 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{openat, OFlag};
 use nix::sys::stat::{fchmod, fstat, mkdirat, Mode, SFlag};
 use nix::unistd::{fsync, geteuid, unlinkat, UnlinkatFlags};
 
+use crate::dir::{self, errno};
+
 const NAME: &str = "iommuctl";
-/// More than any journal holds.
+/// For us alone; others may only pass through: what is below `policy.d` is for everybody to read.
+const FOLDER: Mode = Mode::S_IRWXU.union(Mode::S_IXGRP).union(Mode::S_IXOTH);
+/// For us alone: journals and records name devices and commands.
+const FILE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
+/// More than any journal or record holds.
 const FILE_LIMIT: usize = 4 * 1024 * 1024;
 
 /// The folder cannot be used.
@@ -77,7 +82,7 @@ impl RunDir {
         let root = root.unwrap_or(Path::new("/run"));
         let parent = directory(root, root)?;
         let path = root.join(NAME);
-        match mkdirat(&parent, NAME, Mode::S_IRWXU) {
+        match mkdirat(&parent, NAME, FOLDER) {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(errno) => return Err(failed("make", &path, errno)),
         }
@@ -112,8 +117,7 @@ impl RunDir {
             errno => failed("open", &path, errno),
         })?;
         check(&handle, &path, SFlag::S_IFDIR)?;
-        // Others may not even look: the journal names devices and commands.
-        fchmod(&handle, Mode::S_IRWXU).map_err(|e| failed("close to others", &path, e))?;
+        fchmod(&handle, FOLDER).map_err(|e| failed("close to others", &path, e))?;
         // INVARIANT: just checked, on the handle itself.
         Ok(Self { path, handle })
     }
@@ -158,10 +162,10 @@ impl RunDir {
         let mut bytes = Vec::new();
         let read = file.take(limit.saturating_add(1)).read_to_end(&mut bytes);
         let path = self.path.join(name);
-        read.map_err(|e| failed("read", &path, raw(&e)))?;
+        read.map_err(|e| failed("read", &path, errno(&e)))?;
         if bytes.len() > FILE_LIMIT {
             let path = path.display().to_string();
-            let why = "it is longer than any journal";
+            let why = "it is longer than anything that is written here";
             return Err(RunError::NotOurs { path, why });
         }
         Ok(Some(bytes))
@@ -173,31 +177,30 @@ impl RunDir {
     ///
     /// [`RunError`], if it cannot be listed.
     pub fn names(&self) -> Result<Vec<String>, RunError> {
-        let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        let list = |errno| failed("list", &self.path, errno);
-        let mut directory = Dir::openat(&self.handle, ".", flags, Mode::empty()).map_err(list)?;
-        let mut names = Vec::new();
-        for entry in directory.iter() {
-            if let Ok(name) = entry.map_err(list)?.file_name().to_str() {
-                if name != "." && name != ".." {
-                    names.push(name.to_owned());
-                }
-            }
-        }
-        names.sort();
-        Ok(names)
+        dir::names(&self.handle).map_err(|e| failed("list", &self.path, e))
     }
 
-    /// Removes `name`, for good.
+    /// Puts a file with `bytes` in the place of `name`: whole, and synced, or not at all.
     ///
     /// # Errors
     ///
-    /// [`RunError`], if it cannot be removed.
+    /// [`RunError`], if that does not work; what was there before then still is.
+    pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), RunError> {
+        let path = self.path.join(name);
+        dir::replace(&self.handle, name, bytes, FILE).map_err(|e| failed("write", &path, e))
+    }
+
+    /// Removes `name`, if it is there, for good.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`], if it stays.
     pub fn remove(&self, name: &str) -> Result<(), RunError> {
         let path = self.path.join(name);
-        unlinkat(&self.handle, name, UnlinkatFlags::NoRemoveDir)
-            .map_err(|e| failed("remove", &path, e))?;
-        self.sync()
+        match unlinkat(&self.handle, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => self.sync(),
+            Err(errno) => Err(failed("remove", &path, errno)),
+        }
     }
 
     fn sync(&self) -> Result<(), RunError> {
@@ -208,8 +211,7 @@ impl RunDir {
         let path = self.path.join(name);
         // Neither waits for the other end of a pipe, nor becomes attached to a terminal.
         let careful = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-        let handle = openat(&self.handle, name, flags | careful, mode)
+        let handle = openat(&self.handle, name, flags | careful, FILE)
             .map_err(|e| failed("open", &path, e))?;
         check(&handle, &path, SFlag::S_IFREG)?;
         Ok(File::from(handle))
@@ -246,11 +248,6 @@ fn failed(verb: &'static str, path: &Path, errno: Errno) -> RunError {
     RunError::Os { verb, path, errno }
 }
 
-/// The errno of an error of the standard library; 0 if it has none.
-pub(crate) fn raw(error: &std::io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(0))
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -268,12 +265,17 @@ mod tests {
         assert!(RunDir::find(Some(root.path())).unwrap().is_none());
         let run = RunDir::make(Some(root.path())).unwrap();
         run.create("rebind-3").unwrap();
-        assert_eq!(mode(&root.path().join("iommuctl")), 0o700);
+        assert_eq!(mode(&root.path().join("iommuctl")), 0o711);
         assert_eq!(mode(&root.path().join("iommuctl/rebind-3")), 0o600);
         assert!(run.create("rebind-3").is_err());
         assert_eq!(run.names().unwrap(), ["rebind-3"]);
         run.remove("rebind-3").unwrap();
         assert!(run.read("rebind-3").unwrap().is_none());
+        run.replace("lockdown.json", b"old").unwrap();
+        run.replace("lockdown.json", b"new").unwrap();
+        assert_eq!(run.read("lockdown.json").unwrap().unwrap(), b"new");
+        assert_eq!(mode(&root.path().join("iommuctl/lockdown.json")), 0o600);
+        assert_eq!(run.names().unwrap(), ["lockdown.json"]);
     }
 
     #[test]

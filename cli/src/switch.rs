@@ -34,6 +34,8 @@ pub struct Switch<'a> {
     pub allowed: Allowed,
     /// The checks that are overridden.
     pub overrides: BTreeSet<Check>,
+    /// Whether a rule of a policy overrides our own safety rules.
+    pub force: bool,
     /// How long to wait for each write.
     pub timeout: Duration,
     /// What this process may do, for explanations.
@@ -86,7 +88,12 @@ impl Switch<'_> {
             return (vanished(id), None);
         };
         let mut result = GroupResult::of(&group);
-        match route::decide(&group, self.request, self.sysfs.has_module(), self.allowed) {
+        let decide = if self.force {
+            route::decide_by_force
+        } else {
+            route::decide
+        };
+        match decide(&group, self.request, self.sysfs.has_module(), self.allowed) {
             Decision::Refuse(refusal) => {
                 result.outcome = Outcome::Refused;
                 result.needs = refusal.needs;
@@ -253,6 +260,7 @@ mod tests {
             request,
             allowed: Allowed::Live,
             overrides: BTreeSet::new(),
+            force: false,
             timeout: Duration::from_secs(1),
             capabilities: None,
         }

@@ -18,6 +18,8 @@ pub fn group(id: u32, domain_type: &str, devices: &[(&str, Option<&str>)]) -> Gr
         driver: driver.map(str::to_owned),
         removable: None,
         numa_node: None,
+        firmware: None,
+        modalias: None,
     };
     Group {
         id: GroupId(id),

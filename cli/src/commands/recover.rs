@@ -77,7 +77,7 @@ pub fn run(args: &RecoverArgs, global: &Global, output: &mut Output) -> anyhow::
         // Whoever is at work has a journal, too: it is no work for us before the lock is free.
         let lock = match args.dry_run {
             true => None,
-            false => Some(context.lock(&run, args.lock_timeout, output)?),
+            false => Some(context.lock(&run, args.wait.lock_timeout, output)?),
         };
         let left = journal::left_behind(&run)?;
         let mut fuse = Fuse::new(args.die_at);

@@ -4,23 +4,20 @@
 use std::collections::BTreeSet;
 
 use anyhow::Context as _;
-use iommuctl_policy::{GroupId, Route, TypeRequest};
+use iommuctl_policy::{GroupId, TypeRequest};
 use serde::Serialize;
 
 use crate::advice;
 use crate::args::SetModeArgs;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::interrupt::Tools;
 use crate::output::Output;
 use crate::progress::Progress;
+use crate::queue;
 use crate::rebind::fuse::Fuse;
-use crate::rebind::journal;
 use crate::render;
-use crate::result::{GroupResult, Outcome};
+use crate::result::{exit, GroupResult, Outcome};
 use crate::route::Allowed;
-use crate::run_dir::RunDir;
-use crate::signals::Signals;
 use crate::switch::Switch;
 use crate::sysfs::Problems;
 
@@ -39,14 +36,10 @@ pub fn run(args: &SetModeArgs, context: &Context, output: &mut Output) -> anyhow
     let inventory = context.inventory(&mut problems)?;
     // All targets, before anything is changed: a mistyped one must not leave half of the work done.
     let groups = context.resolve(&args.targets, &inventory)?;
+    let allowed = Allowed::new(args.route, args.allow_interrupt);
     let switch = Switch {
-        sysfs: &context.sysfs,
-        proc: &context.proc,
-        request: args.request,
-        allowed: Allowed::new(args.route, args.allow_interrupt),
         overrides: args.overrides.checks(),
-        timeout: args.timeout,
-        capabilities: context.proc.capabilities(),
+        ..context.switch(args.request, allowed, args.timeout)
     };
     let permitted = switch.capabilities.is_none_or(|c| c.missing().is_empty());
     let results = if args.dry_run {
@@ -92,63 +85,14 @@ fn change(
     groups: &BTreeSet<GroupId>,
     output: &mut Output,
 ) -> anyhow::Result<Vec<GroupResult>> {
-    let run = RunDir::make(context.run_root.as_deref())?;
-    let lock = context.lock(&run, args.lock_timeout, output)?;
-    for group in journal::left_behind(&run)? {
-        output.remark(&format!(
-            "a rebind of group {group} was interrupted earlier: `iommuctl recover` finishes it"
-        ));
-    }
+    let turn = context.turn(args.wait.lock_timeout, output)?;
     let mut progress = Progress::new(output.wants_progress(), groups.len());
-    let mut results = switch.run(groups, |n| progress.tick(n, "waiting for the kernel"));
-    if results.iter().any(is_next) {
-        let mut signals = Signals::watch().context("Failed to hold back signals")?;
-        let mut fuse = Fuse::new(args.die_at);
-        let mut tools = Tools {
-            run: &run,
-            lock: &lock,
-            signals: &mut signals,
-            fuse: &mut fuse,
-        };
-        rebind(switch, &mut results, &mut tools, &mut progress);
-    }
+    let mut results = switch.run(groups, |done| progress.tick(done, queue::LIVE));
+    let pairs = results.iter_mut().map(|result| (switch, result));
+    let tick = |done: usize, doing: &str| progress.tick(done, doing);
+    queue::run(pairs, &turn, &mut Fuse::new(args.die_at), tick);
     progress.finish();
     Ok(results)
-}
-
-/// Whether a group still waits for its rebind.
-fn is_next(result: &GroupResult) -> bool {
-    result.outcome == Outcome::Planned && result.route == Some(Route::Rebind)
-}
-
-/// One rebind after the other. After the first that does not end whole, or when the user wants to stop, the rest is left
-/// as it is.
-fn rebind(
-    switch: &Switch<'_>,
-    results: &mut [GroupResult],
-    tools: &mut Tools<'_>,
-    progress: &mut Progress,
-) {
-    let mut stop: Option<String> = None;
-    let mut done = results.iter().filter(|r| !is_next(r)).count();
-    for result in results.iter_mut().filter(|r| is_next(r)) {
-        if let Some(signal) = tools.signals.seen() {
-            stop.get_or_insert(format!("stopped by {signal}"));
-        }
-        if let Some(why) = &stop {
-            result.outcome = Outcome::Stopped;
-            result.message = Some(format!("nothing was done: {why}"));
-            result.writes.clear();
-            continue;
-        }
-        let id = result.group;
-        let mut tick = |doing: &str| progress.tick(done, &format!("group {id}: {doing}"));
-        let whole = switch.interrupt().run(id, result, tools, &mut tick);
-        done += 1;
-        if !whole {
-            stop = Some(format!("group {id} has not got all its drivers back"));
-        }
-    }
 }
 
 /// What the kernel would not let happen is not even begun: nothing is made in `/run`, and nobody is waited for.
@@ -167,12 +111,10 @@ fn not_permitted(switch: &Switch<'_>, groups: &BTreeSet<GroupId>) -> Vec<GroupRe
 /// Says on standard error what became of a group that was not changed.
 fn complain(result: &GroupResult, output: &mut Output) {
     let group = result.group;
+    if let Some(notes) = render::set_mode::notes(result) {
+        output.remark(&notes);
+    }
     if result.is_done() {
-        if let (Some(Route::Rebind), Outcome::Changed | Outcome::Unchanged, Some(notes)) =
-            (result.route, result.outcome, &result.message)
-        {
-            output.remark(&format!("group {group}: {notes}"));
-        }
         return;
     }
     for finding in &result.findings {
@@ -194,48 +136,4 @@ fn missing_rights(dry_run: bool, context: &Context) -> Option<String> {
             missing.join(" and ")
         )
     })
-}
-
-/// How the program is to end after `results`.
-fn exit(results: &[GroupResult]) -> Exit {
-    let mut left = results.iter().filter(|r| !r.is_done()).peekable();
-    if left.peek().is_none() {
-        return Exit::Done;
-    }
-    let switched = |r: &GroupResult| matches!(r.outcome, Outcome::Changed | Outcome::Planned);
-    if results.iter().any(switched) {
-        Exit::Partly
-    } else if left.all(|r| r.outcome == Outcome::Refused) {
-        Exit::Refused
-    } else {
-        Exit::Failed
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn exit_of(outcomes: &[Outcome]) -> Exit {
-        let result = |(id, outcome): (u32, &Outcome)| GroupResult {
-            outcome: *outcome,
-            ..GroupResult::new(GroupId(id))
-        };
-        let results: Vec<GroupResult> = (0..).zip(outcomes).map(result).collect();
-        exit(&results)
-    }
-
-    #[test]
-    fn exit_codes() {
-        use Outcome::{Changed, Failed, Planned, Refused, Stopped, TimedOut, Unchanged};
-        assert_eq!(exit_of(&[Changed, Unchanged, Planned]), Exit::Done);
-        assert_eq!(exit_of(&[Refused, Refused]), Exit::Refused);
-        assert_eq!(exit_of(&[Refused, Failed]), Exit::Failed);
-        assert_eq!(exit_of(&[TimedOut]), Exit::Failed);
-        assert_eq!(exit_of(&[Stopped]), Exit::Failed);
-        assert_eq!(exit_of(&[Changed, Stopped]), Exit::Partly);
-        assert_eq!(exit_of(&[Changed, Refused]), Exit::Partly);
-        assert_eq!(exit_of(&[Unchanged, TimedOut]), Exit::Failed);
-        assert_eq!(exit_of(&[Unchanged, Refused]), Exit::Refused);
-    }
 }

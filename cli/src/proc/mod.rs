@@ -4,6 +4,7 @@
 
 mod capabilities;
 mod kernel;
+mod policy_word;
 mod processes;
 mod routes;
 mod swaps;
@@ -17,6 +18,7 @@ use procfs::FromBufRead;
 
 pub use capabilities::Capabilities;
 pub use kernel::{Kernel, KernelDefault};
+pub use policy_word::PolicyWord;
 pub use processes::{Connection, OpenFile};
 pub use swaps::Swap;
 

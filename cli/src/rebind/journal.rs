@@ -17,7 +17,8 @@ use serde::Serialize;
 use super::fuse::Fuse;
 use super::plan::{Plan, Step};
 use super::record::{parse, Begin, Parsed, Record, Wrong, VERSION};
-use crate::run_dir::{raw, RunDir, RunError};
+use crate::dir::errno;
+use crate::run_dir::{RunDir, RunError};
 
 const PREFIX: &str = "rebind-";
 
@@ -151,7 +152,7 @@ impl<'a> Journal<'a> {
 }
 
 fn failed(run: &RunDir, name: &str, error: &std::io::Error) -> RunError {
-    let errno = raw(error);
+    let errno = errno(error);
     let path = run.display(name);
     RunError::Os {
         verb: "write",

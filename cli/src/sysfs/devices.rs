@@ -65,6 +65,24 @@ impl Sysfs {
             driver,
             removable,
             numa_node,
+            firmware: None,
+            modalias: None,
+        }
+    }
+
+    /// Reads what only a policy asks for: what firmware calls the device, and what modules are looked up by.
+    ///
+    /// Sources: `Documentation/ABI/testing/sysfs-devices-firmware_node`, `sysfs-firmware-ofw`.
+    pub fn identify(&self, device: &mut Device, problems: &mut Problems) {
+        let tree = &self.tree;
+        let path = &device.path;
+        device.modalias = problems.note(tree.text(&format!("{path}/modalias")));
+        let acpi = problems.note(tree.link(&format!("{path}/firmware_node")));
+        device.firmware = acpi.and_then(|node| problems.note(tree.text(&format!("{node}/path"))));
+        if device.firmware.is_none() {
+            let node = problems.note(tree.link(&format!("{path}/of_node")));
+            let base = "firmware/devicetree/base";
+            device.firmware = node.and_then(|n| n.strip_prefix(base).map(str::to_owned));
         }
     }
 

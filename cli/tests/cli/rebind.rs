@@ -334,8 +334,8 @@ fn only_one_writer_at_a_time() {
         l_pid: 0,
     };
     fcntl(&lock, FcntlArg::F_OFD_SETLK(&whole)).unwrap();
-    // By the live route, by rebind, and for recover.
-    let commands: [&[&str]; 3] = [
+    // Everything that changes groups.
+    let commands: [&[&str]; 6] = [
         &["set-mode", "--lock-timeout", "0", "17", "identity"],
         &[
             "set-mode",
@@ -347,6 +347,9 @@ fn only_one_writer_at_a_time() {
             "DMA",
         ],
         &["recover", "--lock-timeout", "0"],
+        &["policy", "apply", "--lock-timeout", "0"],
+        &["lockdown", "--lock-timeout", "0"],
+        &["release", "--lock-timeout", "0"],
     ];
     for args in commands {
         let run = machine.run(args);

@@ -9,7 +9,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::{symlink, PermissionsExt as _};
+use std::os::unix::fs::{symlink, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -90,6 +90,34 @@ impl Machine {
         self.dir.path().join("proc").join(path)
     }
 
+    /// The path of something under its root.
+    pub fn root(&self, path: &str) -> PathBuf {
+        self.dir.path().join(path)
+    }
+
+    /// Makes a file under its root, and the folders above it, which nobody else can write.
+    pub fn file(&self, path: &str, text: &str) -> PathBuf {
+        let mut folder = self.dir.path().to_owned();
+        let (folders, _) = path.rsplit_once('/').unwrap();
+        for name in folders.split('/') {
+            folder.push(name);
+            if !folder.is_dir() {
+                fs::create_dir(&folder).unwrap();
+                fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+            }
+        }
+        let file = self.root(path);
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        file
+    }
+
+    /// The same machine with this policy.
+    pub fn with_policy(self, text: &str) -> Self {
+        self.file("etc/iommuctl/policy.d/50-site.yaml", text);
+        self
+    }
+
     /// The type attribute of a group.
     pub fn type_file(&self, group: u32) -> PathBuf {
         self.sys(&format!("kernel/iommu_groups/{group}/type"))
@@ -115,7 +143,7 @@ impl Machine {
         command
             .env("IOMMUCTL_SYSFS_ROOT", self.dir.path().join("sys"))
             .env("IOMMUCTL_PROC_ROOT", self.dir.path().join("proc"))
-            .env("IOMMUCTL_RUN_ROOT", self.dir.path().join("run"))
+            .env("IOMMUCTL_ROOT", self.dir.path())
             .env_remove("NO_COLOR")
             .env_remove("CLICOLOR_FORCE")
             .stdin(Stdio::null());

@@ -42,7 +42,7 @@ pub fn in_use(bench: &Bench) -> Result<()> {
 }
 
 /// Something that is made anew when a driver is bound, so that its number tells whether it was.
-fn trace(address: &str) -> Result<u64> {
+pub(super) fn trace(address: &str) -> Result<u64> {
     let folder = pci::folder(address);
     let path = ["nvme", "net", "vfio-dev"]
         .iter()

@@ -11,6 +11,7 @@ mod in_use;
 mod inventory;
 mod leaving;
 mod oracle;
+mod policy;
 mod preempt_rt;
 mod rebind;
 mod recover;
@@ -32,7 +33,7 @@ use super::{cli, modules, pci};
 pub type Scenario = fn(&Bench) -> Result<()>;
 
 /// Every scenario there is.
-const ALL: [(&str, Scenario); 53] = [
+const ALL: [(&str, Scenario); 58] = [
     ("inventory", inventory::inventory),
     ("targets", inventory::targets),
     ("without-module", stock::without_module),
@@ -84,6 +85,11 @@ const ALL: [(&str, Scenario); 53] = [
     ("rebind-stopped", recover::stopped),
     ("rebind-waits-its-turn", recover::waits_its_turn),
     ("rebind-many", rebind::many),
+    ("policy", policy::apply),
+    ("policy-without-module", policy::without_module),
+    ("policy-rebind", policy::rebind),
+    ("policy-external", policy::external),
+    ("lockdown", policy::lockdown),
     ("demo", demo::demo),
     ("idle", |_| Ok(())),
 ];
