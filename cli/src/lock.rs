@@ -167,12 +167,7 @@ fn holder(run: &RunDir) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn run_dir() -> (tempfile::TempDir, RunDir) {
-        let root = tempfile::tempdir().unwrap();
-        let run = RunDir::make(Some(root.path())).unwrap();
-        (root, run)
-    }
+    use crate::testing::run_dir;
 
     #[test]
     fn second_one_is_told_who_has_it() {

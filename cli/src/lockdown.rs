@@ -226,13 +226,7 @@ impl<'a> Store<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::group;
-
-    fn run_dir() -> (tempfile::TempDir, RunDir) {
-        let root = tempfile::tempdir().unwrap();
-        let run = RunDir::make(Some(root.path())).unwrap();
-        (root, run)
-    }
+    use crate::testing::{group, run_dir};
 
     #[test]
     fn what_is_written_is_read_again() {

@@ -239,12 +239,7 @@ pub fn read(run: &RunDir, group: GroupId) -> Result<Option<Found>, JournalError>
 mod tests {
     use super::*;
     use crate::rebind::fake::plan;
-
-    fn run_dir() -> (tempfile::TempDir, RunDir) {
-        let root = tempfile::tempdir().unwrap();
-        let run = RunDir::make(Some(root.path())).unwrap();
-        (root, run)
-    }
+    use crate::testing::run_dir;
 
     #[test]
     fn what_was_recorded_is_read_again() {
