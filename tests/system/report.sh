@@ -33,6 +33,16 @@ unit() {
 	[ "$state" = "$1" ]
 }
 
+# What the unit said.
+unit_said() {
+	journalctl -b -u iommuctl-policy.service --no-pager -o cat | grep -- "$1"
+}
+
+# A line of the kernel's log.
+logged() {
+	journalctl -b -k --no-pager -o cat | grep -- "$1"
+}
+
 # Lines of the kernel's log, with the first pattern before the second.
 before() {
 	journalctl -b -k --no-pager -o short-monotonic >/tmp/log
@@ -65,7 +75,11 @@ echo "scenario $scenario" >/dev/ttyS1
 case $scenario in
 boots)
 	check root-disk-is-strict is $disk DMA
-	check second-disk-has-no-translation is $second identity
+	check second-disk-had-no-translation logged 'initramfs: .* identity .*changed'
+	check unit-rebound-it is $second DMA-FQ
+	check unit-says-so unit_said 'rebind.*changed'
+	check it-is-bound test -e /sys/bus/pci/drivers/nvme/$second
+	check nothing-is-left-behind test ! -e /run/iommuctl/rebind-*
 	check network-card-is-strict is $card DMA
 	check before-the-drivers before 'iommuctl: initramfs: ' 'nvme nvme0: pci function'
 	check before-the-root-is-mounted before 'iommuctl: initramfs: ' 'EXT4-fs (nvme0n1): mounted'
@@ -83,6 +97,7 @@ broken)
 	;;
 hotplug)
 	check root-disk-stays-strict is $disk DMA
+	check unit-does-not-interrupt-it unit_said 'mounted at /'
 	check second-disk-is-lazy is $second DMA-FQ
 	check second-disk-comes-back-lazy replug $second DMA-FQ
 	check network-card-comes-back-lazy replug $card DMA-FQ
