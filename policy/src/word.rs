@@ -7,7 +7,7 @@ use serde::Serializer;
 
 use crate::{ClassFilter, Glob, PciAddress, PciId, Removable};
 
-/// What can stand in an [`AnyOf`].
+/// What can stand in an [`AnyOf`](crate::AnyOf).
 pub trait Word: Sized + fmt::Display {
     /// What is expected, in words.
     const EXPECTED: &'static str;
