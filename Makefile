@@ -2,7 +2,7 @@
 # Each target calls one program. It makes everything else itself, from nothing, in ~/.cache/iommuctl
 # (IOMMUCTL_CACHE=... puts that elsewhere; IOMMUCTL_KVM=1 uses the processor's virtualization).
 
-.PHONY: help demo test test-full model litmus module clean-cache
+.PHONY: help demo test test-full model litmus fuzz module clean-cache
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile
@@ -21,6 +21,9 @@ model: ## Check the order of the module's protocols in every interleaving (MODEL
 
 litmus: ## Check the memory ordering that the module relies on against the kernel's memory model
 	@tests/testbed.sh litmus
+
+fuzz: ## Look for texts that the policy's parser or planner cannot stand, FUZZ_SECONDS=N for each (60)
+	@tests/testbed.sh fuzz
 
 module: ## Build iommu_live.ko for the newest kernel of Debian stable-backports
 	@tests/testbed.sh module

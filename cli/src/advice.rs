@@ -9,10 +9,6 @@ use nix::errno::Errno;
 
 use crate::proc::{Capabilities, Kernel};
 
-/// Why `--route rebind` does not work.
-pub const NO_REBIND: &str =
-    "the rebind route is not available: this build of iommuctl does not unbind drivers";
-
 /// What a kernel without the `type` attribute needs.
 pub const NEEDS_TYPE_FILE: &str =
     "the type can be read and changed from Linux 5.11 on; this kernel is older, or the file could not be read";
@@ -74,15 +70,16 @@ pub fn holders(group: &Group) -> String {
 /// What gets a group with bound drivers from `current` to `request`, one line each.
 #[must_use]
 pub fn ways_to(current: &DomainType, request: TypeRequest) -> Vec<String> {
-    let unbind = "unbind the drivers named above, repeat the command, and bind them again \
-                  (this interrupts the devices, and cannot be done to a disk that is in use)";
+    let rebind = "`set-mode --route rebind`, or `route: rebind` in a policy's rule, unbinds the drivers named above, \
+                  writes the type and binds them again: it interrupts the devices, and is refused while something on \
+                  them is in use";
     let mut ways = Vec::new();
     if *current == DomainType::DmaFq && request == TypeRequest::Dma {
         ways.push(
             "`modprobe iommu_live` makes this change live, then repeat the command".to_owned(),
         );
     }
-    ways.push(unbind.to_owned());
+    ways.push(rebind.to_owned());
     let boot = match request {
         TypeRequest::Dma => Some("iommu.passthrough=0 iommu.strict=1"),
         TypeRequest::DmaFq => Some("iommu.passthrough=0 iommu.strict=0"),
@@ -146,7 +143,8 @@ pub fn explain(errno: Errno, facts: &Facts<'_>) -> Explanation {
 }
 
 /// EACCES: the kernel asks for two capabilities, and the file mode for root.
-fn not_permitted(capabilities: Option<Capabilities>) -> Explanation {
+#[must_use]
+pub fn not_permitted(capabilities: Option<Capabilities>) -> Explanation {
     let missing = capabilities.map(Capabilities::missing).unwrap_or_default();
     let message = match missing.as_slice() {
         [] => "not permitted, although no capability is missing: the kernel asks for CAP_SYS_ADMIN and \

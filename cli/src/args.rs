@@ -2,17 +2,26 @@
 //! The command line, as clap sees it. Nothing here touches the system: what the words mean on this machine is found
 //! out in a second step (see `crate::resolve`).
 
+mod defaults;
+mod policy;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{PossibleValue, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand, ValueEnum};
-use iommuctl_policy::TypeRequest;
+use iommuctl_policy::{ClassFilter, TypeRequest};
 
-use crate::classes::ClassFilter;
 use crate::exit;
+use crate::overrides::Overrides;
 use crate::target::Target;
+
+pub use defaults::{BootDefault, DefaultsArgs, DefaultsCommand};
+pub use policy::{
+    ApplyArgs, CheckArgs, DiffArgs, ExplainArgs, LockdownArgs, PlanArgs, PolicyArgs, PolicyCommand,
+    ReleaseArgs, Source,
+};
 
 /// Shows and changes the DMA policy of IOMMU groups on a running machine.
 ///
@@ -79,6 +88,15 @@ pub struct Global {
         env = "IOMMUCTL_PCI_IDS"
     )]
     pub pci_ids: Option<PathBuf>,
+    /// Where /etc, /run and /usr are (for tests)
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        value_name = "DIR",
+        env = "IOMMUCTL_ROOT"
+    )]
+    pub root: Option<PathBuf>,
 }
 
 /// When to use colour.
@@ -105,6 +123,18 @@ pub enum Command {
     /// Change the type of one or more groups
     #[command(visible_alias = "set")]
     SetMode(SetModeArgs),
+    /// Bring back what an interrupted change left: bind every device to the driver it had
+    Recover(RecoverArgs),
+    /// Check, explain and apply the policy: which devices are strict, and which may be lazy
+    Policy(PolicyArgs),
+    /// Make every group strict now, and remember what was not
+    #[command(after_help = exit::HELP)]
+    Lockdown(LockdownArgs),
+    /// Undo lockdown: relax what it made strict, and nothing else
+    #[command(after_help = exit::HELP)]
+    Release(ReleaseArgs),
+    /// Show what groups start as and why, or change that for the next boot
+    Defaults(DefaultsArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -116,12 +146,11 @@ pub enum Command {
         /// The directory; it must exist
         directory: PathBuf,
     },
-    /// Write TYPE to standard output with one write, and the outcome to standard error (set-mode uses this)
+    /// Write TEXT to standard output with one write, and the outcome to standard error (every change uses this)
     #[command(hide = true)]
-    WriteType {
-        /// The type
-        #[arg(value_parser = TypeParser, value_name = "TYPE", ignore_case = true)]
-        request: TypeRequest,
+    WriteText {
+        /// The text; a newline follows it
+        text: String,
     },
 }
 
@@ -174,6 +203,14 @@ pub struct ShowArgs {
     pub targets: Vec<Target>,
 }
 
+/// One command at a time changes groups. The same for each of them.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Wait {
+    /// How long to wait for another iommuctl that is changing something; 0 gives up at once
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = patience)]
+    pub lock_timeout: Duration,
+}
+
 /// Arguments of `set-mode`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{TARGET_HELP}\n\n{}", exit::HELP))]
@@ -184,15 +221,46 @@ pub struct SetModeArgs {
     /// The type they shall have
     #[arg(required = true, value_name = "TYPE", value_parser = TypeParser, ignore_case = true)]
     pub request: TypeRequest,
-    /// Which way to go: without interrupting a device, or otherwise (rebind is not there yet, so auto is live)
+    /// Which way to go: without interrupting a device, or otherwise
     #[arg(long, value_name = "ROUTE", default_value = "live")]
     pub route: RouteChoice,
-    /// Say what would be done, and do nothing
+    /// Let `--route auto` interrupt devices where no live route works
+    #[arg(long)]
+    pub allow_interrupt: bool,
+    /// Say what would be done, down to each write, and do nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// How long to wait for the kernel, for each group; a switch that has begun cannot be cancelled
+    /// How long to wait for the kernel, for each group, and for each step of a rebind; what has begun cannot be
+    /// cancelled
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub timeout: Duration,
+    /// How long to wait for our turn.
+    #[command(flatten)]
+    pub wait: Wait,
+    /// What a rebind may do without.
+    #[command(flatten)]
+    pub overrides: Overrides,
+    /// Kill the process at this point of a rebind (for tests)
+    #[arg(long, hide = true, value_name = "POINT")]
+    pub die_at: Option<u32>,
+}
+
+/// Arguments of `recover`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = exit::HELP)]
+pub struct RecoverArgs {
+    /// Say what was left, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How long to wait for the kernel, for each step of each device
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub timeout: Duration,
+    /// How long to wait for our turn.
+    #[command(flatten)]
+    pub wait: Wait,
+    /// Kill the process at this point (for tests)
+    #[arg(long, hide = true, value_name = "POINT")]
+    pub die_at: Option<u32>,
 }
 
 /// Which routes the user allows.
@@ -200,9 +268,9 @@ pub struct SetModeArgs {
 pub enum RouteChoice {
     /// Only routes that do not interrupt a device.
     Live,
-    /// Unbind the drivers, change the type, bind them again (not there yet).
+    /// Unbind the drivers, change the type, bind them again.
     Rebind,
-    /// Live if that works, rebind if not.
+    /// Live if that works, and if not, with --allow-interrupt, rebind.
     Auto,
 }
 
@@ -216,6 +284,14 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(value)
         .map(|d| d.min(Duration::from_secs(86_400)))
         .map_err(|_| wrong())
+}
+
+/// The same, and 0 for no time at all.
+fn patience(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(0.0) => Ok(Duration::ZERO),
+        _ => seconds(text).map_err(|_| "expected a number of seconds, such as 60 or 0".to_owned()),
+    }
 }
 
 /// Parses a [`TypeRequest`], with its own suggestions, and the valid values for completion scripts.
@@ -299,6 +375,13 @@ mod tests {
         assert_eq!(set.targets.len(), 2);
         assert_eq!(set.request, TypeRequest::DmaFq);
         assert_eq!(set.timeout, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn lock_timeout_may_be_zero() {
+        assert_eq!(patience("0"), Ok(Duration::ZERO));
+        assert_eq!(patience("1.5"), Ok(Duration::from_millis(1500)));
+        assert!(patience("-1").is_err() && patience("x").is_err());
     }
 
     #[test]

@@ -3,17 +3,25 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use iommuctl_policy::{GroupId, Inventory};
+use iommuctl_policy::{GroupId, Inventory, TypeRequest};
 
 use crate::advice;
 use crate::args::Global;
 use crate::exit::{Exit, Failure};
+use crate::lock::{Lock, LockError};
+use crate::output::Output;
 use crate::pci_ids::PciNames;
 use crate::proc::Proc;
+use crate::rebind::journal;
 use crate::resolve::{ResolveError, Resolver};
+use crate::route::Allowed;
+use crate::run_dir::RunDir;
+use crate::switch::Switch;
 use crate::sysfs::{Problems, Sysfs};
 use crate::target::Target;
+use crate::turn::Turn;
 
 /// The kernel's file systems, and where names come from.
 #[derive(Debug)]
@@ -22,6 +30,8 @@ pub struct Context {
     pub sysfs: Sysfs,
     /// The open procfs.
     pub proc: Proc,
+    /// What `/run` is, if it is not `/run`.
+    pub run_root: Option<PathBuf>,
     pci_ids: Option<PathBuf>,
 }
 
@@ -31,6 +41,7 @@ impl Context {
         Ok(Self {
             sysfs: Sysfs::open(global.sysfs_root.as_deref())?,
             proc: Proc::open(global.proc_root.as_deref())?,
+            run_root: global.root.as_ref().map(|root| root.join("run")),
             pci_ids: global.pci_ids.clone(),
         })
     }
@@ -48,6 +59,12 @@ impl Context {
         Ok(inventory)
     }
 
+    /// The same, with what only a policy asks for about each device.
+    pub fn inventory_for_policy(&self, problems: &mut Problems) -> anyhow::Result<Inventory> {
+        let inventory = self.inventory(problems)?;
+        Ok(inventory.with_devices(|device| self.sysfs.identify(device, problems)))
+    }
+
     /// The groups of `inventory` that all of `targets` stand for, each once, by number.
     pub fn resolve(
         &self,
@@ -60,6 +77,61 @@ impl Context {
             inventory,
         };
         resolver.resolve(targets)
+    }
+
+    /// A change of type, with no more allowed than `allowed` says.
+    pub fn switch(&self, request: TypeRequest, allowed: Allowed, timeout: Duration) -> Switch<'_> {
+        Switch {
+            sysfs: &self.sysfs,
+            proc: &self.proc,
+            request,
+            allowed,
+            overrides: BTreeSet::new(),
+            force: false,
+            timeout,
+            capabilities: self.proc.capabilities(),
+        }
+    }
+
+    /// Waits for our turn to change groups, and says so if a rebind was interrupted earlier. Who may not change any does
+    /// not wait: nothing is made in `/run` then.
+    pub fn turn(&self, patience: Duration, output: &mut Output) -> anyhow::Result<Turn> {
+        let capabilities = self.proc.capabilities();
+        if capabilities.is_some_and(|c| !c.missing().is_empty()) {
+            let explained = advice::not_permitted(capabilities);
+            let failure = Failure::new(Exit::Failed, explained.message);
+            return Err(failure.with_advice(explained.advice).into());
+        }
+        let run = RunDir::make(self.run_root.as_deref())?;
+        let lock = self.lock(&run, patience, output)?;
+        for group in journal::left_behind(&run)? {
+            output.remark(&format!(
+                "a rebind of group {group} was interrupted earlier: `iommuctl recover` finishes it"
+            ));
+        }
+        Ok(Turn { run, lock })
+    }
+
+    /// Takes the lock that everything which changes a group needs, and says so if that means to wait.
+    pub fn lock(
+        &self,
+        run: &RunDir,
+        patience: Duration,
+        output: &mut Output,
+    ) -> anyhow::Result<Lock> {
+        let words: Vec<String> = std::env::args().skip(1).collect();
+        let command = format!("iommuctl {}", words.join(" "));
+        let lock = Lock::take(run, &command, patience, |holder| {
+            output.remark(&format!("waiting for another iommuctl: {holder}"));
+        });
+        lock.map_err(|error| match error {
+            LockError::Held(_) => Failure::new(Exit::Failed, error.to_string())
+                .with_advice(vec![
+                    "repeat the command when it has ended, or wait longer with --lock-timeout SECONDS".to_owned(),
+                ])
+                .into(),
+            LockError::Run(error) => error.into(),
+        })
     }
 
     /// What turns an IOMMU on, here.

@@ -16,6 +16,8 @@ pub enum Exit {
     Refused,
     /// Some of it was done, some was not.
     Partly,
+    /// As the command that was run ended.
+    Command(u8),
 }
 
 impl Exit {
@@ -28,6 +30,7 @@ impl Exit {
             Self::Usage => 2,
             Self::Refused => 3,
             Self::Partly => 4,
+            Self::Command(code) => code,
         }
     }
 }

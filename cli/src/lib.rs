@@ -2,29 +2,54 @@
 //! The library behind the `iommuctl` program.
 //!
 //! How a command runs: [`args`] says what may be typed, and touches nothing; [`resolve`] finds out which groups are
-//! meant on this machine; [`route`] decides what can be done about each, and [`switch`] does it; `commands` puts these
-//! together into a report; and `render` writes the report for people. For programs, the report is written as JSON.
+//! meant on this machine; [`route`] decides what can be done about each. [`switch`] does it while the devices keep
+//! working; [`interrupt`] unbinds their drivers for it, after [`checks`] found nothing in use, by way of [`rebind`].
+//! `commands` puts these together into a report; and `render` writes the report for people. For programs, the report is
+//! written as JSON.
 //!
-//! [`sysfs`] and [`proc`] are the only ways to the kernel. Each is opened once, on a root that is given from outside, so
+//! Live changes are made many at a time; [`queue`] makes rebinds one after the other. Whatever changes a group has its
+//! [`turn`] meanwhile, which only one process has at a time.
+//!
+//! A policy is found and believed in [`policy_files`] and [`trusted`], and applied in [`apply`]; what a lockdown changed is
+//! remembered in [`lockdown`].
+//!
+//! [`sysfs`] and [`proc`] are the ways to the kernel, [`trusted`] to what was configured, and [`run_dir`] to what is kept
+//! until the next boot. Each is opened once, on a root that is given from outside, so
 //! that everything here, including what writes, can be run on a folder of plain files.
 
 pub mod advice;
+pub mod apply;
 pub mod args;
-pub mod classes;
+pub mod boot;
+pub mod checks;
+pub mod dir;
 pub mod exit;
+pub mod interrupt;
+pub mod lock;
+pub mod lockdown;
+pub mod overrides;
 pub mod pci_ids;
+pub mod policy_files;
 pub mod proc;
+pub mod queue;
+pub mod rebind;
 pub mod resolve;
+pub mod result;
 pub mod route;
+pub mod run_dir;
+pub mod signals;
 pub mod switch;
 pub mod sysfs;
 pub mod target;
 pub mod tree;
+pub mod trusted;
+pub mod turn;
 pub mod writer;
 
 mod commands;
 mod context;
 mod output;
+mod progress;
 mod render;
 mod report;
 #[cfg(test)]
@@ -53,8 +78,13 @@ fn dispatch(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
         Command::Show(show) => commands::show::run(show, &open()?, output),
         Command::Status => commands::status::run(&open()?, output),
         Command::SetMode(set) => commands::set_mode::run(set, &open()?, output),
+        Command::Recover(recover) => commands::recover::run(recover, &args.global, output),
+        Command::Policy(policy) => commands::policy::run(policy, &args.global, output),
+        Command::Lockdown(lockdown) => commands::lockdown::run(lockdown, &args.global, output),
+        Command::Release(release) => commands::release::run(release, &args.global, output),
+        Command::Defaults(defaults) => commands::defaults::run(defaults, &args.global, output),
         Command::Completions { shell } => commands::completions::run(*shell, output),
         Command::Man { directory } => commands::man::run(directory),
-        Command::WriteType { request } => Ok(writer::child(*request)),
+        Command::WriteText { text } => Ok(writer::child(text)),
     }
 }

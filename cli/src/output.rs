@@ -142,6 +142,13 @@ impl Output {
         let _ = writeln!(self.stderr, "iommuctl: {text}");
     }
 
+    /// One line on standard error that is no complaint; not for those who want errors only.
+    pub fn remark(&mut self, text: &str) {
+        if !self.quiet {
+            self.complain(text);
+        }
+    }
+
     /// One line of advice on standard error, below a complaint.
     pub fn hint(&mut self, text: &str) {
         let _ = writeln!(self.stderr, "  - {text}");

@@ -189,6 +189,8 @@ C 01  Mass storage controller
             driver: None,
             removable: None,
             numa_node: None,
+            firmware: None,
+            modalias: None,
         };
         Inventory::new(vec![Group {
             id: GroupId(1),

@@ -5,10 +5,43 @@
 //! time, and changes anything else only in a group that has devices, none of which is in use by a driver. On top of
 //! them come safety rules of our own, because the kernel's live relax checks less than its other paths do.
 
-use iommuctl_policy::{DomainType, Group, Route, TypeRequest};
+use iommuctl_policy::{DomainType, Group, Route, RouteLimit, TypeRequest};
 
 use crate::advice;
 use crate::args::RouteChoice;
+
+/// What the user allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allowed {
+    /// Only what interrupts no device.
+    Live,
+    /// What interrupts no device, and a rebind where nothing else works.
+    Any,
+    /// A rebind, wherever a driver would have to be unbound for a change to be certain.
+    Rebind,
+}
+
+impl Allowed {
+    /// From what was typed. `auto` alone is no permission to interrupt.
+    #[must_use]
+    pub fn new(choice: RouteChoice, interrupt: bool) -> Self {
+        match choice {
+            RouteChoice::Live => Self::Live,
+            RouteChoice::Auto if !interrupt => Self::Live,
+            RouteChoice::Auto => Self::Any,
+            RouteChoice::Rebind => Self::Rebind,
+        }
+    }
+
+    /// From a policy. `boot` is a permission to wait for the next boot, and none to interrupt.
+    #[must_use]
+    pub fn of_policy(limit: RouteLimit) -> Self {
+        match limit {
+            RouteLimit::Live | RouteLimit::Boot => Self::Live,
+            RouteLimit::Rebind => Self::Any,
+        }
+    }
+}
 
 /// What will be done about one group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +84,22 @@ fn refuse(needs: Option<Route>, reason: String, advice: Vec<String>) -> Decision
 ///
 /// `module` says whether `iommu_live` is loaded.
 #[must_use]
-pub fn decide(group: &Group, request: TypeRequest, module: bool, choice: RouteChoice) -> Decision {
+pub fn decide(group: &Group, request: TypeRequest, module: bool, allowed: Allowed) -> Decision {
+    let satisfied = request.result() == group.domain_type;
+    match safety(group, request) {
+        Some(refusal) if group.domain_type.is_some() && !satisfied => Decision::Refuse(refusal),
+        _ => decide_by_force(group, request, module, allowed),
+    }
+}
+
+/// The same without our own safety rules: for a rule of a policy that says `force` and why.
+#[must_use]
+pub fn decide_by_force(
+    group: &Group,
+    request: TypeRequest,
+    module: bool,
+    allowed: Allowed,
+) -> Decision {
     let Some(current) = &group.domain_type else {
         let reason = "the kernel does not show its type".to_owned();
         return refuse(None, reason, vec![advice::NEEDS_TYPE_FILE.to_owned()]);
@@ -60,15 +108,8 @@ pub fn decide(group: &Group, request: TypeRequest, module: bool, choice: RouteCh
     if request.result().as_ref() == Some(current) {
         return go(Route::None, "the group has this type already");
     }
-    if let Some(refusal) = safety(group, request) {
-        return Decision::Refuse(refusal);
-    }
-    if choice == RouteChoice::Rebind {
-        return refuse(
-            Some(Route::Rebind),
-            advice::NO_REBIND.to_owned(),
-            vec!["leave out --route to see whether a live route works".to_owned()],
-        );
+    if allowed == Allowed::Rebind {
+        return replace(group, current, request, allowed);
     }
     match (current, request) {
         (DomainType::Dma, TypeRequest::DmaFq) if module => go(
@@ -83,7 +124,7 @@ pub fn decide(group: &Group, request: TypeRequest, module: bool, choice: RouteCh
             Route::Module,
             "iommu_live tightens a group while its devices are in use",
         ),
-        _ => replace(group, current, request, choice),
+        _ => replace(group, current, request, allowed),
     }
 }
 
@@ -113,7 +154,7 @@ fn replace(
     group: &Group,
     current: &DomainType,
     request: TypeRequest,
-    choice: RouteChoice,
+    allowed: Allowed,
 ) -> Decision {
     if group.devices.is_empty() {
         let reason = "the group has no devices, and the kernel changes no empty group".to_owned();
@@ -122,13 +163,16 @@ fn replace(
     if group.holders().next().is_none() {
         return go(Route::Sysfs, "no driver is using the devices of the group");
     }
-    let mut reason = format!(
+    if allowed != Allowed::Live {
+        return go(
+            Route::Rebind,
+            "the drivers that hold the group are unbound for the change",
+        );
+    }
+    let reason = format!(
         "the kernel does not change {current} to {request} while a driver is bound: {}",
         advice::holders(group)
     );
-    if choice == RouteChoice::Auto {
-        reason = format!("{reason}; {}", advice::NO_REBIND);
-    }
     refuse(
         Some(Route::Rebind),
         reason,
@@ -159,7 +203,7 @@ mod tests {
     }
 
     fn live(group: &Group, request: TypeRequest, module: bool) -> Decision {
-        decide(group, request, module, RouteChoice::Live)
+        decide(group, request, module, Allowed::Live)
     }
 
     #[test]
@@ -251,6 +295,18 @@ mod tests {
     }
 
     #[test]
+    fn force_overrides_our_rule_and_no_other() {
+        let mut group = group(7, "DMA", NVME);
+        group.devices[0].removable = Some(iommuctl_policy::Removable::Removable);
+        let forced = |request| decide_by_force(&group, request, false, Allowed::Live);
+        assert_eq!(route(&forced(TypeRequest::DmaFq)), Some(Route::Sysfs));
+        assert_eq!(
+            refusal(forced(TypeRequest::Identity)).needs,
+            Some(Route::Rebind)
+        );
+    }
+
+    #[test]
     fn empty_groups_can_be_relaxed_and_nothing_else() {
         assert_eq!(
             route(&live(&group(7, "DMA", &[]), TypeRequest::DmaFq, false)),
@@ -269,14 +325,38 @@ mod tests {
     }
 
     #[test]
-    fn rebind_is_refused_unless_there_is_nothing_to_do() {
-        let group = group(7, "DMA", NVME);
-        let rebind = |request| decide(&group, request, true, RouteChoice::Rebind);
-        assert_eq!(route(&rebind(TypeRequest::Dma)), Some(Route::None));
-        assert_eq!(
-            refusal(rebind(TypeRequest::DmaFq)).needs,
-            Some(Route::Rebind)
-        );
+    fn rebind_only_with_permission() {
+        let held = group(7, "DMA-FQ", NVME);
+        let by = |request, allowed| route(&decide(&held, request, false, allowed));
+        assert_eq!(by(TypeRequest::Dma, Allowed::Live), None);
+        assert_eq!(by(TypeRequest::Dma, Allowed::Any), Some(Route::Rebind));
+        assert_eq!(by(TypeRequest::Auto, Allowed::Rebind), Some(Route::Rebind));
+        assert_eq!(by(TypeRequest::DmaFq, Allowed::Rebind), Some(Route::None));
+        // What is possible without an interruption is done so, unless a rebind was asked for by name.
+        let strict = group(7, "DMA", NVME);
+        let relax = |allowed| route(&decide(&strict, TypeRequest::DmaFq, false, allowed));
+        assert_eq!(relax(Allowed::Any), Some(Route::Sysfs));
+        assert_eq!(relax(Allowed::Rebind), Some(Route::Rebind));
+        // With no driver to unbind there is nothing to interrupt.
+        let unbound = group(7, "DMA-FQ", UNBOUND);
+        let decision = decide(&unbound, TypeRequest::Identity, false, Allowed::Rebind);
+        assert_eq!(route(&decision), Some(Route::Sysfs));
+    }
+
+    #[test]
+    fn auto_alone_is_no_permission() {
+        use RouteChoice::{Auto, Live, Rebind};
+        assert_eq!(Allowed::new(Auto, false), Allowed::Live);
+        assert_eq!(Allowed::new(Auto, true), Allowed::Any);
+        assert_eq!(Allowed::new(Live, true), Allowed::Live);
+        assert_eq!(Allowed::new(Rebind, false), Allowed::Rebind);
+    }
+
+    #[test]
+    fn only_a_rule_that_says_rebind_interrupts() {
+        assert_eq!(Allowed::of_policy(RouteLimit::Live), Allowed::Live);
+        assert_eq!(Allowed::of_policy(RouteLimit::Boot), Allowed::Live);
+        assert_eq!(Allowed::of_policy(RouteLimit::Rebind), Allowed::Any);
     }
 
     #[test]

@@ -6,13 +6,14 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use iommuctl_policy::{DomainType, Group, GroupId, Route, TypeRequest};
-use serde::Serialize;
+use iommuctl_policy::{Group, GroupId, Route, TypeRequest};
 
 use crate::advice::{self, Facts, Kind};
-use crate::args::RouteChoice;
-use crate::proc::Capabilities;
-use crate::route::{self, Decision};
+use crate::checks::Check;
+use crate::interrupt::Interrupt;
+use crate::proc::{Capabilities, Proc};
+use crate::result::{milliseconds, GroupResult, Outcome, WriteReport};
+use crate::route::{self, Allowed, Decision};
 use crate::sysfs::{Problems, Sysfs};
 use crate::writer::{self, Written};
 
@@ -20,69 +21,21 @@ use crate::writer::{self, Written};
 /// groups take hardly longer than one; but each has a process of its own.
 const MAX_PARALLEL: usize = 64;
 
-/// How it ended for a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Outcome {
-    /// It had the type already.
-    Unchanged,
-    /// It has the type now.
-    Changed,
-    /// It would be changed (dry run).
-    Planned,
-    /// A rule was against it.
-    Refused,
-    /// It went wrong.
-    Failed,
-    /// The kernel was not done in time.
-    TimedOut,
-}
-
-/// A device, as far as a switch is concerned.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Member {
-    /// Its name in sysfs.
-    pub name: String,
-    /// The driver bound to it.
-    pub driver: Option<String>,
-}
-
-/// What was done about a group. Types are what the kernel said, never what was asked for.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct GroupResult {
-    /// The group.
-    pub group: GroupId,
-    /// Its devices.
-    pub devices: Vec<Member>,
-    /// The type it had before.
-    pub old_type: Option<DomainType>,
-    /// The type it has now, read from the kernel afterwards; `None` if that is not known.
-    pub new_type: Option<DomainType>,
-    /// The route taken, or to be taken (dry run); `None` if it came to none.
-    pub route: Option<Route>,
-    /// The route it would have needed, if it was refused and there is one.
-    pub needs: Option<Route>,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// How long the kernel took for the write, in milliseconds; `None` if nothing was written.
-    pub milliseconds: Option<f64>,
-    /// Why it ended so.
-    pub message: Option<String>,
-    /// What would work instead, one line each.
-    pub advice: Vec<String>,
-}
-
 /// What is to be done, the same for each group.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Switch<'a> {
     /// The open sysfs, for reading and for writing.
     pub sysfs: &'a Sysfs,
+    /// The open procfs.
+    pub proc: &'a Proc,
     /// The type wanted.
     pub request: TypeRequest,
     /// The routes allowed.
-    pub choice: RouteChoice,
-    /// Whether to stop before the write.
-    pub dry_run: bool,
+    pub allowed: Allowed,
+    /// The checks that are overridden.
+    pub overrides: BTreeSet<Check>,
+    /// Whether a rule of a policy overrides our own safety rules.
+    pub force: bool,
     /// How long to wait for each write.
     pub timeout: Duration,
     /// What this process may do, for explanations.
@@ -90,8 +43,15 @@ pub struct Switch<'a> {
 }
 
 impl Switch<'_> {
-    /// Switches all of `groups`, many at a time. Returns one result for each, by group number. `tick` is called about
-    /// ten times a second with the number of groups that are done.
+    /// What would be done about all of `groups`, by number. Nothing is.
+    #[must_use]
+    pub fn survey(&self, groups: &BTreeSet<GroupId>) -> Vec<GroupResult> {
+        groups.iter().map(|id| self.look(*id).0).collect()
+    }
+
+    /// Switches those of `groups` that can be switched live, many at a time. Returns one result for each, by group
+    /// number; one that needs a rebind is only planned. `tick` is called about ten times a second with the number of
+    /// groups that are done.
     pub fn run(&self, groups: &BTreeSet<GroupId>, mut tick: impl FnMut(usize)) -> Vec<GroupResult> {
         let todo = Mutex::new(groups.iter().copied());
         let next = || todo.lock().ok().and_then(|mut ids| ids.next());
@@ -122,25 +82,18 @@ impl Switch<'_> {
         results
     }
 
-    /// Switches one group. The group is read again first: what was resolved a moment ago may have changed.
-    fn switch(&self, id: GroupId) -> GroupResult {
+    /// What would be done about one group, which is read first, and the group.
+    fn look(&self, id: GroupId) -> (GroupResult, Option<Group>) {
         let Some(group) = self.sysfs.group(id, &mut Problems::default()) else {
-            return vanished(id);
+            return (vanished(id), None);
         };
-        let module = self.sysfs.has_module();
-        let mut result = GroupResult {
-            group: id,
-            devices: members(&group),
-            old_type: group.domain_type.clone(),
-            new_type: group.domain_type.clone(),
-            route: None,
-            needs: None,
-            outcome: Outcome::Failed,
-            milliseconds: None,
-            message: None,
-            advice: Vec::new(),
+        let mut result = GroupResult::of(&group);
+        let decide = if self.force {
+            route::decide_by_force
+        } else {
+            route::decide
         };
-        match route::decide(&group, self.request, module, self.choice) {
+        match decide(&group, self.request, self.sysfs.has_module(), self.allowed) {
             Decision::Refuse(refusal) => {
                 result.outcome = Outcome::Refused;
                 result.needs = refusal.needs;
@@ -150,14 +103,48 @@ impl Switch<'_> {
             Decision::Go { route, why } => {
                 result.route = Some(route);
                 result.message = Some(why.to_owned());
-                if route == Route::None {
-                    result.outcome = Outcome::Unchanged;
-                } else if self.dry_run {
-                    result.outcome = Outcome::Planned;
-                } else {
-                    self.write(&group, module, &mut result);
+                match route {
+                    Route::None => result.outcome = Outcome::Unchanged,
+                    Route::Rebind => self.interrupt().survey(&group, &mut result),
+                    Route::Sysfs | Route::Module | Route::Boot => {
+                        result.outcome = Outcome::Planned;
+                        result.writes = vec![self.type_write(id)];
+                        self.interrupt().look_for_vfio(&group, &mut result);
+                    }
                 }
             }
+        }
+        (result, Some(group))
+    }
+
+    /// What unbinds drivers, for the same change.
+    #[must_use]
+    pub fn interrupt(&self) -> Interrupt<'_> {
+        Interrupt {
+            sysfs: self.sysfs,
+            proc: self.proc,
+            request: self.request,
+            allowed: self.allowed,
+            overrides: &self.overrides,
+            timeout: self.timeout,
+        }
+    }
+
+    fn type_write(&self, id: GroupId) -> WriteReport {
+        let path = format!("kernel/iommu_groups/{id}/type");
+        WriteReport {
+            path: self.sysfs.tree().display(&path),
+            text: self.request.as_str().to_owned(),
+        }
+    }
+
+    /// Switches one group. The group is read again first: what was resolved a moment ago may have changed.
+    fn switch(&self, id: GroupId) -> GroupResult {
+        let (mut result, group) = self.look(id);
+        let live = result.route.is_some_and(Route::is_live);
+        if let (Outcome::Planned, true, Some(group)) = (result.outcome, live, group) {
+            result.outcome = Outcome::Failed;
+            self.write(&group, self.sysfs.has_module(), &mut result);
         }
         result
     }
@@ -188,7 +175,8 @@ impl Switch<'_> {
                 return;
             }
         };
-        match writer::write(type_file, self.request, self.timeout) {
+        // Left behind, a live switch needs no lock: no device is unbound, and the kernel itself keeps the group.
+        match writer::write(type_file, self.request.as_str(), self.timeout, None) {
             Written::Accepted(took) => {
                 result.milliseconds = Some(milliseconds(took));
                 self.read_back(result);
@@ -249,39 +237,34 @@ impl Switch<'_> {
     }
 }
 
-fn members(group: &Group) -> Vec<Member> {
-    let members = group.devices.iter().map(|d| Member {
-        name: d.name.clone(),
-        driver: d.driver.clone(),
-    });
-    members.collect()
-}
-
 fn vanished(group: GroupId) -> GroupResult {
     GroupResult {
-        group,
-        devices: Vec::new(),
-        old_type: None,
-        new_type: None,
-        route: None,
-        needs: None,
-        outcome: Outcome::Failed,
-        milliseconds: None,
         message: Some(advice::VANISHED.to_owned()),
         advice: vec!["`iommuctl list` shows the groups there are now".to_owned()],
+        ..GroupResult::new(group)
     }
-}
-
-/// To the microsecond; more would be noise.
-fn milliseconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
 
+    use iommuctl_policy::DomainType;
+
     use super::*;
+
+    fn live<'a>(sysfs: &'a Sysfs, proc: &'a Proc, request: TypeRequest) -> Switch<'a> {
+        Switch {
+            sysfs,
+            proc,
+            request,
+            allowed: Allowed::Live,
+            overrides: BTreeSet::new(),
+            force: false,
+            timeout: Duration::from_secs(1),
+            capabilities: None,
+        }
+    }
 
     /// What becomes of an accepted write, if the kernel says `now` afterwards.
     fn outcome(request: TypeRequest, now: Option<&str>) -> (Outcome, Option<DomainType>) {
@@ -292,14 +275,8 @@ mod tests {
             fs::write(group.join("type"), format!("{now}\n")).unwrap();
         }
         let sysfs = Sysfs::open(Some(dir.path())).unwrap();
-        let switch = Switch {
-            sysfs: &sysfs,
-            request,
-            choice: RouteChoice::Live,
-            dry_run: false,
-            timeout: Duration::from_secs(1),
-            capabilities: None,
-        };
+        let proc = Proc::open(Some(dir.path())).unwrap();
+        let switch = live(&sysfs, &proc, request);
         let mut result = vanished(GroupId(3));
         result.old_type = Some(DomainType::DmaFq);
         switch.read_back(&mut result);
@@ -327,14 +304,8 @@ mod tests {
     fn group_that_vanished_has_its_own_message() {
         let dir = tempfile::tempdir().unwrap();
         let sysfs = Sysfs::open(Some(dir.path())).unwrap();
-        let switch = Switch {
-            sysfs: &sysfs,
-            request: TypeRequest::Dma,
-            choice: RouteChoice::Live,
-            dry_run: false,
-            timeout: Duration::from_secs(1),
-            capabilities: None,
-        };
+        let proc = Proc::open(Some(dir.path())).unwrap();
+        let switch = live(&sysfs, &proc, TypeRequest::Dma);
         let results = switch.run(&[GroupId(3)].into(), |_| {});
         assert_eq!(results.len(), 1);
         assert!(results[0].message.as_ref().unwrap().contains("vanished"));

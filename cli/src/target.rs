@@ -6,9 +6,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use iommuctl_policy::{GroupId, ParseGroupIdError, ParsePciAddressError, PciAddress};
-
-use crate::classes::{ClassFilter, ParseClassError};
+use iommuctl_policy::{
+    ClassFilter, GroupId, ParseClassError, ParseGroupIdError, ParsePciAddressError, PciAddress,
+};
 
 /// Something that stands for one or more groups.
 #[derive(Clone, Debug, PartialEq, Eq)]

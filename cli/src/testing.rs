@@ -2,6 +2,16 @@
 //! Small values for the unit tests of several modules.
 
 use iommuctl_policy::{Device, DomainType, Group, GroupId};
+use tempfile::TempDir;
+
+use crate::run_dir::RunDir;
+
+/// A `/run/iommuctl` of its own, and the folder that it goes with.
+pub fn run_dir() -> (TempDir, RunDir) {
+    let root = tempfile::tempdir().unwrap();
+    let run = RunDir::make(Some(root.path())).unwrap();
+    (root, run)
+}
 
 /// A group of PCI devices with the given names and drivers.
 pub fn group(id: u32, domain_type: &str, devices: &[(&str, Option<&str>)]) -> Group {
@@ -18,6 +28,8 @@ pub fn group(id: u32, domain_type: &str, devices: &[(&str, Option<&str>)]) -> Gr
         driver: driver.map(str::to_owned),
         removable: None,
         numa_node: None,
+        firmware: None,
+        modalias: None,
     };
     Group {
         id: GroupId(id),

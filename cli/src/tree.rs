@@ -197,6 +197,24 @@ impl Tree {
     ///
     /// [`TreeError::Outside`] if it leads out of the tree, [`TreeError::NotText`], or [`TreeError::Os`].
     pub fn link(&self, path: &str) -> Result<Option<String>, TreeError> {
+        let directory = path
+            .rsplit_once('/')
+            .map_or(".", |(directory, _)| directory);
+        let Some(target) = self.link_text(path)? else {
+            return Ok(None);
+        };
+        join(directory, &target)
+            .map(Some)
+            .ok_or_else(|| TreeError::Outside(self.display(path)))
+    }
+
+    /// The text of the symbolic link at `path`, which need not lead anywhere in the tree, or at all: that of an open
+    /// file in procfs is its path. `None` if there is no such link.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError::NotText`] or [`TreeError::Os`].
+    pub fn link_text(&self, path: &str) -> Result<Option<String>, TreeError> {
         // The directory is resolved like every other path; only its last component may be a link.
         let (directory, name) = path.rsplit_once('/').unwrap_or((".", path));
         let parent = match self.open_beneath(directory, OFlag::O_PATH | OFlag::O_DIRECTORY) {
@@ -208,15 +226,11 @@ impl Tree {
             Err(errno) if is_absent(errno) || errno == Errno::EINVAL => return Ok(None),
             other => other.map_err(|e| self.failed("read the link", path, e))?,
         };
-        let Some(target) = target
-            .to_str()
-            .filter(|t| t.bytes().all(|b| b.is_ascii_graphic() || b == b' '))
-        else {
-            return Err(TreeError::NotText(self.display(path)));
-        };
-        join(directory, target)
-            .map(Some)
-            .ok_or_else(|| TreeError::Outside(self.display(path)))
+        let printable = |b: u8| b.is_ascii_graphic() || b == b' ';
+        match target.to_str() {
+            Some(text) if text.bytes().all(printable) => Ok(Some(text.to_owned())),
+            _ => Err(TreeError::NotText(self.display(path))),
+        }
     }
 
     /// The last component of where the link at `path` leads: the name of a driver, a bus, a group.

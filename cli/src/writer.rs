@@ -1,27 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Writing a type into the kernel, with a limit to how long we wait for it.
+//! Writing into an attribute of the kernel, with a limit to how long we wait for it.
 //!
-//! The write is made by a child process, the same program with the hidden command `write-type`. A thread would not do:
-//! the kernel waits uninterruptibly for the group's mutex and for RCU grace periods, and a process cannot end before
-//! every one of its threads has left the kernel. With a thread, `--timeout` could say in time that it is over, but not
-//! return to the shell. A child is left behind instead, and ends when the kernel is done.
+//! The write is made by a child process, the same program with the hidden command `write-text`. A thread would not do:
+//! the kernel waits uninterruptibly for the group's mutex, for RCU grace periods, for a driver to let go of its device,
+//! and a process cannot end before every one of its threads has left the kernel. With a thread, `--timeout` could say in
+//! time that it is over, but not return to the shell. A child is left behind instead, and ends when the kernel is done.
 //!
 //! The child gets the open attribute as its standard output. So the attribute is opened in one place, by this process,
 //! and the child needs neither a path nor a root. On standard error it answers with the errno and the nanoseconds the
-//! write took.
+//! write took. What it gets as standard input it only keeps open: a handle of the lock, where the next writer must wait
+//! for the kernel even if this process is killed.
+//!
+//! It is in a process group of its own, and takes no notice of the signals that ask a program to end. Otherwise Ctrl-C
+//! would end it right after the write, and nobody would learn what the kernel answered.
 
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use iommuctl_policy::TypeRequest;
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 
 use crate::exit::Exit;
+use crate::signals;
 
 /// What came of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,19 +41,21 @@ pub enum Written {
     Broken(String),
 }
 
-/// Writes `request` into the open attribute `type_file`, and waits for at most `timeout`.
+/// Writes `text` and a newline into the open attribute `file`, and waits for at most `timeout`. `keep` stays open for
+/// as long as the kernel works on it.
 #[must_use]
-pub fn write(type_file: OwnedFd, request: TypeRequest, timeout: Duration) -> Written {
+pub fn write(file: OwnedFd, text: &str, timeout: Duration, keep: Option<OwnedFd>) -> Written {
     // Not the path of the program: that is another program, or none, while a package is being upgraded.
     let mut command = Command::new(Path::new("/proc/self/exe"));
-    command.arg("write-type").arg(request.as_str());
-    supervise(command, type_file, timeout)
+    command.args(["write-text", "--", text]);
+    command.stdin(keep.map_or_else(Stdio::null, Stdio::from));
+    supervise(command, file, timeout)
 }
 
-fn supervise(mut command: Command, type_file: OwnedFd, timeout: Duration) -> Written {
+fn supervise(mut command: Command, file: OwnedFd, timeout: Duration) -> Written {
     let begin = Instant::now();
-    command.stdin(Stdio::null());
-    command.stdout(type_file);
+    command.process_group(0);
+    command.stdout(file);
     command.stderr(Stdio::piped());
     let child = command.spawn();
     // Only the child shall hold the attribute open from here on: an open attribute keeps the group's object alive.
@@ -98,10 +105,12 @@ fn parse(text: &str) -> Option<(Errno, Duration)> {
     Some((errno, Duration::from_nanos(nanoseconds.parse().ok()?)))
 }
 
-/// The child's part: one write of the type to standard output, and the answer on standard error.
+/// The child's part: one write of `text` and a newline to standard output, and the answer on standard error.
 #[must_use]
-pub fn child(request: TypeRequest) -> Exit {
-    let text = format!("{request}\n");
+pub fn child(text: &str) -> Exit {
+    // If they cannot be held back, the write is still the best that can be done.
+    let _ = signals::hold_back();
+    let text = format!("{text}\n");
     let begin = Instant::now();
     let result = nix::unistd::write(std::io::stdout(), text.as_bytes());
     let took = begin.elapsed().as_nanos();

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Devices.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use crate::{PciAddress, PciClass, PciId};
@@ -20,6 +22,24 @@ pub enum Removable {
     Fixed,
     /// The kernel cannot tell.
     Unknown,
+}
+
+impl Removable {
+    /// The kernel's word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Removable => "removable",
+            Self::Fixed => "fixed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for Removable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
 }
 
 /// A device that sits in an IOMMU group.
@@ -49,6 +69,11 @@ pub struct Device {
     pub removable: Option<Removable>,
     /// The NUMA node it is nearest to; `None` if there is none (the kernel says -1).
     pub numa_node: Option<u32>,
+    /// What firmware calls it: its ACPI path (`\_SB_.PCI0.RP05.PXSX`) or its path in the device tree (`/soc/pcie@1c00000`).
+    /// Read for policies only; `None` elsewhere.
+    pub firmware: Option<String>,
+    /// What modules for it are looked up by (`pci:v00008086d…`). Read for policies only; `None` elsewhere.
+    pub modalias: Option<String>,
 }
 
 /// Drivers that manage DMA ownership themselves (`.driver_managed_dma = true`), beside the VFIO family: being bound
@@ -67,6 +92,14 @@ impl Device {
     #[must_use]
     pub fn is_bridge(&self) -> bool {
         self.class.is_some_and(PciClass::is_bridge)
+    }
+
+    /// Whether it is a kind of device that does DMA of its own. Bridges hand on the DMA of others, and memory controllers
+    /// (base class 0x05, subclass 0x00) have none.
+    #[must_use]
+    pub fn does_dma(&self) -> bool {
+        let is_memory = |c: PciClass| (c.base(), c.sub()) == (0x05, 0x00);
+        !self.is_bridge() && self.class.is_none_or(|c| !is_memory(c))
     }
 
     /// Whether its driver keeps the kernel from replacing the domain of its group.
@@ -98,6 +131,8 @@ mod tests {
             driver: driver.map(str::to_owned),
             removable: None,
             numa_node: None,
+            firmware: None,
+            modalias: None,
         }
     }
 

@@ -69,6 +69,12 @@ impl Serialize for PciId {
 pub struct PciClass(u32);
 
 impl PciClass {
+    /// All 24 bits.
+    #[must_use]
+    pub fn value(self) -> u32 {
+        self.0
+    }
+
     /// The base class, for example 0x01 for mass storage.
     #[must_use]
     pub fn base(self) -> u8 {

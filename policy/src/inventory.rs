@@ -23,6 +23,14 @@ impl Inventory {
         Self { groups }
     }
 
+    /// The same inventory with `change` applied to each device. It must leave the names alone, by which they are sorted.
+    #[must_use]
+    pub fn with_devices(mut self, mut change: impl FnMut(&mut Device)) -> Self {
+        let devices = self.groups.iter_mut().flat_map(|g| &mut g.devices);
+        devices.for_each(&mut change);
+        self
+    }
+
     /// The groups, by number.
     #[must_use]
     pub fn groups(&self) -> &[Group] {

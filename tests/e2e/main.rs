@@ -9,10 +9,13 @@ mod errors;
 mod faults;
 mod inventory;
 mod oracle;
+mod policy;
+mod rebind;
 mod reload;
 mod reports;
 mod stock;
 mod switch;
+mod system;
 
 use iommuctl_tests::host::suite;
 

@@ -16,11 +16,18 @@ pub fn run(directory: &Path) -> anyhow::Result<Exit> {
     command.build();
     // The command that prints help has no page, and the others name it among their own.
     let command = command.mut_subcommand("help", |help| help.hide(true));
-    page(directory, &command, "iommuctl")?;
-    for sub in command.get_subcommands().filter(|s| !s.is_hide_set()) {
-        page(directory, sub, &format!("iommuctl-{}", sub.get_name()))?;
-    }
+    pages(directory, &command, "iommuctl")?;
     Ok(Exit::Done)
+}
+
+/// The page of `command`, and those of the commands below it.
+fn pages(directory: &Path, command: &clap::Command, name: &str) -> anyhow::Result<()> {
+    page(directory, command, name)?;
+    let is_shown = |sub: &&clap::Command| !sub.is_hide_set() && sub.get_name() != "help";
+    for sub in command.get_subcommands().filter(is_shown) {
+        pages(directory, sub, &format!("{name}-{}", sub.get_name()))?;
+    }
+    Ok(())
 }
 
 fn page(directory: &Path, command: &clap::Command, name: &str) -> anyhow::Result<()> {

@@ -3,8 +3,13 @@
 //! in `render` and a schema in `cli/schema`.
 
 pub mod completions;
+pub mod defaults;
 pub mod list;
+pub mod lockdown;
 pub mod man;
+pub mod policy;
+pub mod recover;
+pub mod release;
 pub mod set_mode;
 pub mod show;
 pub mod status;

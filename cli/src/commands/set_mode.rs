@@ -1,23 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `iommuctl set-mode`: changes the type of one or more groups.
 
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
 
 use anyhow::Context as _;
-use indicatif::{ProgressBar, ProgressStyle};
-use iommuctl_policy::TypeRequest;
+use iommuctl_policy::{GroupId, TypeRequest};
 use serde::Serialize;
 
+use crate::advice;
 use crate::args::SetModeArgs;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::Output;
+use crate::progress::Progress;
+use crate::queue;
+use crate::rebind::fuse::Fuse;
 use crate::render;
-use crate::switch::{GroupResult, Outcome, Switch};
+use crate::result::{exit, GroupResult, Outcome};
+use crate::route::Allowed;
+use crate::switch::Switch;
 use crate::sysfs::Problems;
-
-/// Before this, a person has not begun to wonder.
-const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 
 /// What `set-mode` did.
 #[derive(Debug, Serialize)]
@@ -34,17 +36,19 @@ pub fn run(args: &SetModeArgs, context: &Context, output: &mut Output) -> anyhow
     let inventory = context.inventory(&mut problems)?;
     // All targets, before anything is changed: a mistyped one must not leave half of the work done.
     let groups = context.resolve(&args.targets, &inventory)?;
+    let allowed = Allowed::new(args.route, args.allow_interrupt);
     let switch = Switch {
-        sysfs: &context.sysfs,
-        request: args.request,
-        choice: args.route,
-        dry_run: args.dry_run,
-        timeout: args.timeout,
-        capabilities: context.proc.capabilities(),
+        overrides: args.overrides.checks(),
+        ..context.switch(args.request, allowed, args.timeout)
     };
-    let mut progress = Progress::new(output.wants_progress(), groups.len());
-    let results = switch.run(&groups, |done| progress.tick(done));
-    progress.finish();
+    let permitted = switch.capabilities.is_none_or(|c| c.missing().is_empty());
+    let results = if args.dry_run {
+        switch.survey(&groups)
+    } else if permitted {
+        change(args, context, &switch, &groups, output)?
+    } else {
+        not_permitted(&switch, &groups)
+    };
 
     let exit = exit(&results);
     let report = SetModeReport {
@@ -61,11 +65,7 @@ pub fn run(args: &SetModeArgs, context: &Context, output: &mut Output) -> anyhow
     }
     output.problems(&problems);
     for result in &report.results {
-        if is_done(result.outcome) {
-            continue;
-        }
-        let message = result.message.as_deref().unwrap_or("failed");
-        output.complain(&format!("group {}: {message}", result.group));
+        complain(result, output);
     }
     for line in render::set_mode::advice(&report.results) {
         output.hint(line);
@@ -74,6 +74,57 @@ pub fn run(args: &SetModeArgs, context: &Context, output: &mut Output) -> anyhow
         output.hint(&hint);
     }
     Ok(exit)
+}
+
+/// Makes the changes. Even what there is nothing to do about is found out under the lock: otherwise it could be true only
+/// because somebody else is in the middle of changing it.
+fn change(
+    args: &SetModeArgs,
+    context: &Context,
+    switch: &Switch<'_>,
+    groups: &BTreeSet<GroupId>,
+    output: &mut Output,
+) -> anyhow::Result<Vec<GroupResult>> {
+    let turn = context.turn(args.wait.lock_timeout, output)?;
+    let mut progress = Progress::new(output.wants_progress(), groups.len());
+    let mut results = switch.run(groups, |done| progress.tick(done, queue::LIVE));
+    let pairs = results.iter_mut().map(|result| (switch, result));
+    let tick = |done: usize, doing: &str| progress.tick(done, doing);
+    queue::run(pairs, &turn, &mut Fuse::new(args.die_at), tick);
+    progress.finish();
+    Ok(results)
+}
+
+/// What the kernel would not let happen is not even begun: nothing is made in `/run`, and nobody is waited for.
+fn not_permitted(switch: &Switch<'_>, groups: &BTreeSet<GroupId>) -> Vec<GroupResult> {
+    let explained = advice::not_permitted(switch.capabilities);
+    let mut results = switch.survey(groups);
+    for result in results.iter_mut().filter(|r| r.outcome == Outcome::Planned) {
+        result.outcome = Outcome::Failed;
+        result.message = Some(explained.message.clone());
+        result.advice.clone_from(&explained.advice);
+        result.writes.clear();
+    }
+    results
+}
+
+/// Says on standard error what became of a group that was not changed.
+fn complain(result: &GroupResult, output: &mut Output) {
+    let group = result.group;
+    if let Some(notes) = render::set_mode::notes(result) {
+        output.remark(&notes);
+    }
+    if result.is_done() {
+        return;
+    }
+    for finding in &result.findings {
+        let (message, flag) = (&finding.message, finding.flag);
+        output.complain(&format!("group {group}: {message} ({flag} overrides this)"));
+    }
+    if result.findings.is_empty() {
+        let message = result.message.as_deref().unwrap_or("failed");
+        output.complain(&format!("group {group}: {message}"));
+    }
 }
 
 /// What a dry run cannot see: that the write itself would not be permitted.
@@ -85,107 +136,4 @@ fn missing_rights(dry_run: bool, context: &Context) -> Option<String> {
             missing.join(" and ")
         )
     })
-}
-
-fn is_done(outcome: Outcome) -> bool {
-    match outcome {
-        Outcome::Unchanged | Outcome::Changed | Outcome::Planned => true,
-        Outcome::Refused | Outcome::Failed | Outcome::TimedOut => false,
-    }
-}
-
-/// How the program is to end after `results`.
-fn exit(results: &[GroupResult]) -> Exit {
-    let mut left = results.iter().filter(|r| !is_done(r.outcome)).peekable();
-    if left.peek().is_none() {
-        return Exit::Done;
-    }
-    let switched = |r: &GroupResult| matches!(r.outcome, Outcome::Changed | Outcome::Planned);
-    if results.iter().any(switched) {
-        Exit::Partly
-    } else if left.all(|r| r.outcome == Outcome::Refused) {
-        Exit::Refused
-    } else {
-        Exit::Failed
-    }
-}
-
-/// A progress bar that appears only if it is needed.
-struct Progress {
-    begin: Instant,
-    wanted: bool,
-    groups: usize,
-    bar: Option<ProgressBar>,
-}
-
-impl Progress {
-    fn new(wanted: bool, groups: usize) -> Self {
-        Self {
-            begin: Instant::now(),
-            wanted,
-            groups,
-            bar: None,
-        }
-    }
-
-    fn tick(&mut self, done: usize) {
-        if !self.wanted || self.begin.elapsed() < PROGRESS_AFTER {
-            return;
-        }
-        let total = u64::try_from(self.groups).unwrap_or(u64::MAX);
-        let bar = self.bar.get_or_insert_with(|| {
-            let bar = ProgressBar::new(total);
-            let template =
-                "{spinner} waiting for the kernel: {pos} of {len} groups done, {elapsed}";
-            // The template is a constant; a wrong one shows as the default bar.
-            if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style);
-            }
-            bar.with_elapsed(self.begin.elapsed())
-        });
-        bar.set_position(u64::try_from(done).unwrap_or(u64::MAX));
-        bar.tick();
-    }
-
-    fn finish(self) {
-        if let Some(bar) = self.bar {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use iommuctl_policy::GroupId;
-
-    use super::*;
-
-    fn exit_of(outcomes: &[Outcome]) -> Exit {
-        let result = |(id, outcome): (u32, &Outcome)| GroupResult {
-            group: GroupId(id),
-            devices: Vec::new(),
-            old_type: None,
-            new_type: None,
-            route: None,
-            needs: None,
-            outcome: *outcome,
-            milliseconds: None,
-            message: None,
-            advice: Vec::new(),
-        };
-        let results: Vec<GroupResult> = (0..).zip(outcomes).map(result).collect();
-        exit(&results)
-    }
-
-    #[test]
-    fn exit_codes() {
-        use Outcome::{Changed, Failed, Planned, Refused, TimedOut, Unchanged};
-        assert_eq!(exit_of(&[Changed, Unchanged, Planned]), Exit::Done);
-        assert_eq!(exit_of(&[Refused, Refused]), Exit::Refused);
-        assert_eq!(exit_of(&[Refused, Failed]), Exit::Failed);
-        assert_eq!(exit_of(&[TimedOut]), Exit::Failed);
-        assert_eq!(exit_of(&[Changed, Refused]), Exit::Partly);
-        assert_eq!(exit_of(&[Unchanged, TimedOut]), Exit::Failed);
-        assert_eq!(exit_of(&[Unchanged, Refused]), Exit::Refused);
-    }
 }

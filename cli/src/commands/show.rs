@@ -4,13 +4,13 @@
 use iommuctl_policy::{Group, ReservedRegion, Route, TypeRequest};
 use serde::Serialize;
 
-use crate::args::{RouteChoice, ShowArgs};
+use crate::args::ShowArgs;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::render;
 use crate::report::GroupReport;
-use crate::route::{self, Decision};
+use crate::route::{self, Allowed, Decision};
 use crate::sysfs::Problems;
 
 /// What `show` found.
@@ -69,7 +69,7 @@ pub fn run(args: &ShowArgs, context: &Context, output: &mut Output) -> anyhow::R
 }
 
 fn changes(group: &Group, module_loaded: bool) -> Vec<Change> {
-    let change = |request| match route::decide(group, request, module_loaded, RouteChoice::Live) {
+    let change = |request| match route::decide(group, request, module_loaded, Allowed::Live) {
         Decision::Go { route, why } => Change {
             request,
             possible: true,

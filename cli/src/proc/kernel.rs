@@ -10,6 +10,7 @@ use flate2::read::GzDecoder;
 use iommuctl_policy::DomainType;
 
 use super::{Proc, LARGE_FILE_LIMIT};
+use crate::tree::TreeError;
 
 /// The parameters that have to do with IOMMU groups and their types.
 const PARAMETERS: [&str; 6] = [
@@ -30,6 +31,8 @@ pub struct Kernel {
     pub parameters: Vec<String>,
     /// The type it asks for by default; `None` if neither command line nor configuration says.
     pub default: Option<KernelDefault>,
+    /// The option it was built with; `None` if its configuration is not readable.
+    pub built_in: Option<String>,
     /// The vendor of the processor, as in `/proc/cpuinfo`; only x86 has it.
     pub cpu_vendor: Option<String>,
     /// Whether a hypervisor says that this is a virtual machine; only x86 has it.
@@ -58,11 +61,24 @@ impl Proc {
         let flags = cpu_line(&cpuinfo, "flags").unwrap_or_default();
         Kernel {
             default: default_type(&parameters, config.as_deref()),
+            built_in: config
+                .as_deref()
+                .and_then(built_in_type)
+                .map(|(_, option)| option.to_owned()),
             cpu_vendor: cpu_line(&cpuinfo, "vendor_id").map(str::to_owned),
             virtual_machine: flags.split_ascii_whitespace().any(|f| f == "hypervisor"),
             release,
             parameters,
         }
+    }
+
+    /// The command line of the running kernel.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError`], if it cannot be read.
+    pub fn command_line(&self) -> Result<String, TreeError> {
+        Ok(self.tree.text("cmdline")?.unwrap_or_default())
     }
 
     /// The configuration the kernel was built with, from `/proc/config.gz` or `/boot/config-RELEASE`.

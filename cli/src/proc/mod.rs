@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Typed readers of the parts of procfs that matter here: mounts, capabilities, the kernel's command line and
-//! configuration (proc(5)).
+//! Typed readers of the parts of procfs that matter here: mounts, swaps, routes, open files, capabilities, the kernel's
+//! command line and configuration (proc(5)).
 
 mod capabilities;
 mod kernel;
+mod policy_word;
+mod processes;
+mod routes;
+mod swaps;
 
 use std::io::Cursor;
 use std::path::Path;
@@ -14,6 +18,9 @@ use procfs::FromBufRead;
 
 pub use capabilities::Capabilities;
 pub use kernel::{Kernel, KernelDefault};
+pub use policy_word::PolicyWord;
+pub use processes::{Connection, OpenFile};
+pub use swaps::Swap;
 
 use crate::tree::{Tree, TreeError};
 
@@ -43,12 +50,30 @@ impl Proc {
         Ok(Self { tree, real })
     }
 
-    /// A file of the calling process, parsed by the procfs crate; `None` if it is missing or does not parse.
+    /// The directory of the calling process. `self` is a link to it, and the tree opens nothing through links.
+    fn me(&self) -> Result<String, TreeError> {
+        Ok(self.tree.link("self")?.unwrap_or_else(|| "self".to_owned()))
+    }
+
+    /// A file of the calling process, parsed by the procfs crate; `None` if it is missing. Names in it that are not UTF-8
+    /// are read with their odd bytes replaced: whoever may mount something must not be able to hide the rest.
     fn of_this_process<T: FromBufRead>(&self, name: &str) -> Result<Option<T>, TreeError> {
-        // `self` is a link to the directory of the process, and the tree opens nothing through links.
-        let me = self.tree.link("self")?.unwrap_or_else(|| "self".to_owned());
-        let bytes = self.tree.bytes(&format!("{me}/{name}"), LARGE_FILE_LIMIT)?;
-        Ok(bytes.and_then(|b| T::from_buf_read(Cursor::new(b)).ok()))
+        let path = format!("{}/{name}", self.me()?);
+        let Some(bytes) = self.tree.bytes(&path, LARGE_FILE_LIMIT)? else {
+            return Ok(None);
+        };
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        match T::from_buf_read(Cursor::new(text)) {
+            Ok(parsed) => Ok(Some(parsed)),
+            Err(_) => Err(TreeError::NotText(self.tree.display(&path))),
+        }
+    }
+
+    /// The lines of a file, which need not be text; none if it is missing.
+    fn lines(&self, path: &str) -> Result<Vec<String>, TreeError> {
+        let bytes = self.tree.bytes(path, LARGE_FILE_LIMIT)?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Ok(text.lines().map(str::to_owned).collect())
     }
 
     /// The mounts this process can see, in the order in which they were made.

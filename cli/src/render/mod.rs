@@ -2,9 +2,13 @@
 //! Reports, written for people. Everything takes a writer; styles are always written, and taken out again further
 //! down where they are not wanted.
 
+pub mod defaults;
 pub mod list;
+pub mod lockdown;
+pub mod policy;
+pub mod recover;
 pub mod set_mode;
 pub mod show;
 pub mod status;
 pub mod style;
-mod table;
+pub mod table;

@@ -12,6 +12,24 @@ use crate::tree::TreeError;
 /// How many layers of stacked devices (dm on md on loop on …) are looked through. The kernel allows eight.
 const MAX_LAYERS: usize = 16;
 
+/// An object that is made of no others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bottom {
+    /// Its directory, relative to the root of sysfs.
+    pub path: String,
+    /// The group of the device it belongs to; `None` if that is in none.
+    pub group: Option<GroupId>,
+}
+
+impl Bottom {
+    /// Whether it belongs to the device in the directory `device`, or to something that hangs from it.
+    #[must_use]
+    pub fn is_below(&self, device: &str) -> bool {
+        let rest = self.path.strip_prefix(device);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
 impl Sysfs {
     /// The device in the directory `path` (relative to the root).
     ///
@@ -47,10 +65,38 @@ impl Sysfs {
             driver,
             removable,
             numa_node,
+            firmware: None,
+            modalias: None,
+        }
+    }
+
+    /// Reads what only a policy asks for: what firmware calls the device, and what modules are looked up by.
+    ///
+    /// Sources: `Documentation/ABI/testing/sysfs-devices-firmware_node`, `sysfs-firmware-ofw`.
+    pub fn identify(&self, device: &mut Device, problems: &mut Problems) {
+        let tree = &self.tree;
+        let path = &device.path;
+        device.modalias = problems.note(tree.text(&format!("{path}/modalias")));
+        let acpi = problems.note(tree.link(&format!("{path}/firmware_node")));
+        device.firmware = acpi.and_then(|node| problems.note(tree.text(&format!("{node}/path"))));
+        if device.firmware.is_none() {
+            let node = problems.note(tree.link(&format!("{path}/of_node")));
+            let base = "firmware/devicetree/base";
+            device.firmware = node.and_then(|n| n.strip_prefix(base).map(str::to_owned));
         }
     }
 
     /// The groups behind the object in the directory `path`: a device, or something made of devices.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Sysfs::bottoms`].
+    pub fn groups_behind(&self, path: &str) -> Result<BTreeSet<GroupId>, TreeError> {
+        let bottoms = self.bottoms(path)?;
+        Ok(bottoms.into_iter().filter_map(|b| b.group).collect())
+    }
+
+    /// What the object in the directory `path` comes down to.
     ///
     /// Walks up to the first device with an `iommu_group` link. Stacked block devices are followed through `slaves`,
     /// stacked network interfaces through `lower_*`, and the shared disk of NVMe multipath, which has no parent device,
@@ -59,18 +105,21 @@ impl Sysfs {
     /// # Errors
     ///
     /// [`TreeError`], if a link on the way cannot be read or leads out of the tree.
-    pub fn groups_behind(&self, path: &str) -> Result<BTreeSet<GroupId>, TreeError> {
-        let mut found = BTreeSet::new();
+    pub fn bottoms(&self, path: &str) -> Result<Vec<Bottom>, TreeError> {
+        let mut found = Vec::new();
         let mut layer = vec![path.to_owned()];
         for _ in 0..MAX_LAYERS {
             let mut below = Vec::new();
             for path in layer {
-                match self.group_above(&path)? {
-                    Some(group) => {
-                        found.insert(group);
-                    }
-                    None => below.extend(self.lower_layer(&path)?),
+                let group = self.group_above(&path)?;
+                let lower = match group {
+                    Some(_) => Vec::new(),
+                    None => self.lower_layer(&path)?,
+                };
+                if lower.is_empty() {
+                    found.push(Bottom { path, group });
                 }
+                below.extend(lower);
             }
             below.sort();
             below.dedup();
@@ -82,10 +131,19 @@ impl Sysfs {
         Ok(found)
     }
 
+    /// The group of the device in the directory `path`; `None` if it is in none.
+    ///
+    /// # Errors
+    ///
+    /// Those of `Tree::link_name`.
+    pub fn group_of(&self, path: &str) -> Result<Option<GroupId>, TreeError> {
+        let group = self.tree.link_name(&format!("{path}/iommu_group"))?;
+        Ok(group.and_then(|name| name.parse().ok()))
+    }
+
     fn group_above(&self, path: &str) -> Result<Option<GroupId>, TreeError> {
         for directory in ancestors(path) {
-            let group = self.tree.link_name(&format!("{directory}/iommu_group"))?;
-            if let Some(id) = group.and_then(|name| name.parse().ok()) {
+            if let Some(id) = self.group_of(directory)? {
                 return Ok(Some(id));
             }
         }

@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use super::{Problems, Sysfs};
+use crate::tree::ATTRIBUTE_LIMIT;
 
 const CLASS: &str = "class/iommu";
 
@@ -19,7 +20,21 @@ pub struct Iommu {
     pub devices: usize,
 }
 
+/// The ACPI table of Intel's IOMMUs, the offset of its flags, and the bit by which firmware opts in to protection from
+/// external devices (`struct acpi_table_dmar` in `include/acpi/actbl1.h`, `dmar_platform_optin` in
+/// `drivers/iommu/intel/dmar.c`).
+const DMAR: (&str, usize, u8) = ("firmware/acpi/tables/DMAR", 37, 1 << 2);
+
 impl Sysfs {
+    /// Whether firmware opts in to protection from external devices; `None` if there is no such table, or it is not
+    /// readable, which takes root.
+    #[must_use]
+    pub fn platform_opt_in(&self) -> Option<bool> {
+        let (path, offset, bit) = DMAR;
+        let table = self.tree.bytes(path, ATTRIBUTE_LIMIT).ok().flatten()?;
+        table.get(offset).map(|flags| flags & bit != 0)
+    }
+
     /// The IOMMUs of the machine, sorted by name.
     pub fn iommus(&self, problems: &mut Problems) -> Vec<Iommu> {
         let names = problems.note(self.tree.names(CLASS)).unwrap_or_default();

@@ -6,19 +6,25 @@
 //! | `kernel/iommu_groups` | `Documentation/ABI/testing/sysfs-kernel-iommu_groups`, `drivers/iommu/iommu.c` |
 //! | `class/iommu` | `Documentation/ABI/testing/sysfs-class-iommu` |
 //! | devices | `Documentation/ABI/testing/sysfs-bus-pci`, `sysfs-devices-removable` |
+//! | `bus/*/drivers` | `Documentation/driver-api/driver-model/binding.rst`, `drivers/base/bus.c` |
+//! | `class/block`, `class/net` | `Documentation/ABI/stable/sysfs-block`, `Documentation/ABI/testing/sysfs-class-net` |
 //! | `kernel/iommu_live` | the `iommu_live` module |
 
 mod devices;
+mod drivers;
 mod groups;
 mod iommus;
 mod module;
+mod objects;
 
 use std::path::Path;
 
 use nix::sys::statfs::SYSFS_MAGIC;
 
+pub use devices::Bottom;
 pub use iommus::Iommu;
 pub use module::Module;
+pub use objects::Object;
 
 use crate::tree::{Tree, TreeError};
 
@@ -26,6 +32,8 @@ use crate::tree::{Tree, TreeError};
 #[derive(Debug)]
 pub struct Sysfs {
     tree: Tree,
+    /// Whether this is the sysfs of the running system, and not a tree for tests.
+    real: bool,
 }
 
 impl Sysfs {
@@ -40,7 +48,14 @@ impl Sysfs {
             Some(root) => Tree::open(root, None)?,
             None => Tree::open(Path::new("/sys"), Some((SYSFS_MAGIC, "sysfs")))?,
         };
-        Ok(Self { tree })
+        let real = root.is_none();
+        Ok(Self { tree, real })
+    }
+
+    /// Whether this is the sysfs of the running system. What is in `/dev` says nothing about another.
+    #[must_use]
+    pub fn is_real(&self) -> bool {
+        self.real
     }
 
     /// The tree itself, for what has no typed reader.

@@ -2,6 +2,7 @@
 //! Output, compared whole with `expected/`, and JSON, checked against `schema/`.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use serde_json::Value;
 
@@ -33,6 +34,11 @@ fn steady(mut document: Value) -> String {
     for result in document["results"].as_array_mut().into_iter().flatten() {
         if result["milliseconds"].is_number() {
             result["milliseconds"] = 0.into();
+        }
+        for device in result["interrupted"].as_array_mut().into_iter().flatten() {
+            if device["milliseconds"].is_number() {
+                device["milliseconds"] = 0.into();
+            }
         }
     }
     format!("{document:#}\n")
@@ -91,6 +97,27 @@ fn set_mode_dry_run() {
 }
 
 #[test]
+fn rebind_dry_run() {
+    let route = ["set-mode", "--dry-run", "--route", "rebind"];
+    let machine = Machine::laptop();
+    let args = [&route[..], &["0", "8", "10", "12", "19", "identity"]].concat();
+    both(&machine, "rebind-dry-run", "set-mode", &args);
+}
+
+#[test]
+fn recover() {
+    let machine = Machine::laptop();
+    both(&machine, "recover-nothing", "recover", &["recover"]);
+    machine.leave_journal(8, "0000:00:14.0", "xhci_hcd");
+    both(
+        &machine,
+        "recover-dry-run",
+        "recover",
+        &["recover", "--dry-run"],
+    );
+}
+
+#[test]
 fn set_mode_json_of_a_change_and_a_refusal() {
     let machine = Machine::laptop();
     let run = machine.run(&["--json", "set-mode", "14", "16", "17", "DMA-FQ"]);
@@ -104,10 +131,144 @@ fn no_iommu() {
     both(&Machine::new("no-iommu"), "no-iommu", "error", &["list"]);
 }
 
+/// Two functions of the chip in group 10 want different things, and an external disk is asked to be relaxed.
+const POLICY: &str = "\
+version: 1
+rules:
+  - name: audio is strict
+    match: { class: audio }
+    type: DMA
+  - name: wired network is fast
+    match: { class: ethernet }
+    type: DMA-FQ
+    route: rebind
+  - name: disks are fast
+    match: { class: nvme }
+    type: DMA-FQ
+    on_failure: warn
+  - name: the radio is fast
+    match: { class: wifi }
+    type: DMA-FQ
+";
+
+#[test]
+fn policy_check() {
+    let machine = Machine::laptop().with_policy(POLICY);
+    machine.file("usr/lib/iommuctl/policy.d/50-site.yaml", "not even YAML: [");
+    machine.file("usr/lib/iommuctl/policy.d/10-vendor.yaml", "version: 1\n");
+    let mask = machine.root("run/iommuctl/policy.d/10-vendor.yaml");
+    machine.file("run/iommuctl/policy.d/README", "not a policy");
+    symlink("/dev/null", mask).unwrap();
+    both(
+        &machine,
+        "policy-check",
+        "policy-check",
+        &["policy", "check"],
+    );
+    let none = Machine::laptop();
+    both(&none, "policy-none", "policy-apply", &["policy", "plan"]);
+}
+
+#[test]
+fn policy_plan() {
+    let machine = Machine::laptop().with_policy(POLICY);
+    both(&machine, "policy-plan", "policy-apply", &["policy", "plan"]);
+    let machine = machine.with_module();
+    both(
+        &machine,
+        "policy-plan-module",
+        "policy-apply",
+        &["policy", "plan", "--all"],
+    );
+}
+
+#[test]
+fn policy_explain() {
+    let machine = Machine::laptop().with_policy(POLICY);
+    let explain = |name: &str, device: &str| {
+        both(
+            &machine,
+            name,
+            "policy-explain",
+            &["policy", "explain", device],
+        );
+    };
+    explain("policy-explain-conflict", "enp0s31f6");
+    explain("policy-explain-bridge", "00:07.0");
+    explain("policy-explain-external", "0000:04:00.0");
+    explain("policy-explain-planned", "/dev/nvme0n1");
+    explain("policy-explain-relax", "02:00.0");
+}
+
+#[test]
+fn policy_diff() {
+    let machine = Machine::laptop().with_policy(POLICY);
+    both(&machine, "policy-diff", "policy-diff", &["policy", "diff"]);
+}
+
+#[test]
+fn policy_apply_and_again() {
+    let machine = Machine::laptop().with_policy(POLICY).with_module();
+    let run = machine.run(&["--json", "policy", "apply"]);
+    schema::check("policy-apply", &run.json());
+    compare("policy-apply.json", &steady(run.json()));
+    let args = ["policy", "apply"];
+    both(&machine, "policy-apply-again", "policy-apply", &args);
+}
+
+#[test]
+fn policy_that_is_wrong() {
+    let machine =
+        Machine::laptop().with_policy("version: 1\nrules:\n  - { name: disks, matches: {} }\n");
+    machine.file("usr/lib/iommuctl/policy.d/10-vendor.yaml", "version: 3\n");
+    both(&machine, "policy-wrong", "error", &["policy", "apply"]);
+}
+
+#[test]
+fn policy_generate() {
+    let run = Machine::laptop().run(&["policy", "generate"]);
+    compare("policy-generate.yaml", &run.out);
+}
+
+#[test]
+fn lockdown_and_release() {
+    let machine = Machine::laptop();
+    machine.file("run/x", "");
+    let json = |name: &str, command: &str| {
+        let run = machine.run(&["--json", command]);
+        schema::check("lockdown", &run.json());
+        compare(&format!("{name}.json"), &steady(run.json()));
+    };
+    json("lockdown", "lockdown");
+    json("release", "release");
+    let machine = machine.with_module();
+    machine.run(&["set-mode", "12", "DMA"]);
+    both(&machine, "release-nothing", "lockdown", &["release"]);
+}
+
+#[test]
+fn defaults() {
+    let machine = Machine::laptop();
+    machine.file("proc/cmdline", "quiet intel_iommu=on iommu.strict=0\n");
+    machine.file("etc/kernel/cmdline", "root=/dev/sda1 ro\n");
+    machine.file("usr/bin/kernel-install", "");
+    both(&machine, "defaults", "defaults", &["defaults"]);
+    let args = ["defaults", "set", "strict", "--dry-run"];
+    both(&machine, "defaults-set", "defaults-change", &args);
+}
+
 #[test]
 fn help_is_as_documented() {
     let machine = Machine::laptop();
     let help = |args: &[&str]| machine.run(args).out;
     compare("help.txt", &help(&["--help"]));
     compare("help-set-mode.txt", &help(&["set-mode", "--help"]));
+    compare("help-recover.txt", &help(&["recover", "--help"]));
+    compare("help-policy.txt", &help(&["policy", "--help"]));
+    compare(
+        "help-policy-apply.txt",
+        &help(&["policy", "apply", "--help"]),
+    );
+    compare("help-defaults.txt", &help(&["defaults", "--help"]));
+    compare("help-lockdown.txt", &help(&["lockdown", "--help"]));
 }

@@ -100,7 +100,21 @@ fn man_pages_cover_every_command_and_the_exit_codes() {
         names,
         [
             "iommuctl-completions.8",
+            "iommuctl-defaults-set.8",
+            "iommuctl-defaults-undo.8",
+            "iommuctl-defaults.8",
             "iommuctl-list.8",
+            "iommuctl-lockdown.8",
+            "iommuctl-policy-apply.8",
+            "iommuctl-policy-check.8",
+            "iommuctl-policy-diff.8",
+            "iommuctl-policy-explain.8",
+            "iommuctl-policy-generate.8",
+            "iommuctl-policy-plan.8",
+            "iommuctl-policy-schema.8",
+            "iommuctl-policy.8",
+            "iommuctl-recover.8",
+            "iommuctl-release.8",
             "iommuctl-set-mode.8",
             "iommuctl-show.8",
             "iommuctl-status.8",
@@ -110,7 +124,12 @@ fn man_pages_cover_every_command_and_the_exit_codes() {
     let mut text = String::new();
     let mut page = fs::File::open(dir.path().join("iommuctl-set-mode.8")).unwrap();
     page.read_to_string(&mut text).unwrap();
-    for words in ["partly done", "/dev/nvme0n1", "driver:nvme"] {
+    for words in [
+        "partly done",
+        "/dev/nvme0n1",
+        "driver:nvme",
+        r"\-\-allow\-mounted",
+    ] {
         assert!(text.contains(words), "{words} is missing");
     }
 }

@@ -5,9 +5,13 @@
 //! and `fixtures/module.tree` what the `iommu_live` module adds to sysfs. `expected` holds what is to be said about them, and
 //! is compared whole; `UPDATE_EXPECTED=1 cargo test -p iommuctl` rewrites it.
 
+mod defaults;
 mod golden;
 mod hostile;
 mod interface;
+mod lockdown;
+mod policy;
+mod rebind;
 mod schema;
 mod set_mode;
 mod support;

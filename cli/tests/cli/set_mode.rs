@@ -119,27 +119,6 @@ fn dry_run_writes_nothing() {
 }
 
 #[test]
-fn rebind_is_refused_as_data() {
-    let machine = Machine::laptop();
-    for route in ["rebind", "auto"] {
-        let run = machine.run(&["--json", "set-mode", "--route", route, "12", "DMA"]);
-        assert_eq!(run.code, 3);
-        let result = run.json()["results"][0].clone();
-        assert_eq!(result["outcome"], "refused");
-        assert_eq!(result["needs"], "rebind");
-        let message = result["message"].as_str().unwrap();
-        assert!(
-            message.contains("rebind route is not available"),
-            "{message}"
-        );
-    }
-    assert_eq!(machine.type_of(12), "DMA-FQ\n");
-    // A live route is still taken where it works.
-    let run = machine.run(&["set-mode", "--route", "auto", "14", "DMA-FQ"]);
-    assert_eq!(run.code, 0, "{run:?}");
-}
-
-#[test]
 fn unbound_group_takes_identity_and_auto() {
     let machine = Machine::laptop();
     assert_eq!(machine.run(&["set-mode", "17", "identity"]).code, 0);
@@ -166,7 +145,7 @@ fn read_only_attribute_is_not_permitted() {
 
 #[test]
 fn child_says_errno_of_a_failed_write() {
-    let mut child = Machine::laptop().command(&["write-type", "DMA"]);
+    let mut child = Machine::laptop().command(&["write-text", "DMA"]);
     let full = fs::OpenOptions::new()
         .write(true)
         .open("/dev/full")

@@ -9,7 +9,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{symlink, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -35,6 +35,7 @@ impl Machine {
             &tests_dir("fixtures").join(format!("{fixture}.tree")),
             dir.path(),
         );
+        fs::create_dir(dir.path().join("run")).unwrap();
         Self { dir }
     }
 
@@ -51,6 +52,70 @@ impl Machine {
     /// The path of something in its sysfs.
     pub fn sys(&self, path: &str) -> PathBuf {
         self.dir.path().join("sys").join(path)
+    }
+
+    /// The path of something in its `/run/iommuctl`.
+    pub fn run_dir(&self, path: &str) -> PathBuf {
+        self.dir.path().join("run/iommuctl").join(path)
+    }
+
+    /// Leaves a journal of a rebind of one device, as a killed process does.
+    pub fn leave_journal(&self, group: u32, device: &str, driver: &str) {
+        let folder = self.run_dir("");
+        fs::create_dir_all(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+        let plan = serde_json::json!({
+            "group": group,
+            "request": "identity",
+            "old_type": "DMA-FQ",
+            "subjects": [{
+                "name": device,
+                "path": format!("devices/pci0000:00/{device}"),
+                "bus": "pci",
+                "driver": driver,
+                "module": driver,
+                "driver_override": "empty",
+                "offers": { "blocks": 0, "interfaces": 0 },
+            }],
+        });
+        let begin = serde_json::json!({ "version": 1, "plan": plan });
+        let text = format!("{begin}\n{{\"step\":{{\"unbind\":0}}}}\n");
+        let path = self.run_dir(&format!("rebind-{group}"));
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// The path of something in its procfs.
+    pub fn proc(&self, path: &str) -> PathBuf {
+        self.dir.path().join("proc").join(path)
+    }
+
+    /// The path of something under its root.
+    pub fn root(&self, path: &str) -> PathBuf {
+        self.dir.path().join(path)
+    }
+
+    /// Makes a file under its root, and the folders above it, which nobody else can write.
+    pub fn file(&self, path: &str, text: &str) -> PathBuf {
+        let mut folder = self.dir.path().to_owned();
+        let (folders, _) = path.rsplit_once('/').unwrap();
+        for name in folders.split('/') {
+            folder.push(name);
+            if !folder.is_dir() {
+                fs::create_dir(&folder).unwrap();
+                fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+            }
+        }
+        let file = self.root(path);
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        file
+    }
+
+    /// The same machine with this policy.
+    pub fn with_policy(self, text: &str) -> Self {
+        self.file("etc/iommuctl/policy.d/50-site.yaml", text);
+        self
     }
 
     /// The type attribute of a group.
@@ -78,6 +143,7 @@ impl Machine {
         command
             .env("IOMMUCTL_SYSFS_ROOT", self.dir.path().join("sys"))
             .env("IOMMUCTL_PROC_ROOT", self.dir.path().join("proc"))
+            .env("IOMMUCTL_ROOT", self.dir.path())
             .env_remove("NO_COLOR")
             .env_remove("CLICOLOR_FORCE")
             .stdin(Stdio::null());

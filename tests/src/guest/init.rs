@@ -13,14 +13,15 @@ use super::kernel_log::KernelLog;
 use super::{modules, oracle, pci, scenario};
 use crate::report::Line;
 
-const MOUNTS: [(&str, &str); 7] = [
-    ("devtmpfs", "/dev"),
-    ("proc", "/proc"),
-    ("sysfs", "/sys"),
-    ("debugfs", "/sys/kernel/debug"),
-    ("cgroup2", "/sys/fs/cgroup"),
-    ("tmpfs", "/tmp"),
-    ("tmpfs", "/run"),
+const MOUNTS: [(&str, &str, Option<&str>); 7] = [
+    ("devtmpfs", "/dev", None),
+    ("proc", "/proc", None),
+    ("sysfs", "/sys", None),
+    ("debugfs", "/sys/kernel/debug", None),
+    ("cgroup2", "/sys/fs/cgroup", None),
+    ("tmpfs", "/tmp", None),
+    // As systemd has it: only root makes anything there.
+    ("tmpfs", "/run", Some("mode=0755")),
 ];
 /// The second serial line: reports only.
 const REPORT: &str = "/dev/ttyS1";
@@ -40,15 +41,9 @@ pub fn main() {
 }
 
 fn prepare() -> Result<Bench> {
-    for (kind, folder) in MOUNTS {
-        mount(
-            Some(kind),
-            folder,
-            Some(kind),
-            MsFlags::empty(),
-            None::<&str>,
-        )
-        .with_context(|| format!("cannot mount {kind} at {folder}"))?;
+    for (kind, folder, options) in MOUNTS {
+        mount(Some(kind), folder, Some(kind), MsFlags::empty(), options)
+            .with_context(|| format!("cannot mount {kind} at {folder}"))?;
     }
     std::env::set_var("PATH", "/bin");
     let out = OpenOptions::new()

@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod cli;
+pub mod echo;
 pub mod init;
 pub mod kernel_log;
 pub mod load;

@@ -18,6 +18,10 @@ pub const NETWORK: &str = "0000:00:05.0";
 pub const ORACLE: &str = "0000:00:06.0";
 /// The port that the firmware of one machine calls external.
 pub const PORT: &str = "0000:00:07.0";
+/// The disk of the two devices that one machine has in one group.
+pub const PAIR_DISK: &str = "0000:00:08.0";
+/// The network card beside it.
+pub const PAIR_CARD: &str = "0000:00:08.1";
 
 /// Long enough for a driver to probe two dozen disks, with checks and under emulation.
 const PROBE: Duration = Duration::from_secs(120);

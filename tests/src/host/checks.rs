@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{bail, Context as _, Result};
 
@@ -94,6 +94,33 @@ pub fn model() -> Result<ExitCode> {
         command.env("MODEL_PREEMPTIONS", "5");
     }
     finish(&mut command, "cargo test --test model").map(|()| ExitCode::SUCCESS)
+}
+
+/// Fuzzes the policy, from a seed that no run had before.
+///
+/// # Errors
+/// When it cannot be run, or finds something.
+pub fn fuzz() -> Result<ExitCode> {
+    let mut command = command::cargo();
+    command.current_dir(checkout()?).args([
+        "test",
+        "--release",
+        "-p",
+        "iommuctl-tests",
+        "--test",
+        "fuzz",
+        "--",
+        "--nocapture",
+    ]);
+    if std::env::var_os("FUZZ_SECONDS").is_none() {
+        command.env("FUZZ_SECONDS", "60");
+    }
+    if std::env::var_os("FUZZ_SEED").is_none() {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        // Millions of runs a minute do not reach the seeds of the next.
+        command.env("FUZZ_SEED", (now.as_secs() << 24).to_string());
+    }
+    finish(&mut command, "cargo test --test fuzz").map(|()| ExitCode::SUCCESS)
 }
 
 fn cargo(checkout: &Path, arguments: &[&str]) -> Result<()> {

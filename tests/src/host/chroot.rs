@@ -44,6 +44,16 @@ const FROM_SUITE: [&str; 16] = [
 /// From backports. The kernel's own libelf is the newer one, so libelf-dev has to be.
 const FROM_BACKPORTS: [&str; 2] = ["libelf-dev", "qemu-system-x86"];
 
+/// What a system needs to boot, beside its kernel.
+const SYSTEM: [&str; 6] = [
+    "initramfs-tools",
+    "kmod",
+    "pci.ids",
+    "systemd",
+    "systemd-sysv",
+    "udev",
+];
+
 /// Runs in a mount namespace of its own, so that nothing stays mounted however the command ends.
 const ENTER: &str = "root=$1; shift; \
     mount -t proc proc \"$root/proc\" && mount --rbind /dev \"$root/dev\" && exec chroot \"$root\" \"$@\"";
@@ -109,6 +119,53 @@ impl Chroot {
         })?;
         log.run(as_root("mv").arg(&half.path).arg(&root.path))?;
         Ok(root)
+    }
+
+    /// A system that boots, with the kernel of this version; made when it is not there, or has another kernel.
+    ///
+    /// # Errors
+    /// When a package cannot be fetched or installed: the message has the log's path.
+    pub fn ensure_system(
+        cache: &Cache,
+        version: &str,
+        bootstrap: impl FnOnce() -> Result<Bootstrap>,
+    ) -> Result<Self> {
+        let system = Self {
+            path: cache.join("system"),
+        };
+        let wanted = format!("{version} {}", SYSTEM.join(" "));
+        match std::fs::read_to_string(system.path.join(MARK)) {
+            Ok(found) if found == wanted => return Ok(system),
+            _ => {}
+        }
+        let program = bootstrap()?;
+        let log = cache.log("system")?;
+        let half = Self {
+            path: cache.join("system.half"),
+        };
+        for old in [&half, &system] {
+            log.run(
+                as_root("rm")
+                    .args(["-rf", "--one-file-system"])
+                    .arg(&old.path),
+            )?;
+        }
+        step("making a Debian system that boots", || {
+            half.bootstrap(program, &log)?;
+            half.install(&log, &SYSTEM, None)?;
+            let kernel = format!("linux-image-amd64={version}");
+            half.install(&log, &[kernel], Some(BACKPORTS))?;
+            let mark = format!("printf %s \"$1\" > /{MARK}");
+            log.run(&mut half.command("sh", ["-c", &mark, "sh", &wanted]))
+        })?;
+        log.run(as_root("mv").arg(&half.path).arg(&system.path))?;
+        Ok(system)
+    }
+
+    /// Another root at `path`, for a copy of this one.
+    #[must_use]
+    pub fn beside(&self, path: PathBuf) -> Self {
+        Self { path }
     }
 
     fn bootstrap(&self, program: Bootstrap, log: &Log) -> Result<()> {

@@ -13,6 +13,8 @@ pub enum Extra {
     Nothing,
     /// A card behind a root port that the firmware calls external.
     External,
+    /// A disk and a network card in one group.
+    Pair,
     /// Twenty-two more disks, each in a group of its own.
     Disks,
     /// Sixty-four, behind ports.
@@ -51,7 +53,7 @@ const MANY_PORTS: &[&str] = &[
 ];
 
 /// Every kind of machine.
-pub const KINDS: [Kind; 16] = [
+pub const KINDS: [Kind; 18] = [
     Kind {
         name: "plain",
         purpose: "a stock kernel without the module",
@@ -63,6 +65,8 @@ pub const KINDS: [Kind; 16] = [
             "inventory",
             "targets",
             "without-module",
+            "policy-without-module",
+            "policy-rebind",
             "oracle-stock",
             "errors",
         ],
@@ -81,6 +85,8 @@ pub const KINDS: [Kind; 16] = [
             "reports",
             "denied",
             "two-writers",
+            "policy",
+            "lockdown",
             "oracle-live",
             "round-trips",
         ],
@@ -124,7 +130,7 @@ pub const KINDS: [Kind; 16] = [
         with_module: true,
         command_line: LAZY,
         extra: Extra::External,
-        scenarios: &["untrusted"],
+        scenarios: &["untrusted", "policy-external"],
     },
     Kind {
         name: "faults",
@@ -151,6 +157,32 @@ pub const KINDS: [Kind; 16] = [
         command_line: MANY,
         extra: Extra::Disks,
         scenarios: &["soak"],
+    },
+    Kind {
+        name: "rebind",
+        purpose: "a stock kernel without the module, drivers unbound and bound again",
+        flavour: Flavour::Stock,
+        with_module: false,
+        command_line: LAZY,
+        extra: Extra::Pair,
+        scenarios: &[
+            "rebind-orders",
+            "rebind-in-use",
+            "rebind-killed",
+            "rebind-killed-at-random",
+            "rebind-stopped",
+            "rebind-waits-its-turn",
+            "rebind-cycles",
+        ],
+    },
+    Kind {
+        name: "rebind-many",
+        purpose: "a stock kernel without the module, and sixty-four disks to rebind",
+        flavour: Flavour::Stock,
+        with_module: false,
+        command_line: MANY_PORTS,
+        extra: Extra::ManyDisks,
+        scenarios: &["rebind-many"],
     },
     Kind {
         name: "stragglers",

@@ -47,6 +47,10 @@ impl Kind {
                 devices.push(Device::Port { slot: 7 });
                 acpi_table = Some(external_table(shop, folder)?);
             }
+            Extra::Pair => devices.push(Device::Pair {
+                slot: 8,
+                image: disk("disk2.img")?,
+            }),
             Extra::Disks => devices.extend((8..30).map(|slot| Device::Blank { slot })),
             Extra::ManyDisks => devices.extend((8..16).map(|slot| Device::Blanks { slot })),
         }

@@ -21,6 +21,7 @@ pub mod progress;
 pub mod qemu;
 pub mod rust_tools;
 pub mod suite;
+pub mod system;
 pub mod testbed;
 pub mod userspace;
 pub mod vm;

@@ -49,6 +49,13 @@ pub enum Device {
         /// The slot of the port on the root bus.
         slot: u8,
     },
+    /// One slot with two functions that nothing keeps apart, an NVMe disk and an e1000 card: one group.
+    Pair {
+        /// The slot on the root bus.
+        slot: u8,
+        /// The disk's content.
+        image: PathBuf,
+    },
     /// An NVMe disk that reads as zeroes.
     Blank {
         /// Its slot on the root bus.
@@ -149,7 +156,15 @@ impl Arguments {
 
     fn device(&mut self, device: &Device) {
         match device {
-            Device::Nvme { slot, image } => self.disk(*slot, image),
+            Device::Nvme { slot, image } => self.disk(*slot, image, ""),
+            Device::Pair { slot, image } => {
+                self.disk(*slot, image, ",multifunction=on");
+                self.pair("-netdev", "user,id=pair,restrict=on,net=10.0.3.0/24");
+                self.pair(
+                    "-device",
+                    format!("e1000,netdev=pair,addr={slot:#x}.1,romfile="),
+                );
+            }
             Device::Network { slot } => {
                 self.pair("-netdev", "user,id=net,restrict=on");
                 self.pair(
@@ -195,11 +210,11 @@ impl Arguments {
         );
     }
 
-    fn disk(&mut self, slot: u8, image: &Path) {
+    fn disk(&mut self, slot: u8, image: &Path, more: &str) {
         let drive = format!("if=none,format=raw,cache=unsafe,id=disk{slot},file=");
         self.pair("-drive", file(&drive, image));
         let device =
-            format!("nvme,drive=disk{slot},serial=iommuctl{slot},bus=pcie.0,addr={slot:#x}");
+            format!("nvme,drive=disk{slot},serial=iommuctl{slot},bus=pcie.0,addr={slot:#x}{more}");
         self.pair("-device", device);
     }
 }
@@ -280,6 +295,16 @@ mod tests {
         assert!(
             line.contains("pcie-root-port,id=rp,slot=1,addr=0x7 -device e1000e,bus=rp,addr=0x0")
         );
+    }
+
+    #[test]
+    fn a_pair_is_two_functions_of_one_slot() {
+        let mut machine = machine();
+        let image = "/d/pair.img".into();
+        machine.devices.push(Device::Pair { slot: 8, image });
+        let line = line(&machine);
+        assert!(line.contains("addr=0x8,multifunction=on"), "{line}");
+        assert!(line.contains("e1000,netdev=pair,addr=0x8.1"), "{line}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::command::as_root;
 use super::progress::{say, step};
 use super::userspace::checkout;
 use super::workshop::Workshop;
-use super::{checks, demo, litmus, vm};
+use super::{checks, demo, litmus, system, vm};
 
 /// Makes stock kernels run in virtual machines, and runs the suites there.
 #[derive(Debug, Parser)]
@@ -38,11 +38,18 @@ enum Command {
     Model,
     /// Check the memory ordering that the module relies on against the kernel's memory model
     Litmus,
+    /// Fuzz the policy, FUZZ_SECONDS for each target
+    Fuzz,
     /// Boot a virtual machine and run the named scenarios, for work on the suites themselves
     Run {
         /// Machine to boot; a name that is none lists those there are
         machine: String,
         /// Scenarios, or nothing for all those of the machine
+        scenarios: Vec<String>,
+    },
+    /// Boot a real Debian system from a disk, once for each scenario, and see what the policy does at boot
+    System {
+        /// Scenarios, or nothing for all of them
         scenarios: Vec<String>,
     },
     /// Remove the cache
@@ -65,8 +72,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Test => checks::run(false),
         Command::TestFull => checks::run(true),
         Command::Model => checks::model(),
+        Command::Fuzz => checks::fuzz(),
         Command::Litmus => litmus::run(&checkout()?).map(|()| ExitCode::SUCCESS),
         Command::Run { machine, scenarios } => vm::try_out(machine, scenarios),
+        Command::System { scenarios } => Ok(match system::try_out(scenarios)? {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        }),
         Command::CleanCache => clean().map(|()| ExitCode::SUCCESS),
     }
 }

@@ -122,7 +122,25 @@ fn start(
         .tempdir_in(shop.cache.join("run"))
         .context("cannot make a folder for the virtual machine")?;
     let machine = kind.describe(shop, boot, folder.path(), scenarios)?;
-    let errors = folder.path().join("qemu.log");
+    let outcome = once(shop, &machine, folder.path(), listen)?;
+    if !matches!(&outcome, VmOutcome::Finished(finished) if finished.good()) {
+        for name in ["disk0.img", "disk1.img"] {
+            // Big and of no use.
+            let _ = std::fs::remove_file(folder.path().join(name));
+        }
+        let _kept = folder.keep();
+    }
+    Ok(outcome)
+}
+
+/// Starts `machine` and watches it to its end.
+fn once(
+    shop: &Workshop,
+    machine: &Machine,
+    folder: &Path,
+    listen: &mut dyn FnMut(&Line),
+) -> Result<VmOutcome> {
+    let errors = folder.join("qemu.log");
     let log = File::create(&errors).with_context(|| format!("cannot make {}", errors.display()))?;
     let qemu = shop.root.tool("usr/bin/qemu-system-x86_64");
     // It goes with the thread that starts it, which waits for it below, however this process ends.
@@ -138,16 +156,34 @@ fn start(
         .stdout(log);
     let begin = Instant::now();
     let running = Running::start(&mut command)?;
-    let seen = watch(running, &machine, listen)?;
-    let outcome = judge(seen, &machine.console, &errors, begin.elapsed());
-    if !matches!(&outcome, VmOutcome::Finished(finished) if finished.good()) {
-        for name in ["disk0.img", "disk1.img"] {
-            // Big and of no use.
-            let _ = std::fs::remove_file(folder.path().join(name));
+    let seen = watch(running, machine, listen)?;
+    Ok(judge(seen, &machine.console, &errors, begin.elapsed()))
+}
+
+/// Runs a machine that is described already, starting it again when it broke.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_machine(
+    shop: &Workshop,
+    machine: &Machine,
+    folder: &Path,
+    name: &str,
+) -> Result<Finished> {
+    let _turn = turn(shop)?;
+    let mut last = String::new();
+    for attempt in 1..=ATTEMPTS {
+        match once(shop, machine, folder, &mut |_| {})? {
+            VmOutcome::Finished(finished) => return Ok(finished),
+            VmOutcome::Broke(reason) => {
+                say(&format!(
+                    "   the virtual machine broke (attempt {attempt} of {ATTEMPTS}): {reason}"
+                ));
+                last = reason;
+            }
         }
-        let _kept = folder.keep();
     }
-    Ok(outcome)
+    anyhow::bail!("the virtual machine for `{name}` broke {ATTEMPTS} times; the last time: {last}")
 }
 
 /// Virtual machines take turns: two at once on a small host would spoil each other's times.

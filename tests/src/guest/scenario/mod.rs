@@ -7,10 +7,14 @@ mod demo;
 mod errors;
 mod external;
 mod faults;
+mod in_use;
 mod inventory;
 mod leaving;
 mod oracle;
+mod policy;
 mod preempt_rt;
+mod rebind;
+mod recover;
 mod reload;
 mod reports;
 mod soak;
@@ -29,7 +33,7 @@ use super::{cli, modules, pci};
 pub type Scenario = fn(&Bench) -> Result<()>;
 
 /// Every scenario there is.
-const ALL: [(&str, Scenario); 45] = [
+const ALL: [(&str, Scenario); 58] = [
     ("inventory", inventory::inventory),
     ("targets", inventory::targets),
     ("without-module", stock::without_module),
@@ -73,6 +77,19 @@ const ALL: [(&str, Scenario); 45] = [
     ("unload-keeps-types", reload::keeps_types),
     ("other-kernel", reload::other_kernel),
     ("untrusted", external::untrusted),
+    ("rebind-orders", rebind::orders),
+    ("rebind-cycles", rebind::cycles),
+    ("rebind-in-use", in_use::in_use),
+    ("rebind-killed", recover::killed),
+    ("rebind-killed-at-random", recover::killed_at_random),
+    ("rebind-stopped", recover::stopped),
+    ("rebind-waits-its-turn", recover::waits_its_turn),
+    ("rebind-many", rebind::many),
+    ("policy", policy::apply),
+    ("policy-without-module", policy::without_module),
+    ("policy-rebind", policy::rebind),
+    ("policy-external", policy::external),
+    ("lockdown", policy::lockdown),
     ("demo", demo::demo),
     ("idle", |_| Ok(())),
 ];

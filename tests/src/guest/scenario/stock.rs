@@ -15,11 +15,7 @@ pub fn without_module(bench: &Bench) -> Result<()> {
     bench.check("starts-lazy", pci::expect_type(group, "DMA-FQ"));
     let load = Load::start(&device)?;
     bench.check("echo-is-not-permitted", raw_refused(group));
-    bench.check("tighten-is-refused", refused(&device, group, ""));
-    bench.check(
-        "rebind-is-not-available",
-        refused(&device, group, "--route rebind "),
-    );
+    bench.check("tighten-is-refused", refused(&device, group));
     bench.check("same-type-is-success", set_mode(&device, group, "DMA-FQ"));
     finish(bench, load);
     bench.check("relax-works", relax());
@@ -46,14 +42,9 @@ fn raw_refused(group: u32) -> Result<String> {
     Ok(error.to_string())
 }
 
-fn refused(device: &str, group: u32, options: &str) -> Result<String> {
-    let said = cli::iommuctl(&format!("set-mode {options}{device} DMA"))?.ended(3)?;
-    let words: &[&str] = if options.is_empty() {
-        &[pci::DISK, "nvme", "iommu_live"]
-    } else {
-        &["rebind"]
-    };
-    let said = said.mentions(words)?;
+fn refused(device: &str, group: u32) -> Result<String> {
+    let said = cli::iommuctl(&format!("set-mode {device} DMA"))?.ended(3)?;
+    let said = said.mentions(&[pci::DISK, "nvme", "iommu_live", "--route rebind"])?;
     pci::expect_type(group, "DMA-FQ")?;
     Ok(said.all())
 }

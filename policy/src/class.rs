@@ -4,11 +4,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use iommuctl_policy::PciClass;
+use crate::suggest::nearest;
+use crate::PciClass;
 
 /// Names and the leading hexadecimal digits of the class codes they stand for
 /// (`include/linux/pci_ids.h`, `PCI_BASE_CLASS_*` and `PCI_CLASS_*`).
-const NAMES: [(&str, &str); 24] = [
+pub(crate) const NAMES: [(&str, &str); 24] = [
     ("storage", "01"),
     ("ide", "0101"),
     ("raid", "0104"),
@@ -39,28 +40,47 @@ const NAMES: [(&str, &str); 24] = [
 ///
 /// # Invariants
 ///
-/// `digits` is two, four or six lower-case hexadecimal digits.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// `digits` is 2, 4 or 6, and `value` has at most as many hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClassFilter {
-    digits: String,
+    value: u32,
+    digits: u8,
 }
 
 impl ClassFilter {
     /// Whether `class` begins with these digits.
     #[must_use]
-    pub fn matches(&self, class: PciClass) -> bool {
-        class.to_string().starts_with(&self.digits)
+    pub fn matches(self, class: PciClass) -> bool {
+        let rest = 6 - u32::from(self.digits);
+        class.value() >> (4 * rest) == self.value
+    }
+
+    /// Whether only bridges can match: the base class is 0x06.
+    #[must_use]
+    pub fn is_bridge(self) -> bool {
+        self.value >> (4 * (u32::from(self.digits) - 2)) == 0x06
     }
 }
 
 /// The text is neither the name of a class nor hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "unknown class `{text}`: expected two, four or six hexadecimal digits, or one of {}",
-    NAMES.map(|(name, _)| name).join(", ")
+    "unknown class `{text}`: expected two, four or six hexadecimal digits, or one of {}{}",
+    NAMES.map(|(name, _)| name).join(", "),
+    nearest(text, NAMES.map(|(name, _)| name)).map(|n| format!(" (did you mean `{n}`?)")).unwrap_or_default()
 )]
 pub struct ParseClassError {
     text: String,
+}
+
+/// The class code that `digits` begin; `None` unless they are two, four or six hexadecimal digits.
+fn from_hex(digits: &str) -> Option<ClassFilter> {
+    let plain = matches!(digits.len(), 2 | 4 | 6) && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    // INVARIANT: just checked.
+    Some(ClassFilter {
+        value: u32::from_str_radix(digits, 16).ok().filter(|_| plain)?,
+        digits: u8::try_from(digits.len()).ok()?,
+    })
 }
 
 impl FromStr for ClassFilter {
@@ -69,24 +89,29 @@ impl FromStr for ClassFilter {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let lower = text.to_ascii_lowercase();
         let digits = match NAMES.iter().find(|(name, _)| *name == lower) {
-            Some((_, digits)) => (*digits).to_owned(),
-            None => lower.strip_prefix("0x").unwrap_or(&lower).to_owned(),
+            Some((_, digits)) => digits,
+            None => lower.strip_prefix("0x").unwrap_or(&lower),
         };
-        // INVARIANT: checked here; the digits of NAMES are checked by a test.
-        if matches!(digits.len(), 2 | 4 | 6) && digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-            Ok(Self { digits })
-        } else {
-            Err(ParseClassError {
-                text: text.to_owned(),
-            })
-        }
+        from_hex(digits).ok_or_else(|| ParseClassError {
+            text: text.to_owned(),
+        })
     }
 }
 
 impl fmt::Display for ClassFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = NAMES.iter().find(|(_, digits)| *digits == self.digits);
-        f.write_str(name.map_or(self.digits.as_str(), |(name, _)| name))
+        let named = NAMES
+            .iter()
+            .find(|(_, digits)| from_hex(digits) == Some(*self));
+        match named {
+            Some((name, _)) => f.write_str(name),
+            None => write!(
+                f,
+                "{:0width$x}",
+                self.value,
+                width = usize::from(self.digits)
+            ),
+        }
     }
 }
 

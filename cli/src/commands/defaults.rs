@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `iommuctl defaults`: what groups start as and why, and changing that for the next boot.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{bail, Context as _};
+use iommuctl_policy::DomainType;
+use serde::Serialize;
+
+use crate::args::{BootDefault, DefaultsArgs, DefaultsCommand, Global};
+use crate::boot::{change, others, words, Action, Loader};
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use crate::proc::Proc;
+use crate::render;
+use crate::sysfs::Sysfs;
+use crate::trusted::{Content, Root};
+
+/// What `defaults` found.
+#[derive(Debug, Serialize)]
+pub struct DefaultsReport {
+    /// What groups start as; `None` if neither command line nor configuration says.
+    pub default_type: Option<DomainType>,
+    /// The parameter or the configuration option that says so.
+    pub default_source: Option<String>,
+    /// What the kernel was built with, if that is readable.
+    pub built_in: Option<String>,
+    /// The parameters on the command line, and what each does.
+    pub parameters: Vec<Parameter>,
+    /// Whether firmware asks for protection from external devices (Intel); `None` if that is not known.
+    pub platform_opt_in: Option<bool>,
+    /// What writes the command line of the next boot; `None` if no helper that we know does.
+    pub helper: Option<String>,
+}
+
+/// A word on the kernel command line.
+#[derive(Debug, Serialize)]
+pub struct Parameter {
+    pub word: String,
+    pub meaning: &'static str,
+}
+
+/// What `defaults set` and `defaults undo` did.
+#[derive(Debug, Serialize)]
+pub struct ChangeReport {
+    pub dry_run: bool,
+    pub actions: Vec<String>,
+}
+
+/// Runs the command.
+pub fn run(args: &DefaultsArgs, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
+    let root = Root::open(global.root.as_deref())?;
+    let proc = Proc::open(global.proc_root.as_deref())?;
+    match args.command {
+        None => show(
+            &root,
+            &proc,
+            &Sysfs::open(global.sysfs_root.as_deref())?,
+            output,
+        ),
+        Some(DefaultsCommand::Set { wanted, dry_run }) => {
+            alter(&root, &proc, Some(wanted), dry_run, output)
+        }
+        Some(DefaultsCommand::Undo { dry_run }) => alter(&root, &proc, None, dry_run, output),
+    }
+}
+
+fn show(root: &Root, proc: &Proc, sysfs: &Sysfs, output: &mut Output) -> anyhow::Result<Exit> {
+    let kernel = proc.kernel();
+    let (default_type, default_source) = kernel.default.map(|d| (d.domain_type, d.source)).unzip();
+    let parameters = kernel.parameters.into_iter().map(|word| Parameter {
+        meaning: meaning(&word),
+        word,
+    });
+    let report = DefaultsReport {
+        default_type,
+        default_source,
+        built_in: kernel.built_in,
+        parameters: parameters.collect(),
+        platform_opt_in: sysfs.platform_opt_in(),
+        helper: Loader::find(root)?.map(|l| l.to_string()),
+    };
+    output.report(&report, |w, r| render::defaults::write(w, r))?;
+    Ok(Exit::Done)
+}
+
+/// What a parameter does (`Documentation/admin-guide/kernel-parameters.txt`).
+fn meaning(word: &str) -> &'static str {
+    let (name, value) = word.split_once('=').unwrap_or((word, ""));
+    let has = |option| value.split(',').any(|v| v == option);
+    match name {
+        "iommu.passthrough" => "whether groups start as identity",
+        "iommu.strict" => "whether translated groups start strict (1) or lazy (0)",
+        "iommu" if has("pt") => "groups start as identity",
+        "iommu" if has("nopt") => "groups start translated",
+        "intel_iommu" | "amd_iommu" | "iommu" if has("off") => "switches the IOMMU off",
+        "intel_iommu" if has("strict") => {
+            "switches the IOMMU on or leaves it on, and starts strict"
+        }
+        "amd_iommu" if has("fullflush") => "starts strict",
+        "intel_iommu" if has("on") => {
+            "switches the IOMMU on, which says nothing about strict or lazy"
+        }
+        "iommu.forcedac" => "which addresses are used first; nothing about protection",
+        _ => "something about the IOMMU other than its defaults",
+    }
+}
+
+fn alter(
+    root: &Root,
+    proc: &Proc,
+    wanted: Option<BootDefault>,
+    dry_run: bool,
+    output: &mut Output,
+) -> anyhow::Result<Exit> {
+    let Some(loader) = Loader::find(root)? else {
+        let message = "nothing that we know writes the kernel command line here (update-grub with \
+                       /etc/default/grub.d, grubby, or kernel-install with /etc/kernel/cmdline)";
+        let by_hand =
+            wanted.map(|w| format!("add `{}` to the kernel command line by hand", words(w)));
+        let failure = Failure::new(Exit::Refused, message);
+        return Err(failure.with_advice(by_hand.into_iter().collect()).into());
+    };
+    // grubby knows one value for each parameter: it would put ours in the place of theirs, and undo could not tell.
+    let theirs = others(&proc.command_line()?);
+    if loader == Loader::Grubby && !theirs.is_empty() {
+        let theirs = theirs.join(" ");
+        let message = format!("{theirs} is on the kernel command line, and not by us");
+        let advice = format!("grubby --update-kernel=ALL --remove-args=\"{theirs}\" takes it off");
+        return Err(Failure::new(Exit::Refused, message)
+            .with_advice(vec![advice])
+            .into());
+    }
+    let actions = change(&loader, wanted);
+    if !dry_run {
+        perform(root, &actions)?;
+    }
+    let report = ChangeReport {
+        dry_run,
+        actions: actions.iter().map(ToString::to_string).collect(),
+    };
+    output.report(&report, |w, r| render::defaults::write_change(w, r))?;
+    Ok(Exit::Done)
+}
+
+/// Does it all, or puts the files back as they were.
+fn perform(root: &Root, actions: &[Action]) -> anyhow::Result<()> {
+    let mut undo = Vec::new();
+    for action in actions {
+        let done = one(root, action, &mut undo);
+        let Err(error) = done else {
+            continue;
+        };
+        for (folder, name, content) in undo.into_iter().rev() {
+            put(root, folder, name, content).context("Failed to put a file back")?;
+        }
+        return Err(error.context("the files were put back as they were"));
+    }
+    Ok(())
+}
+
+/// A file and what was in it.
+type Before = (&'static str, &'static str, Option<String>);
+
+fn one(root: &Root, action: &Action, undo: &mut Vec<Before>) -> anyhow::Result<()> {
+    match action {
+        Action::Write { folder, name, text } => {
+            undo.push((folder, name, read(root, folder, name)?));
+            put(root, folder, name, Some(text.clone()))
+        }
+        Action::Remove { folder, name } => {
+            undo.push((folder, name, read(root, folder, name)?));
+            put(root, folder, name, None)
+        }
+        Action::Run { program, arguments } => {
+            let program = root.display(program);
+            // What it says is for people, and standard output is for our report.
+            let status = Command::new(&program)
+                .args(arguments)
+                .stdin(Stdio::null())
+                .stdout(std::io::stderr())
+                .status()
+                .with_context(|| format!("Failed to run {program}"))?;
+            if !status.success() {
+                bail!("{program} failed ({status})");
+            }
+            Ok(())
+        }
+    }
+}
+
+fn read(root: &Root, folder: &str, name: &str) -> anyhow::Result<Option<String>> {
+    Ok(
+        match root.folder(folder)?.map(|f| f.read(name)).transpose()? {
+            Some(Content::Text(text)) => Some(text),
+            Some(Content::Masked | Content::Absent) | None => None,
+        },
+    )
+}
+
+fn put(root: &Root, folder: &str, name: &str, content: Option<String>) -> anyhow::Result<()> {
+    let place = root.folder(folder)?;
+    let place = place.with_context(|| format!("/{folder} is not there any more"))?;
+    match content {
+        Some(text) => place.replace(name, text.as_bytes(), 0o644)?,
+        None => place.remove(name)?,
+    }
+    Ok(())
+}

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `iommuctl lockdown`: makes every group strict, in one batch, and remembers what was not.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use iommuctl_policy::{DomainType, GroupId, TypeRequest};
+use nix::sys::signal::{SigSet, Signal};
+use serde::Serialize;
+
+use super::release;
+use crate::args::{Global, LockdownArgs};
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::lockdown::{Record, Remembered, Store};
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::queue;
+use crate::render;
+use crate::result::{exit, GroupResult, Outcome};
+use crate::route::Allowed;
+use crate::sysfs::Problems;
+
+/// What `lockdown` or `release` did.
+#[derive(Debug, Serialize)]
+pub struct LockdownReport {
+    /// How many groups there are.
+    pub groups: usize,
+    /// Those that were not strict before, or were to be relaxed.
+    pub results: Vec<GroupResult>,
+    pub exit_code: u8,
+}
+
+/// Runs the command.
+pub fn run(args: &LockdownArgs, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
+    let context = Context::open(global)?;
+    let patience = args.wait.lock_timeout;
+    let turn = context.turn(patience, output)?;
+    let store = Store::new(&turn.run);
+    let holder = match args.command.as_slice() {
+        [] => None,
+        _ => Some(store.hold()?),
+    };
+    let report = tighten(&context, store, holder.is_none(), args.timeout, output)?;
+    let exit = exit(&report.results);
+    // While a command runs, standard output is the command's.
+    if holder.is_none() {
+        say(&report, false, output)?;
+    } else {
+        complain(&report, output);
+    }
+    let Some(holder) = holder else {
+        return Ok(exit);
+    };
+    // Others may change groups, lock down and release while the command runs.
+    drop(turn);
+    let ran = if exit == Exit::Done || args.partly {
+        run_command(&args.command)
+    } else {
+        output.hint("the command was not run; --partly runs it all the same");
+        Ok(exit)
+    };
+    let turn = context.turn(patience, output).inspect_err(|_| {
+        output.complain("the lockdown goes on: `iommuctl release` ends it");
+    })?;
+    let store = Store::new(&turn.run);
+    store.let_go(holder)?;
+    let released = release::finish(&context, store, args.timeout, output)?;
+    if let Some(report) = released {
+        complain(&report, output);
+    }
+    ran
+}
+
+/// Makes every group strict that is not.
+fn tighten(
+    context: &Context,
+    store: Store<'_>,
+    standing: bool,
+    timeout: Duration,
+    output: &Output,
+) -> anyhow::Result<LockdownReport> {
+    let mut problems = Problems::default();
+    let inventory = context.inventory(&mut problems)?;
+    let laxer = |t: &DomainType| matches!(t, DomainType::DmaFq | DomainType::Identity);
+    let groups = inventory.groups().iter();
+    let todo = groups.filter(|g| g.domain_type.as_ref().is_some_and(laxer));
+    let todo: Vec<_> = todo.collect();
+
+    let before = store.read()?;
+    let mut record = before.clone();
+    record.standing |= standing;
+    todo.iter()
+        .filter_map(|g| Remembered::of(g))
+        .for_each(|g| record.remember(g));
+    store.write(&record)?;
+
+    let ids: BTreeSet<GroupId> = todo.iter().map(|g| g.id).collect();
+    let results = switch(context, TypeRequest::Dma, &ids, timeout, output);
+    forget_unchanged(&mut record, &before, &results);
+    store.write(&record)?;
+    Ok(LockdownReport {
+        groups: inventory.groups().len(),
+        exit_code: exit(&results).code(),
+        results,
+    })
+}
+
+/// Takes out of `record` what was put in for this lockdown, and not changed by it. What took too long may still change.
+fn forget_unchanged(record: &mut Record, before: &Record, results: &[GroupResult]) {
+    let unchanged = |group: u32| {
+        let result = results.iter().find(|r| r.group.0 == group);
+        result.is_some_and(|r| !matches!(r.outcome, Outcome::Changed | Outcome::TimedOut))
+    };
+    let known = |group: u32| before.groups.iter().any(|g| g.group == group);
+    record
+        .groups
+        .retain(|g| known(g.group) || !unchanged(g.group));
+}
+
+/// Switches `groups` to `request`, all at the same time and without interrupting a device.
+pub fn switch(
+    context: &Context,
+    request: TypeRequest,
+    groups: &BTreeSet<GroupId>,
+    timeout: Duration,
+    output: &Output,
+) -> Vec<GroupResult> {
+    let switch = context.switch(request, Allowed::Live, timeout);
+    let mut progress = Progress::new(output.wants_progress(), groups.len());
+    let results = switch.run(groups, |done| progress.tick(done, queue::LIVE));
+    progress.finish();
+    results
+}
+
+/// Reports what was done.
+pub fn say(report: &LockdownReport, released: bool, output: &mut Output) -> anyhow::Result<()> {
+    output.report(report, |w, r| render::lockdown::write(w, r, released))?;
+    complain(report, output);
+    Ok(())
+}
+
+fn complain(report: &LockdownReport, output: &mut Output) {
+    for result in &report.results {
+        if !result.is_done() {
+            let message = result.message.as_deref().unwrap_or("failed");
+            output.complain(&format!("group {}: {message}", result.group));
+        }
+    }
+    for line in render::set_mode::advice(&report.results) {
+        output.hint(line);
+    }
+}
+
+/// Runs `command`, and ends as it did.
+///
+/// A Ctrl-C goes to both processes, and a stop of the service to all; it is the command's to heed, and this one must
+/// live to undo the lockdown. The command itself starts with no signal blocked: the standard library sees to that.
+fn run_command(command: &[OsString]) -> anyhow::Result<Exit> {
+    let mut signals = SigSet::empty();
+    for signal in [
+        Signal::SIGINT,
+        Signal::SIGQUIT,
+        Signal::SIGTERM,
+        Signal::SIGHUP,
+    ] {
+        signals.add(signal);
+    }
+    signals.thread_block().context("Failed to block signals")?;
+    let Some((program, arguments)) = command.split_first() else {
+        return Err(Failure::new(Exit::Usage, "there is no command to run").into());
+    };
+    let status = Command::new(program)
+        .args(arguments)
+        .status()
+        .with_context(|| format!("Failed to run {}", program.to_string_lossy()))?;
+    // As shells do: 128 and the signal.
+    let code = status.code().or_else(|| status.signal().map(|s| 128 + s));
+    let code = code.and_then(|c| u8::try_from(c).ok());
+    Ok(code.map_or(Exit::Failed, Exit::Command))
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `iommuctl policy apply`: makes the machine as the policy wants it.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use super::wrong;
+use crate::apply::{exit, Application, PolicyResult};
+use crate::args::{ApplyArgs, Global};
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use crate::policy_files::{self, FileReport, Loaded};
+use crate::proc::PolicyWord;
+use crate::progress::Progress;
+use crate::render;
+use crate::result::Outcome;
+use crate::sysfs::Problems;
+use crate::trusted::Root;
+
+/// What `policy apply` did, or `policy plan` would do.
+#[derive(Debug, Serialize)]
+pub struct ApplyReport {
+    pub dry_run: bool,
+    /// Whether the kernel command line switched the policy off.
+    pub switched_off: bool,
+    pub files: Vec<FileReport>,
+    pub results: Vec<PolicyResult>,
+    pub exit_code: u8,
+}
+
+impl ApplyReport {
+    /// Reports `results`.
+    pub fn new(
+        dry_run: bool,
+        files: Vec<FileReport>,
+        results: Vec<PolicyResult>,
+        exit: Exit,
+    ) -> Self {
+        Self {
+            dry_run,
+            switched_off: false,
+            files,
+            results,
+            exit_code: exit.code(),
+        }
+    }
+}
+
+/// Runs the command.
+pub fn run(
+    args: &ApplyArgs,
+    global: &Global,
+    context: &Context,
+    output: &mut Output,
+) -> anyhow::Result<Exit> {
+    let Some(loaded) = load(args, global, context)? else {
+        let report = ApplyReport {
+            switched_off: true,
+            ..ApplyReport::new(args.check, Vec::new(), Vec::new(), Exit::Done)
+        };
+        say(&report, false, &Problems::default(), output)?;
+        return Ok(Exit::Done);
+    };
+    let turn = match args.check {
+        true => None,
+        false => Some(context.turn(args.wait.lock_timeout, output)?),
+    };
+    let mut problems = Problems::default();
+    let inventory = context.inventory_for_policy(&mut problems)?;
+    let only = match args.device.as_slice() {
+        [] => None,
+        devices => Some(context.resolve(devices, &inventory)?),
+    };
+    let application = Application {
+        context,
+        policy: &loaded.policy,
+        inventory: &inventory,
+        only: only.as_ref(),
+        turn: turn.as_ref(),
+        timeout: args.timeout,
+    };
+    let wanted = output.wants_progress();
+    let mut progress = None;
+    let results = application.run(|done, total, doing| {
+        let progress = progress.get_or_insert_with(|| Progress::new(wanted, total));
+        progress.tick(done, doing);
+    });
+    if let Some(progress) = progress {
+        progress.finish();
+    }
+
+    let changes = results.iter().any(|r| r.result.outcome == Outcome::Planned);
+    let exit = if args.check && changes {
+        Exit::Partly
+    } else {
+        exit(&results)
+    };
+    let report = ApplyReport::new(args.check, loaded.files, results, exit);
+    let said = say(&report, false, &problems, output);
+    let changed = |r: &PolicyResult| r.result.outcome == Outcome::Changed;
+    if report.results.iter().any(changed) {
+        said.context("Some groups were changed, but the report cannot be written")?;
+    } else {
+        said?;
+    }
+    Ok(exit)
+}
+
+/// The policy that is to be applied, which nobody but root may be able to write; `None` if it is switched off.
+fn load(args: &ApplyArgs, global: &Global, context: &Context) -> anyhow::Result<Option<Loaded>> {
+    let root = Root::open(global.root.as_deref())?;
+    let from = |root: &Root, path: &Path| {
+        policy_files::load_from(root, path).map_err(|errors| wrong(&errors))
+    };
+    if let Some(path) = &args.source.path {
+        // What a person types is not below the root of the tests.
+        let path = std::path::absolute(path)
+            .with_context(|| format!("Failed to find {}", path.display()))?;
+        return from(&Root::open(None)?, &path).map(Some);
+    }
+    let word = if args.boot {
+        context.proc.policy_word()?
+    } else {
+        PolicyWord::Absent
+    };
+    match word {
+        PolicyWord::Absent => {
+            let loaded = policy_files::load(&root).map_err(|errors| wrong(&errors))?;
+            Ok(Some(loaded))
+        }
+        PolicyWord::Off => Ok(None),
+        PolicyWord::Path(path) => from(&root, &path).map(Some),
+        PolicyWord::Unknown(text) => Err(Failure::new(
+            Exit::Failed,
+            format!("iommuctl.policy={text} on the kernel command line is neither off nor a path"),
+        )
+        .into()),
+    }
+}
+
+/// Says what was done or would be: the table, and below it what could not be had, and why.
+pub fn say(
+    report: &ApplyReport,
+    all: bool,
+    problems: &Problems,
+    output: &mut Output,
+) -> anyhow::Result<()> {
+    output.report(report, |w, r| render::policy::apply::write(w, r, all))?;
+    output.problems(problems);
+    for result in &report.results {
+        if let Some(notes) = render::set_mode::notes(&result.result) {
+            output.remark(&notes);
+        }
+    }
+    let unmet = || report.results.iter().filter(|r| r.is_unmet());
+    for result in unmet() {
+        output.complain(&render::policy::apply::complaint(result));
+    }
+    for line in render::policy::apply::advice(unmet()) {
+        output.hint(line);
+    }
+    Ok(())
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `iommuctl policy check`: whether the files are right, without looking at the machine.
+
+use serde::Serialize;
+
+use super::wrong;
+use crate::args::{CheckArgs, Global};
+use crate::exit::Exit;
+use crate::output::Output;
+use crate::policy_files::{self, FileReport};
+use crate::render;
+use crate::trusted::Root;
+
+/// What `policy check` found.
+#[derive(Debug, Serialize)]
+pub struct CheckReport {
+    pub files: Vec<FileReport>,
+    pub rules: usize,
+}
+
+/// Runs the command.
+pub fn run(args: &CheckArgs, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
+    let mut report = CheckReport {
+        files: Vec::new(),
+        rules: 0,
+    };
+    let mut errors = Vec::new();
+    let results = if args.files.is_empty() {
+        vec![policy_files::load(&Root::open(global.root.as_deref())?)]
+    } else {
+        args.files.iter().map(|f| policy_files::look(f)).collect()
+    };
+    for result in results {
+        match result {
+            Ok(loaded) => {
+                report.rules += loaded.policy.rules.len();
+                report.files.extend(loaded.files);
+            }
+            Err(wrong) => errors.extend(wrong),
+        }
+    }
+    if !errors.is_empty() {
+        return Err(wrong(&errors));
+    }
+    output.report(&report, |w, r| render::policy::check::write(w, r))?;
+    Ok(Exit::Done)
+}

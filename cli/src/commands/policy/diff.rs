@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `iommuctl policy diff`: where the machine differs from the policy. For monitoring: it changes nothing, asks no route,
+//! and ends with 4 if there is a difference.
+
+use iommuctl_policy::{evaluate, plan, DomainType, GroupId, RuleName, Step, TypeRequest};
+use serde::Serialize;
+
+use super::look;
+use crate::args::{DiffArgs, Global};
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::output::Output;
+use crate::render;
+use crate::sysfs::Problems;
+
+/// What `policy diff` found.
+#[derive(Debug, Serialize)]
+pub struct DiffReport {
+    pub differences: Vec<Difference>,
+    pub exit_code: u8,
+}
+
+/// A group that is not what the policy wants.
+#[derive(Debug, Serialize)]
+pub struct Difference {
+    pub group: GroupId,
+    pub devices: Vec<String>,
+    #[serde(rename = "type")]
+    pub domain_type: Option<DomainType>,
+    pub wanted: TypeRequest,
+    /// Whether a safety rule is against it, so that the policy is at fault and not the machine.
+    pub forbidden: bool,
+    /// The rules that decided; empty if the defaults did.
+    pub rules: Vec<RuleName>,
+}
+
+/// Runs the command.
+pub fn run(
+    args: &DiffArgs,
+    global: &Global,
+    context: &Context,
+    output: &mut Output,
+) -> anyhow::Result<Exit> {
+    let policy = look(&args.source, global)?.policy;
+    let mut problems = Problems::default();
+    let inventory = context.inventory_for_policy(&mut problems)?;
+    let decisions = evaluate(&policy, &inventory);
+    let mut differences = Vec::new();
+    for (decision, planned) in decisions.iter().zip(plan(&decisions, &inventory)) {
+        let (wanted, forbidden) = match planned.step {
+            Step::Change { request, .. } => (request, false),
+            Step::Forbidden { request, .. } => (request, true),
+            Step::Leave | Step::Satisfied { .. } | Step::Hold { .. } => continue,
+        };
+        let rules = decision.deciders().filter_map(|v| v.wish.rule());
+        differences.push(Difference {
+            group: decision.group,
+            devices: decision.votes.iter().map(|v| v.device.clone()).collect(),
+            domain_type: planned.current,
+            wanted,
+            forbidden,
+            rules: rules
+                .filter_map(|index| RuleName::of(&policy, index))
+                .collect(),
+        });
+    }
+    let exit = if differences.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Partly
+    };
+    let report = DiffReport {
+        differences,
+        exit_code: exit.code(),
+    };
+    output.report(&report, |w, r| render::policy::diff::write(w, r))?;
+    output.problems(&problems);
+    Ok(exit)
+}

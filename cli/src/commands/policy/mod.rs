@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `iommuctl policy`: the commands about policies, one file each.
+
+mod apply;
+mod check;
+mod diff;
+mod explain;
+mod generate;
+mod plan;
+mod schema;
+
+pub use apply::ApplyReport;
+pub use check::CheckReport;
+pub use diff::DiffReport;
+pub use explain::ExplainReport;
+
+use crate::args::{Global, PolicyArgs, PolicyCommand, Source};
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use crate::policy_files::{self, LoadError, Loaded};
+use crate::trusted::Root;
+
+/// Runs the command.
+pub fn run(args: &PolicyArgs, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
+    let open = || Context::open(global);
+    match &args.command {
+        PolicyCommand::Check(check) => check::run(check, global, output),
+        PolicyCommand::Plan(plan) => plan::run(plan, global, &open()?, output),
+        PolicyCommand::Apply(apply) => apply::run(apply, global, &open()?, output),
+        PolicyCommand::Explain(explain) => explain::run(explain, global, &open()?, output),
+        PolicyCommand::Generate => generate::run(&open()?, output),
+        PolicyCommand::Schema => schema::run(output),
+        PolicyCommand::Diff(diff) => diff::run(diff, global, &open()?, output),
+    }
+}
+
+/// The policy for a command that only looks: of the system, or whatever file it is given.
+fn look(source: &Source, global: &Global) -> anyhow::Result<Loaded> {
+    let loaded = match &source.path {
+        Some(path) => policy_files::look(path),
+        None => policy_files::load(&Root::open(global.root.as_deref())?),
+    };
+    loaded.map_err(|errors| wrong(&errors))
+}
+
+/// The policy cannot be used. All that is wrong is said at once.
+fn wrong(errors: &[LoadError]) -> anyhow::Error {
+    let whole = "nothing was changed: a policy counts whole or not at all";
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    let failure = match lines.as_slice() {
+        [one] => Failure::new(Exit::Failed, one).with_advice(vec![whole.to_owned()]),
+        many => Failure::new(
+            Exit::Failed,
+            format!("{} files of the policy cannot be used; {whole}", many.len()),
+        )
+        .with_advice(lines),
+    };
+    failure.into()
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `iommuctl policy plan`: what would be changed, by which route, and why.
+
+use std::time::Duration;
+
+use super::apply::{self, ApplyReport};
+use super::look;
+use crate::apply::{exit, Application};
+use crate::args::{Global, PlanArgs};
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::output::Output;
+use crate::sysfs::Problems;
+
+/// Runs the command.
+pub fn run(
+    args: &PlanArgs,
+    global: &Global,
+    context: &Context,
+    output: &mut Output,
+) -> anyhow::Result<Exit> {
+    let loaded = look(&args.source, global)?;
+    let mut problems = Problems::default();
+    let inventory = context.inventory_for_policy(&mut problems)?;
+    let application = Application {
+        context,
+        policy: &loaded.policy,
+        inventory: &inventory,
+        only: None,
+        turn: None,
+        timeout: Duration::ZERO,
+    };
+    let results = application.run(|_, _, _| {});
+    let exit = exit(&results);
+    let report = ApplyReport::new(true, loaded.files, results, exit);
+    apply::say(&report, args.all, &problems, output)?;
+    Ok(exit)
+}

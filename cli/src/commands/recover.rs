@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `iommuctl recover`: brings back what an interrupted rebind left.
+//!
+//! Works without an inventory: a group whose devices are gone, or an IOMMU that is, must not keep the rest from coming
+//! back.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use iommuctl_policy::{DomainType, GroupId};
+use serde::Serialize;
+
+use crate::args::{Global, RecoverArgs};
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::interrupt::way_back;
+use crate::lock::Lock;
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::rebind::account::Account;
+use crate::rebind::engine;
+use crate::rebind::fuse::Fuse;
+use crate::rebind::journal::{self, Found, Journal};
+use crate::rebind::kernel::Kernel;
+use crate::rebind::machine::Bound;
+use crate::rebind::plan::{Plan, Subject};
+use crate::render;
+use crate::run_dir::RunDir;
+
+/// What `recover` did.
+#[derive(Debug, Serialize)]
+pub struct RecoverReport {
+    pub dry_run: bool,
+    /// One for each group whose change was interrupted.
+    pub groups: Vec<Recovered>,
+    pub exit_code: u8,
+}
+
+/// What was done about one group.
+#[derive(Debug, Serialize)]
+pub struct Recovered {
+    pub group: GroupId,
+    /// The type it had before the change.
+    pub old_type: Option<String>,
+    /// The type that was asked for.
+    pub request: Option<String>,
+    /// The type it has now; `None` if that is not known.
+    #[serde(rename = "type")]
+    pub domain_type: Option<DomainType>,
+    pub devices: Vec<RecoveredDevice>,
+    /// Whether there is nothing left to do.
+    pub done: bool,
+    pub message: Option<String>,
+    pub advice: Vec<String>,
+}
+
+/// A device that lost its driver, or was about to.
+#[derive(Debug, Serialize)]
+pub struct RecoveredDevice {
+    pub name: String,
+    /// The driver it had before the change.
+    pub driver: String,
+    /// The driver that it was found with.
+    pub driver_before: Option<String>,
+    /// The driver it has now.
+    pub driver_now: Option<String>,
+    /// Whether it is not there any more.
+    pub gone: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &RecoverArgs, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
+    let context = Context::open(global)?;
+    let root = context.run_root.as_deref();
+    let mut groups = Vec::new();
+    if let Some(run) = RunDir::find(root)? {
+        // Whoever is at work has a journal, too: it is no work for us before the lock is free.
+        let lock = match args.dry_run {
+            true => None,
+            false => Some(context.lock(&run, args.wait.lock_timeout, output)?),
+        };
+        let left = journal::left_behind(&run)?;
+        let mut fuse = Fuse::new(args.die_at);
+        let mut progress = Progress::new(output.wants_progress(), left.len());
+        for (done, group) in left.into_iter().enumerate() {
+            let mut tick = |doing: &str| progress.tick(done, &format!("group {group}: {doing}"));
+            let work = Work {
+                context: &context,
+                run: &run,
+                timeout: args.timeout,
+            };
+            groups.push(work.one(group, lock.as_ref(), &mut fuse, &mut tick));
+        }
+        progress.finish();
+    }
+    let left = groups.iter().filter(|g| !g.done).count();
+    let exit = match (left, groups.len()) {
+        _ if args.dry_run => Exit::Done,
+        (0, _) => Exit::Done,
+        (left, all) if left < all => Exit::Partly,
+        _ => Exit::Failed,
+    };
+    let report = RecoverReport {
+        dry_run: args.dry_run,
+        groups,
+        exit_code: exit.code(),
+    };
+    let reported = output.report(&report, |w, r| render::recover::write(w, r));
+    reported.context("What there is to report cannot be written")?;
+    let unfinished = report.groups.iter().filter(|g| !g.done && !args.dry_run);
+    for group in unfinished {
+        let message = group
+            .message
+            .as_deref()
+            .unwrap_or("not every device has its driver");
+        output.complain(&format!("group {}: {message}", group.group));
+        for line in &group.advice {
+            output.hint(line);
+        }
+    }
+    Ok(exit)
+}
+
+struct Work<'a> {
+    context: &'a Context,
+    run: &'a RunDir,
+    timeout: Duration,
+}
+
+impl Work<'_> {
+    /// Without a lock, only looks.
+    fn one(
+        &self,
+        group: GroupId,
+        lock: Option<&Lock>,
+        fuse: &mut Fuse,
+        tick: &mut dyn FnMut(&str),
+    ) -> Recovered {
+        let mut report = Recovered {
+            group,
+            old_type: None,
+            request: None,
+            domain_type: None,
+            devices: Vec::new(),
+            done: false,
+            message: None,
+            advice: Vec::new(),
+        };
+        match journal::read(self.run, group) {
+            Ok(Some(found)) => self.found(&found, lock, fuse, tick, &mut report),
+            // Whoever had it has ended meanwhile.
+            Ok(None) => report.done = true,
+            Err(error) => {
+                report.message = Some(error.to_string());
+                report.advice = vec![
+                    "bind what is missing by hand, as `iommuctl list` shows it, and remove the file".to_owned(),
+                ];
+            }
+        }
+        report
+    }
+
+    fn found(
+        &self,
+        found: &Found,
+        lock: Option<&Lock>,
+        fuse: &mut Fuse,
+        tick: &mut dyn FnMut(&str),
+        report: &mut Recovered,
+    ) {
+        let removed = |report: &mut Recovered, result: Result<(), crate::run_dir::RunError>| {
+            report.done = result.is_ok();
+            if let Err(error) = result {
+                report.message = Some(error.to_string());
+            }
+        };
+        let Some(plan) = &found.plan else {
+            report.message = Some("nothing had been done yet".to_owned());
+            if lock.is_some() {
+                removed(report, found.remove(self.run));
+            }
+            return;
+        };
+        report.old_type = Some(plan.old_type.clone());
+        report.request = Some(plan.request.clone());
+        report.devices = plan.subjects.iter().map(|s| self.device(s)).collect();
+        let Some(lock) = lock else {
+            return;
+        };
+        let journal = match Journal::resume(self.run, found, fuse) {
+            Ok(journal) => journal,
+            Err(error) => {
+                report.message = Some(error.to_string());
+                return;
+            }
+        };
+        let sysfs = &self.context.sysfs;
+        let mut kernel = Kernel::new(sysfs, lock, journal, None, plan, self.timeout, tick);
+        let account = engine::recover(&mut kernel, plan, self.timeout);
+        let whole = account.whole;
+        tell(plan, account, report);
+        if whole {
+            removed(report, kernel.into_journal().end());
+        }
+    }
+
+    /// A device as it is now.
+    fn device(&self, subject: &Subject) -> RecoveredDevice {
+        let sysfs = &self.context.sysfs;
+        let path = sysfs.device_path(&subject.bus, &subject.name);
+        let driver = sysfs.driver(&subject.path).ok().flatten();
+        RecoveredDevice {
+            name: subject.name.clone(),
+            driver: subject.driver.clone(),
+            driver_before: driver.clone(),
+            driver_now: driver,
+            gone: matches!(path, Ok(None)),
+        }
+    }
+}
+
+fn tell(plan: &Plan, account: Account, report: &mut Recovered) {
+    report.domain_type = account.domain_type;
+    for (device, after) in report.devices.iter_mut().zip(account.devices) {
+        device.gone = after.now == Bound::Gone;
+        device.driver_now = match after.now {
+            Bound::To(driver) => Some(driver),
+            Bound::Nothing | Bound::Gone => None,
+        };
+    }
+    let mut words: Vec<String> = account.trouble.into_iter().map(|t| t.message).collect();
+    words.extend(account.notes);
+    report.message = (!words.is_empty()).then(|| words.join("; "));
+    if !account.whole {
+        report.advice = way_back(plan);
+    }
+}

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `iommuctl release`: undoes a lockdown. Relaxes the groups that it made strict, and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use iommuctl_policy::{DomainType, GroupId, TypeRequest};
+
+use super::lockdown::{self, LockdownReport};
+use crate::args::{Global, ReleaseArgs};
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::lockdown::{Record, Store};
+use crate::output::Output;
+use crate::result::exit;
+use crate::sysfs::Problems;
+
+/// Runs the command.
+pub fn run(args: &ReleaseArgs, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
+    let context = Context::open(global)?;
+    let turn = context.turn(args.wait.lock_timeout, output)?;
+    let store = Store::new(&turn.run);
+    let mut record = store.read()?;
+    record.standing = false;
+    store.write(&record)?;
+    let holders = store.holders()?;
+    let Some(report) = finish(&context, store, args.timeout, output)? else {
+        let message = format!(
+            "the lockdown goes on until what `lockdown --while` runs has ended (process {})",
+            holders.join(", ")
+        );
+        return Err(Failure::new(Exit::Refused, message).into());
+    };
+    let exit = exit(&report.results);
+    lockdown::say(&report, true, output)?;
+    Ok(exit)
+}
+
+/// Relaxes what the record says if nobody holds the lockdown any more; `None` if somebody does.
+pub fn finish(
+    context: &Context,
+    store: Store<'_>,
+    timeout: Duration,
+    output: &Output,
+) -> anyhow::Result<Option<LockdownReport>> {
+    let mut record = store.read()?;
+    if record.standing || !store.holders()?.is_empty() {
+        return Ok(None);
+    }
+    let inventory = context.inventory(&mut Problems::default())?;
+    let mut batches: BTreeMap<TypeRequest, BTreeSet<GroupId>> = BTreeMap::new();
+    for remembered in &record.groups {
+        let group = inventory.group(remembered.id());
+        // Gone, another group by now, or changed by somebody else since: not ours to relax.
+        let ours =
+            group.is_some_and(|g| remembered.is_still(g) && g.domain_type == Some(DomainType::Dma));
+        if let (true, Some(request)) = (ours, request(&remembered.domain_type())) {
+            batches.entry(request).or_default().insert(remembered.id());
+        }
+    }
+    let mut results = Vec::new();
+    for (request, groups) in &batches {
+        results.extend(lockdown::switch(context, *request, groups, timeout, output));
+    }
+    results.sort_by_key(|r| r.group);
+    // What could not be relaxed is kept, for another try.
+    let left = results.iter().filter(|r| !r.is_done());
+    let left: BTreeSet<u32> = left.map(|r| r.group.0).collect();
+    record.groups.retain(|g| left.contains(&g.group));
+    if record == Record::default() {
+        store.clear()?;
+    } else {
+        store.write(&record)?;
+    }
+    Ok(Some(LockdownReport {
+        groups: inventory.groups().len(),
+        exit_code: exit(&results).code(),
+        results,
+    }))
+}
+
+fn request(domain_type: &DomainType) -> Option<TypeRequest> {
+    match domain_type {
+        DomainType::DmaFq => Some(TypeRequest::DmaFq),
+        DomainType::Identity => Some(TypeRequest::Identity),
+        _ => None,
+    }
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! One lock for everything that changes a group: `/run/iommuctl/lock`.
+//!
+//! It is a lock of the open file (`F_OFD_SETLK`, fcntl(2)), so a copy of the handle keeps it as well: a child process
+//! that still waits for the kernel holds the lock after its parent was killed, and `recover` does not begin before the
+//! kernel is done. The kernel lets go of it when the last holder is gone, however that ends.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use nix::errno::Errno;
+use nix::fcntl::{fcntl, FcntlArg};
+use nix::libc;
+use serde::{Deserialize, Serialize};
+
+use crate::dir::errno;
+use crate::run_dir::{RunDir, RunError};
+
+const NAME: &str = "lock";
+/// How often a waiting process tries again.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// Who has the lock, by its own account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Its process.
+    pub pid: u32,
+    /// What it runs.
+    pub command: String,
+    /// Since when, in seconds since 1970.
+    pub since: u64,
+}
+
+impl Holder {
+    fn new(command: &str) -> Self {
+        Self {
+            pid: std::process::id(),
+            command: command.to_owned(),
+            since: seconds_since_1970(),
+        }
+    }
+
+    /// In words: `process 77 (iommuctl set-mode all DMA), for 12 s`.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let age = seconds_since_1970().saturating_sub(self.since);
+        let plain = |c: char| if c.is_control() { '?' } else { c };
+        let command: String = self.command.chars().map(plain).collect();
+        format!("process {} ({command}), for {age} s", self.pid)
+    }
+}
+
+fn seconds_since_1970() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |d| d.as_secs())
+}
+
+/// The lock was not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Somebody else has it.
+    #[error("another iommuctl is changing something: {0}")]
+    Held(String),
+    /// There is no place for it.
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+/// The lock, held.
+///
+/// # Invariants
+///
+/// Until the handle and all its copies are closed, nobody else holds the lock.
+#[derive(Debug)]
+pub struct Lock {
+    file: File,
+}
+
+impl Lock {
+    /// Takes the lock for `command`. While somebody else has it, tries again until `patience` is over; `waiting` is
+    /// called once, with who has it, before the first wait.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError::Held`] when `patience` is over, [`LockError::Run`] if the lock file cannot be used.
+    pub fn take(
+        run: &RunDir,
+        command: &str,
+        patience: Duration,
+        waiting: impl FnOnce(&str),
+    ) -> Result<Self, LockError> {
+        let file = run.open(NAME)?;
+        let begin = Instant::now();
+        let mut waiting = Some(waiting);
+        while !try_lock(&file).map_err(|errno| failed(run, "lock", errno))? {
+            let holder = holder(run);
+            if begin.elapsed() >= patience {
+                return Err(LockError::Held(holder));
+            }
+            if let Some(waiting) = waiting.take() {
+                waiting(&holder);
+            }
+            std::thread::sleep(AGAIN.min(patience.saturating_sub(begin.elapsed())));
+        }
+        // INVARIANT: the kernel has just given it to this open file.
+        let lock = Self { file };
+        lock.sign(command)
+            .map_err(|error| failed(run, "write", errno(&error)))?;
+        Ok(lock)
+    }
+
+    /// Leaves word of who has it.
+    fn sign(&self, command: &str) -> std::io::Result<()> {
+        let text = serde_json::to_vec(&Holder::new(command))?;
+        self.file.set_len(0)?;
+        self.file.write_all_at(&text, 0)
+    }
+
+    /// A copy of the handle, for a child that shall hold the lock as well.
+    ///
+    /// # Errors
+    ///
+    /// That of dup(2).
+    pub fn share(&self) -> std::io::Result<OwnedFd> {
+        self.file.try_clone().map(OwnedFd::from)
+    }
+}
+
+fn failed(run: &RunDir, verb: &'static str, errno: Errno) -> LockError {
+    let path = run.display(NAME);
+    LockError::Run(RunError::Os { verb, path, errno })
+}
+
+/// Locks `file` as a whole, for as long as it or a copy of its handle is open. Whether it was free, and is ours now.
+///
+/// # Errors
+///
+/// Those of fcntl(2).
+pub fn try_lock(file: &File) -> nix::Result<bool> {
+    let whole = libc::flock {
+        // The constants are small; the fields are short.
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&whole)) {
+        Ok(_) => Ok(true),
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Who has the lock, in words. What is in the file may be half written, or be of the one before.
+fn holder(run: &RunDir) -> String {
+    let bytes = run.read(NAME).ok().flatten();
+    let holder: Option<Holder> = bytes.and_then(|b| serde_json::from_slice(&b).ok());
+    holder.map_or_else(
+        || "it has not said who it is yet".to_owned(),
+        |h| h.describe(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::run_dir;
+
+    #[test]
+    fn second_one_is_told_who_has_it() {
+        let (_root, run) = run_dir();
+        let _lock = Lock::take(&run, "iommuctl first", Duration::ZERO, |_| {}).unwrap();
+        let mut told = String::new();
+        let again = Lock::take(
+            &run,
+            "iommuctl second",
+            Duration::from_millis(150),
+            |holder| {
+                told = holder.to_owned();
+            },
+        );
+        let error = again.unwrap_err().to_string();
+        let me = format!("process {} (iommuctl first), for ", std::process::id());
+        assert!(error.contains(&me), "{error}");
+        assert!(told.contains("iommuctl first"), "{told}");
+    }
+
+    #[test]
+    fn a_copy_of_the_handle_keeps_it() {
+        let (_root, run) = run_dir();
+        let lock = Lock::take(&run, "iommuctl first", Duration::ZERO, |_| {}).unwrap();
+        let copy = lock.share().unwrap();
+        drop(lock);
+        let take = || Lock::take(&run, "iommuctl second", Duration::ZERO, |_| {});
+        assert!(matches!(take(), Err(LockError::Held(_))));
+        drop(copy);
+        assert!(take().is_ok());
+    }
+
+    #[test]
+    fn torn_word_of_the_holder_is_no_trouble() {
+        let (_root, run) = run_dir();
+        let lock = Lock::take(&run, "iommuctl first", Duration::ZERO, |_| {}).unwrap();
+        lock.file.set_len(5).unwrap();
+        let again = Lock::take(&run, "iommuctl second", Duration::ZERO, |_| {});
+        assert!(again.unwrap_err().to_string().contains("has not said"));
+    }
+}

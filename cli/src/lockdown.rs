@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What a lockdown remembers, so that a release undoes that and nothing else.
+//!
+//! One record, `/run/iommuctl/lockdown.json`, lists the groups that were made strict and what they were. It is written and
+//! synced *before* the first group is touched: a group on the list that was not changed after all is found strict or lazy
+//! later, and handled either way, but one that was changed and is not on the list would stay strict for good.
+//!
+//! A lockdown lasts while somebody holds it: a plain `lockdown` until a `release`, `lockdown --while` until its process
+//! ends. Such a process holds a lock on a file of its own, which the kernel lets go of whatever becomes of it. The record
+//! is read and changed only by a command whose turn it is ([`crate::turn`]).
+
+use std::fs::File;
+
+use iommuctl_policy::{DomainType, Group, GroupId};
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::lock::try_lock;
+use crate::run_dir::{RunDir, RunError};
+
+/// The record.
+const RECORD: &str = "lockdown.json";
+/// The beginning of the names of lock files.
+const HOLDER: &str = "lockdown-while-";
+
+/// The record cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum LockdownError {
+    /// Its folder or file is not ours alone, or cannot be used.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// It is not a record.
+    #[error("{path} is not the record of a lockdown: {error}")]
+    Broken {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        error: serde_json::Error,
+    },
+}
+
+/// A group that was made strict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remembered {
+    /// Its number.
+    pub group: u32,
+    /// What it was.
+    #[serde(rename = "type")]
+    pub domain_type: String,
+    /// The directories of its devices. With other devices it is another group, whatever its number.
+    pub devices: Vec<String>,
+}
+
+impl Remembered {
+    /// What is to be remembered of `group`; `None` if its type is not known.
+    #[must_use]
+    pub fn of(group: &Group) -> Option<Self> {
+        Some(Self {
+            group: group.id.0,
+            domain_type: group.domain_type.as_ref()?.as_str().to_owned(),
+            devices: group.devices.iter().map(|d| d.path.clone()).collect(),
+        })
+    }
+
+    /// The group.
+    #[must_use]
+    pub fn id(&self) -> GroupId {
+        GroupId(self.group)
+    }
+
+    /// What it was.
+    #[must_use]
+    pub fn domain_type(&self) -> DomainType {
+        DomainType::from_kernel(&self.domain_type)
+    }
+
+    /// Whether `group` is this group still: the same number, and the same devices.
+    #[must_use]
+    pub fn is_still(&self, group: &Group) -> bool {
+        let paths = group.devices.iter().map(|d| d.path.as_str());
+        self.group == group.id.0 && paths.eq(self.devices.iter().map(String::as_str))
+    }
+}
+
+/// The record.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Whether a plain lockdown holds it.
+    pub standing: bool,
+    /// What was made strict, by group number.
+    pub groups: Vec<Remembered>,
+}
+
+impl Record {
+    /// Adds a group, unless it is there already: what it was before the first lockdown counts. Another group that had the
+    /// number before is forgotten.
+    pub fn remember(&mut self, group: Remembered) {
+        self.groups
+            .retain(|known| known.group != group.group || known.devices == group.devices);
+        if self.groups.iter().all(|known| known.group != group.group) {
+            self.groups.push(group);
+            self.groups.sort_by_key(|g| g.group);
+        }
+    }
+}
+
+/// Where the record is.
+#[derive(Clone, Copy, Debug)]
+pub struct Store<'a> {
+    run: &'a RunDir,
+}
+
+/// The lock file of a `lockdown --while`: the lockdown lasts at least as long as this.
+#[derive(Debug)]
+pub struct Holder {
+    name: String,
+    _locked: File,
+}
+
+impl<'a> Store<'a> {
+    /// In `run`.
+    #[must_use]
+    pub fn new(run: &'a RunDir) -> Self {
+        Self { run }
+    }
+
+    fn broken(self) -> impl FnOnce(serde_json::Error) -> LockdownError {
+        let path = self.run.display(RECORD);
+        move |error| LockdownError::Broken { path, error }
+    }
+
+    /// The record; an empty one if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`LockdownError`].
+    pub fn read(self) -> Result<Record, LockdownError> {
+        match self.run.read(RECORD)? {
+            Some(bytes) => serde_json::from_slice(&bytes).map_err(self.broken()),
+            None => Ok(Record::default()),
+        }
+    }
+
+    /// Puts `record` in the place of the one before: whole, or not at all.
+    ///
+    /// # Errors
+    ///
+    /// [`LockdownError`].
+    pub fn write(self, record: &Record) -> Result<(), LockdownError> {
+        let mut text = serde_json::to_vec_pretty(record).map_err(self.broken())?;
+        text.push(b'\n');
+        Ok(self.run.replace(RECORD, &text)?)
+    }
+
+    /// Takes the record away: the lockdown is over.
+    ///
+    /// # Errors
+    ///
+    /// [`LockdownError`].
+    pub fn clear(self) -> Result<(), LockdownError> {
+        Ok(self.run.remove(RECORD)?)
+    }
+
+    /// Opens the file of a holder. Whether its lock was free, and is ours now, is returned with it.
+    fn lock(self, name: &str) -> Result<(File, bool), LockdownError> {
+        let file = self.run.open(name)?;
+        let failed = |errno: Errno| RunError::Os {
+            verb: "lock",
+            path: self.run.display(name),
+            errno,
+        };
+        let free = try_lock(&file).map_err(failed)?;
+        Ok((file, free))
+    }
+
+    /// Makes this process hold the lockdown.
+    ///
+    /// # Errors
+    ///
+    /// [`LockdownError`].
+    pub fn hold(self) -> Result<Holder, LockdownError> {
+        let name = format!("{HOLDER}{}", std::process::id());
+        let (file, free) = self.lock(&name)?;
+        if !free {
+            let path = self.run.display(&name);
+            let why = "somebody else has locked it";
+            return Err(RunError::NotOurs { path, why }.into());
+        }
+        Ok(Holder {
+            name,
+            _locked: file,
+        })
+    }
+
+    /// Ends what `holder` holds.
+    ///
+    /// # Errors
+    ///
+    /// [`LockdownError`].
+    pub fn let_go(self, holder: Holder) -> Result<(), LockdownError> {
+        Ok(self.run.remove(&holder.name)?)
+    }
+
+    /// The processes that hold the lockdown. Files of those that ended without a word are cleared away.
+    ///
+    /// # Errors
+    ///
+    /// [`LockdownError`].
+    pub fn holders(self) -> Result<Vec<String>, LockdownError> {
+        let mut alive = Vec::new();
+        for name in self.run.names()? {
+            let Some(process) = name.strip_prefix(HOLDER) else {
+                continue;
+            };
+            let (_file, free) = self.lock(&name)?;
+            if free {
+                self.run.remove(&name)?;
+            } else {
+                alive.push(process.to_owned());
+            }
+        }
+        Ok(alive)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{group, run_dir};
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let (_root, run) = run_dir();
+        let store = Store::new(&run);
+        assert_eq!(store.read().unwrap(), Record::default());
+        let mut record = Record::default();
+        record.remember(Remembered::of(&group(3, "DMA-FQ", &[("0000:01:00.0", None)])).unwrap());
+        record.remember(Remembered::of(&group(3, "DMA", &[("0000:01:00.0", None)])).unwrap());
+        store.write(&record).unwrap();
+        let again = store.read().unwrap();
+        assert_eq!(again, record);
+        assert_eq!(again.groups[0].domain_type(), DomainType::DmaFq);
+    }
+
+    #[test]
+    fn a_group_with_other_devices_is_another_group() {
+        let lazy = group(3, "DMA-FQ", &[("0000:01:00.0", None)]);
+        let remembered = Remembered::of(&lazy).unwrap();
+        assert!(remembered.is_still(&group(3, "DMA", &[("0000:01:00.0", None)])));
+        assert!(!remembered.is_still(&group(3, "DMA", &[("0000:02:00.0", None)])));
+        assert!(!remembered.is_still(&group(3, "DMA", &[])));
+    }
+
+    #[test]
+    fn the_first_lockdown_counts_unless_it_was_another_group() {
+        let mut record = Record::default();
+        let mut add = |domain_type: &str, device: &str| {
+            let group = group(3, domain_type, &[(device, None)]);
+            record.remember(Remembered::of(&group).unwrap());
+            (record.groups.len(), record.groups[0].domain_type.clone())
+        };
+        assert_eq!(add("identity", "0000:01:00.0"), (1, "identity".to_owned()));
+        assert_eq!(add("DMA-FQ", "0000:01:00.0"), (1, "identity".to_owned()));
+        assert_eq!(add("DMA-FQ", "0000:02:00.0"), (1, "DMA-FQ".to_owned()));
+    }
+
+    #[test]
+    fn who_holds_it_is_known_by_the_lock() {
+        let (_root, run) = run_dir();
+        let store = Store::new(&run);
+        let holder = store.hold().unwrap();
+        run.create("lockdown-while-1").unwrap();
+        let me = std::process::id().to_string();
+        assert_eq!(store.holders().unwrap(), [me]);
+        store.let_go(holder).unwrap();
+        assert!(store.holders().unwrap().is_empty());
+        assert!(run.names().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_broken_record_is_an_error() {
+        let (_root, run) = run_dir();
+        let store = Store::new(&run);
+        run.replace(RECORD, b"{").unwrap();
+        assert!(matches!(store.read(), Err(LockdownError::Broken { .. })));
+    }
+}

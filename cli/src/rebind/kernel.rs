@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The running kernel, as a rebind sees it.
+
+use std::time::{Duration, Instant};
+
+use iommuctl_policy::{DomainType, GroupId};
+
+use super::journal::Journal;
+use super::machine::{Bound, Machine, WriteError};
+use super::plan::{Offers, Plan, Step, Subject, Write};
+use super::survey;
+use crate::lock::Lock;
+use crate::signals::Signals;
+use crate::sysfs::Sysfs;
+use crate::writer::{self, Written};
+
+/// How long a wait for something to come back lasts, before it is looked for again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The kernel.
+pub struct Kernel<'a> {
+    sysfs: &'a Sysfs,
+    lock: &'a Lock,
+    journal: Journal<'a>,
+    signals: Option<&'a mut Signals>,
+    plan: &'a Plan,
+    timeout: Duration,
+    begin: Instant,
+    /// Called before each write and during each wait, with what is being done.
+    tick: &'a mut dyn FnMut(&str),
+    doing: String,
+}
+
+impl<'a> Kernel<'a> {
+    /// The kernel of `sysfs`, for the rebind that `journal` is of. `signals` are only looked at if there are any.
+    pub fn new(
+        sysfs: &'a Sysfs,
+        lock: &'a Lock,
+        journal: Journal<'a>,
+        signals: Option<&'a mut Signals>,
+        plan: &'a Plan,
+        timeout: Duration,
+        tick: &'a mut dyn FnMut(&str),
+    ) -> Self {
+        Self {
+            sysfs,
+            lock,
+            journal,
+            signals,
+            plan,
+            timeout,
+            begin: Instant::now(),
+            tick,
+            doing: String::new(),
+        }
+    }
+
+    /// The journal, when all is done.
+    #[must_use]
+    pub fn into_journal(self) -> Journal<'a> {
+        self.journal
+    }
+}
+
+/// A device that cannot be looked at is taken for one that is there and unbound: then it is bound, which does no harm to
+/// one that is.
+impl Machine for Kernel<'_> {
+    fn record(&mut self, step: Step) -> Result<(), String> {
+        self.journal.record(step).map_err(|e| e.to_string())
+    }
+
+    fn write(&mut self, write: &Write) -> Result<(), WriteError> {
+        self.doing = match write.text.as_str() {
+            "" => write.path.clone(),
+            text => format!("{text} > {}", write.path),
+        };
+        (self.tick)(&self.doing);
+        let file = match self.sysfs.open_attribute(&write.path) {
+            Ok(file) => file,
+            Err(error) => {
+                return Err(match error.errno() {
+                    Some(errno) => WriteError::Errno(errno),
+                    None => WriteError::Broken(error.to_string()),
+                })
+            }
+        };
+        // A child that outlives us keeps the lock, so that nobody begins while the kernel is still at it.
+        let keep = self.lock.share();
+        let keep =
+            keep.map_err(|e| WriteError::Broken(format!("Failed to share the lock: {e}")))?;
+        let written = writer::write(file, &write.text, self.timeout, Some(keep));
+        self.journal.taken();
+        match written {
+            Written::Accepted(_) => Ok(()),
+            Written::Rejected(errno, _) => Err(WriteError::Errno(errno)),
+            Written::StillWorking => Err(WriteError::StillWorking),
+            Written::Broken(why) => Err(WriteError::Broken(why)),
+        }
+    }
+
+    fn bound(&mut self, subject: &Subject) -> Bound {
+        match self.sysfs.device_path(&subject.bus, &subject.name) {
+            Ok(None) => return Bound::Gone,
+            Ok(Some(path)) if path != subject.path => return Bound::Gone,
+            Ok(Some(_)) | Err(_) => {}
+        }
+        match self.sysfs.driver(&subject.path) {
+            Ok(Some(driver)) => Bound::To(driver),
+            Ok(None) | Err(_) => Bound::Nothing,
+        }
+    }
+
+    fn driver_override(&mut self, subject: &Subject) -> Option<String> {
+        self.sysfs.driver_override(&subject.path).ok().flatten()?
+    }
+
+    fn offers(&mut self, subject: &Subject) -> Offers {
+        survey::offers(self.sysfs, &subject.path).unwrap_or_default()
+    }
+
+    fn domain_type(&mut self) -> Option<DomainType> {
+        let group = GroupId(self.plan.group);
+        // Numbers are used again: after a device was removed and found, its group may be another, and this one too.
+        let is_ours = |s: &Subject| self.sysfs.group_of(&s.path).ok().flatten() == Some(group);
+        if !self.plan.subjects.iter().any(is_ours) {
+            return None;
+        }
+        self.sysfs.domain_type(group).ok().flatten()
+    }
+
+    fn stop(&mut self) -> Option<String> {
+        let signal = self.signals.as_mut()?.seen()?;
+        Some(format!("stopped by {signal}"))
+    }
+
+    fn now(&mut self) -> Duration {
+        self.begin.elapsed()
+    }
+
+    fn pause(&mut self) {
+        (self.tick)(&self.doing);
+        std::thread::sleep(PAUSE);
+    }
+}

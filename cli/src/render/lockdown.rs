@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The output of `lockdown` and `release`: one row for each group that was touched, and one line for the rest.
+
+use std::io::{self, Write};
+
+use iommuctl_policy::TypeRequest;
+
+use super::set_mode::rows;
+use crate::commands::lockdown::LockdownReport;
+
+/// Writes it.
+pub fn write(w: &mut dyn Write, report: &LockdownReport, released: bool) -> io::Result<()> {
+    if !report.results.is_empty() {
+        // The type asked for shows only in dry runs, which these commands do not have.
+        rows(w, report.results.iter().map(|r| (r, TypeRequest::Dma)))?;
+    }
+    let rest = report.groups.saturating_sub(report.results.len());
+    let text = match (released, report.results.is_empty()) {
+        (false, true) => "Every group is strict already.".to_owned(),
+        (false, false) if rest == 0 => return Ok(()),
+        (false, false) => format!("The other {rest} groups were strict already."),
+        (true, true) => {
+            "There is nothing to release: no group is strict because of a lockdown.".to_owned()
+        }
+        (true, false) => return Ok(()),
+    };
+    writeln!(w, "{text}")
+}

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The output of `policy check`: one row for each file.
+
+use std::io::{self, Write};
+
+use crate::commands::policy::CheckReport;
+use crate::policy_files::Status;
+use crate::render::style;
+use crate::render::table::Table;
+
+/// Writes it.
+pub fn write(w: &mut dyn Write, report: &CheckReport) -> io::Result<()> {
+    if report.files.is_empty() {
+        return writeln!(
+            w,
+            "There is no policy: every group stays as the kernel started it."
+        );
+    }
+    let mut table = Table::new(["FILE", "RULES", "STATUS"]);
+    for file in &report.files {
+        let (rules, status, style) = match &file.status {
+            Status::Used { rules } => (rules.to_string(), "used".to_owned(), style::GOOD),
+            Status::Masks => ("-".to_owned(), "masks its name".to_owned(), style::WARN),
+            Status::Replaced { by } => ("-".to_owned(), format!("replaced by {by}"), style::DIM),
+        };
+        table.row([
+            (file.path.clone(), style::PLAIN),
+            (rules, style::PLAIN),
+            (status, style),
+        ]);
+    }
+    table.write(w)
+}

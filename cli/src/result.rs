@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What came of a change, for each group, as it is reported.
+
+use std::time::Duration;
+
+use iommuctl_policy::{DomainType, Group, GroupId, Route};
+use serde::Serialize;
+
+use crate::checks::Finding;
+use crate::exit::Exit;
+
+/// How it ended for a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It had the type already.
+    Unchanged,
+    /// It has the type now.
+    Changed,
+    /// It would be changed (dry run).
+    Planned,
+    /// A rule was against it.
+    Refused,
+    /// The user stopped it before it was changed.
+    Stopped,
+    /// It went wrong.
+    Failed,
+    /// The kernel was not done in time.
+    TimedOut,
+}
+
+/// A device, as far as a switch is concerned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Member {
+    /// Its name in sysfs.
+    pub name: String,
+    /// The driver bound to it.
+    pub driver: Option<String>,
+}
+
+/// A write into an attribute.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WriteReport {
+    /// The attribute.
+    pub path: String,
+    /// What is written, without the newline that follows it.
+    pub text: String,
+}
+
+/// A device that was without its driver for a moment.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Interrupted {
+    /// Its name in sysfs.
+    pub device: String,
+    /// The driver it had.
+    pub driver: String,
+    /// The driver it has now; `None` if it has none, or is gone.
+    pub driver_now: Option<String>,
+    /// From the moment its driver was told to let go until all it offers was there again, in milliseconds; `None` if it
+    /// is not there again.
+    pub milliseconds: Option<f64>,
+}
+
+/// What was done about a group. Types are what the kernel said, never what was asked for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GroupResult {
+    /// The group.
+    pub group: GroupId,
+    /// Its devices.
+    pub devices: Vec<Member>,
+    /// The type it had before.
+    pub old_type: Option<DomainType>,
+    /// The type it has now, read from the kernel afterwards; `None` if that is not known.
+    pub new_type: Option<DomainType>,
+    /// The route taken, or to be taken (dry run); `None` if it came to none.
+    pub route: Option<Route>,
+    /// The route it would have needed, if it was refused and there is one.
+    pub needs: Option<Route>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How long the kernel took for the write, or all of a rebind, in milliseconds; `None` if nothing was written.
+    pub milliseconds: Option<f64>,
+    /// Why it ended so.
+    pub message: Option<String>,
+    /// What would work instead, one line each.
+    pub advice: Vec<String>,
+    /// What spoke against interrupting its devices.
+    pub findings: Vec<Finding>,
+    /// The writes that were made, or would be (dry run).
+    pub writes: Vec<WriteReport>,
+    /// The devices that were interrupted.
+    pub interrupted: Vec<Interrupted>,
+}
+
+impl GroupResult {
+    /// Nothing done yet about the group with this number.
+    #[must_use]
+    pub fn new(group: GroupId) -> Self {
+        Self {
+            group,
+            devices: Vec::new(),
+            old_type: None,
+            new_type: None,
+            route: None,
+            needs: None,
+            outcome: Outcome::Failed,
+            milliseconds: None,
+            message: None,
+            advice: Vec::new(),
+            findings: Vec::new(),
+            writes: Vec::new(),
+            interrupted: Vec::new(),
+        }
+    }
+
+    /// Nothing done yet about `group`, which is as it was just read.
+    #[must_use]
+    pub fn of(group: &Group) -> Self {
+        let members = group.devices.iter().map(|d| Member {
+            name: d.name.clone(),
+            driver: d.driver.clone(),
+        });
+        Self {
+            devices: members.collect(),
+            old_type: group.domain_type.clone(),
+            new_type: group.domain_type.clone(),
+            ..Self::new(group.id)
+        }
+    }
+
+    /// Whether what was asked for is so, or would be.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        match self.outcome {
+            Outcome::Unchanged | Outcome::Changed | Outcome::Planned => true,
+            Outcome::Refused | Outcome::Stopped | Outcome::Failed | Outcome::TimedOut => false,
+        }
+    }
+}
+
+/// To the microsecond; more would be noise.
+#[must_use]
+pub fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// How a command is to end after `results`.
+#[must_use]
+pub fn exit(results: &[GroupResult]) -> Exit {
+    exit_by(results.iter(), |result| !result.is_done())
+}
+
+/// The same, where only some of what was not done is a failure.
+pub fn exit_by<'a>(
+    results: impl Iterator<Item = &'a GroupResult> + Clone,
+    is_failure: impl Fn(&GroupResult) -> bool,
+) -> Exit {
+    let mut left = results.clone().filter(|r| is_failure(r)).peekable();
+    if left.peek().is_none() {
+        return Exit::Done;
+    }
+    let switched = |r: &GroupResult| matches!(r.outcome, Outcome::Changed | Outcome::Planned);
+    if results.clone().any(switched) {
+        Exit::Partly
+    } else if left.all(|r| r.outcome == Outcome::Refused) {
+        Exit::Refused
+    } else {
+        Exit::Failed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exit_of(outcomes: &[Outcome]) -> Exit {
+        let result = |(id, outcome): (u32, &Outcome)| GroupResult {
+            outcome: *outcome,
+            ..GroupResult::new(GroupId(id))
+        };
+        let results: Vec<GroupResult> = (0..).zip(outcomes).map(result).collect();
+        exit(&results)
+    }
+
+    #[test]
+    fn exit_codes() {
+        use Outcome::{Changed, Failed, Planned, Refused, Stopped, TimedOut, Unchanged};
+        assert_eq!(exit_of(&[Changed, Unchanged, Planned]), Exit::Done);
+        assert_eq!(exit_of(&[Refused, Refused]), Exit::Refused);
+        assert_eq!(exit_of(&[Refused, Failed]), Exit::Failed);
+        assert_eq!(exit_of(&[TimedOut]), Exit::Failed);
+        assert_eq!(exit_of(&[Stopped]), Exit::Failed);
+        assert_eq!(exit_of(&[Changed, Stopped]), Exit::Partly);
+        assert_eq!(exit_of(&[Changed, Refused]), Exit::Partly);
+        assert_eq!(exit_of(&[Unchanged, TimedOut]), Exit::Failed);
+        assert_eq!(exit_of(&[Unchanged, Refused]), Exit::Refused);
+    }
+}

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `/run/iommuctl`: the lock, the journals of rebinds that are under way, and the record of a lockdown.
+//!
+//! It is in `/run` because what it holds is only true until the next boot: then the kernel binds every driver afresh
+//! and gives every group its default type, and there is nothing left to finish or to undo.
+//!
+//! Whoever can write here can make root write to sysfs. So the folder and the files in it must belong to the user who
+//! runs the program, nobody else may write to them, and nothing is opened through a link.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{openat, OFlag};
+use nix::sys::stat::{fchmod, fstat, mkdirat, Mode, SFlag};
+use nix::unistd::{fsync, geteuid, unlinkat, UnlinkatFlags};
+
+use crate::dir::{self, errno};
+
+const NAME: &str = "iommuctl";
+/// For us alone; others may only pass through: what is below `policy.d` is for everybody to read.
+const FOLDER: Mode = Mode::S_IRWXU.union(Mode::S_IXGRP).union(Mode::S_IXOTH);
+/// For us alone: journals and records name devices and commands.
+const FILE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
+/// More than any journal or record holds.
+const FILE_LIMIT: usize = 4 * 1024 * 1024;
+
+/// The folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A system call failed with this errno.
+    #[error("Failed to {verb} {path}: {}", errno.desc())]
+    Os {
+        /// What was tried.
+        verb: &'static str,
+        /// On what.
+        path: String,
+        /// Why it failed.
+        errno: Errno,
+    },
+    /// It is not ours alone.
+    #[error("{path} is not used: {why}")]
+    NotOurs {
+        /// The file or folder.
+        path: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
+impl RunError {
+    /// The errno behind it, if a system call failed.
+    #[must_use]
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Os { errno, .. } => Some(*errno),
+            Self::NotOurs { .. } => None,
+        }
+    }
+}
+
+/// The folder, opened and checked.
+///
+/// # Invariants
+///
+/// It is a directory of the effective user that nobody else can write to.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    handle: OwnedFd,
+}
+
+impl RunDir {
+    /// Opens `iommuctl` in `root` (`/run` if it is not given), and makes it first where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`], if it cannot be made or is not ours alone.
+    pub fn make(root: Option<&Path>) -> Result<Self, RunError> {
+        let root = root.unwrap_or(Path::new("/run"));
+        let parent = directory(root, root)?;
+        let path = root.join(NAME);
+        match mkdirat(&parent, NAME, FOLDER) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(failed("make", &path, errno)),
+        }
+        Self::beneath(&parent, path)
+    }
+
+    /// The same, without making it: `None` if there is none, and so nothing in it.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`], if it is there and cannot be opened or is not ours alone.
+    pub fn find(root: Option<&Path>) -> Result<Option<Self>, RunError> {
+        let root = root.unwrap_or(Path::new("/run"));
+        let parent = match directory(root, root) {
+            Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(None),
+            other => other?,
+        };
+        match Self::beneath(&parent, root.join(NAME)) {
+            Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    fn beneath(parent: &OwnedFd, path: PathBuf) -> Result<Self, RunError> {
+        let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let handle = openat(parent, NAME, flags, Mode::empty()).map_err(|e| match e {
+            // O_NOFOLLOW with O_DIRECTORY answers so to a link.
+            Errno::ENOTDIR | Errno::ELOOP => RunError::NotOurs {
+                path: path.display().to_string(),
+                why: "it is not a directory",
+            },
+            errno => failed("open", &path, errno),
+        })?;
+        check(&handle, &path, SFlag::S_IFDIR)?;
+        fchmod(&handle, FOLDER).map_err(|e| failed("close to others", &path, e))?;
+        // INVARIANT: just checked, on the handle itself.
+        Ok(Self { path, handle })
+    }
+
+    /// The path of `name`, for messages.
+    #[must_use]
+    pub fn display(&self, name: &str) -> String {
+        self.path.join(name).display().to_string()
+    }
+
+    /// Opens `name` for reading and writing; it is made where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`], if that does not work, or the file is not ours alone.
+    pub fn open(&self, name: &str) -> Result<File, RunError> {
+        self.open_with(name, OFlag::O_RDWR | OFlag::O_CREAT)
+    }
+
+    /// Makes `name`, which must not be there, and makes sure that it is found after this process is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`], if it is there already, or cannot be made.
+    pub fn create(&self, name: &str) -> Result<File, RunError> {
+        let file = self.open_with(name, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL)?;
+        self.sync()?;
+        Ok(file)
+    }
+
+    /// The bytes of `name`; `None` if there is no such file.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`], if it cannot be read, is not ours alone, or is longer than anything we write.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, RunError> {
+        let file = match self.open_with(name, OFlag::O_RDONLY) {
+            Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(None),
+            other => other?,
+        };
+        let limit = u64::try_from(FILE_LIMIT).unwrap_or(u64::MAX);
+        let mut bytes = Vec::new();
+        let read = file.take(limit.saturating_add(1)).read_to_end(&mut bytes);
+        let path = self.path.join(name);
+        read.map_err(|e| failed("read", &path, errno(&e)))?;
+        if bytes.len() > FILE_LIMIT {
+            let path = path.display().to_string();
+            let why = "it is longer than anything that is written here";
+            return Err(RunError::NotOurs { path, why });
+        }
+        Ok(Some(bytes))
+    }
+
+    /// The names in the folder, sorted.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`], if it cannot be listed.
+    pub fn names(&self) -> Result<Vec<String>, RunError> {
+        dir::names(&self.handle).map_err(|e| failed("list", &self.path, e))
+    }
+
+    /// Puts a file with `bytes` in the place of `name`: whole, and synced, or not at all.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`], if that does not work; what was there before then still is.
+    pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), RunError> {
+        let path = self.path.join(name);
+        dir::replace(&self.handle, name, bytes, FILE).map_err(|e| failed("write", &path, e))
+    }
+
+    /// Removes `name`, if it is there, for good.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`], if it stays.
+    pub fn remove(&self, name: &str) -> Result<(), RunError> {
+        let path = self.path.join(name);
+        match unlinkat(&self.handle, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => self.sync(),
+            Err(errno) => Err(failed("remove", &path, errno)),
+        }
+    }
+
+    fn sync(&self) -> Result<(), RunError> {
+        fsync(&self.handle).map_err(|e| failed("sync", &self.path, e))
+    }
+
+    fn open_with(&self, name: &str, flags: OFlag) -> Result<File, RunError> {
+        let path = self.path.join(name);
+        // Neither waits for the other end of a pipe, nor becomes attached to a terminal.
+        let careful = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let handle = openat(&self.handle, name, flags | careful, FILE)
+            .map_err(|e| failed("open", &path, e))?;
+        check(&handle, &path, SFlag::S_IFREG)?;
+        Ok(File::from(handle))
+    }
+}
+
+fn directory(path: &Path, shown: &Path) -> Result<OwnedFd, RunError> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    nix::fcntl::open(path, flags, Mode::empty()).map_err(|e| failed("open", shown, e))
+}
+
+/// Whether what is open is of the kind `wanted`, belongs to us, and is written to by nobody else.
+fn check(handle: &OwnedFd, path: &Path, wanted: SFlag) -> Result<(), RunError> {
+    let stat = fstat(handle).map_err(|e| failed("inspect", path, e))?;
+    let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+    let others = Mode::S_IWGRP | Mode::S_IWOTH;
+    let why = if kind != wanted {
+        "it is neither a plain file nor a directory of ours"
+    } else if stat.st_uid != geteuid().as_raw() {
+        "it belongs to somebody else"
+    } else if Mode::from_bits_truncate(stat.st_mode).intersects(others) {
+        "others can write to it"
+    } else if kind == SFlag::S_IFREG && stat.st_nlink > 1 {
+        "it has a second name elsewhere"
+    } else {
+        return Ok(());
+    };
+    let path = path.display().to_string();
+    Err(RunError::NotOurs { path, why })
+}
+
+fn failed(verb: &'static str, path: &Path, errno: Errno) -> RunError {
+    let path = path.display().to_string();
+    RunError::Os { verb, path, errno }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{symlink, PermissionsExt};
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn folder_and_files_are_for_us_alone() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(RunDir::find(Some(root.path())).unwrap().is_none());
+        let run = RunDir::make(Some(root.path())).unwrap();
+        run.create("rebind-3").unwrap();
+        assert_eq!(mode(&root.path().join("iommuctl")), 0o711);
+        assert_eq!(mode(&root.path().join("iommuctl/rebind-3")), 0o600);
+        assert!(run.create("rebind-3").is_err());
+        assert_eq!(run.names().unwrap(), ["rebind-3"]);
+        run.remove("rebind-3").unwrap();
+        assert!(run.read("rebind-3").unwrap().is_none());
+        run.replace("lockdown.json", b"old").unwrap();
+        run.replace("lockdown.json", b"new").unwrap();
+        assert_eq!(run.read("lockdown.json").unwrap().unwrap(), b"new");
+        assert_eq!(mode(&root.path().join("iommuctl/lockdown.json")), 0o600);
+        assert_eq!(run.names().unwrap(), ["lockdown.json"]);
+    }
+
+    #[test]
+    fn what_others_can_write_to_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("iommuctl");
+        fs::create_dir(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o770)).unwrap();
+        let error = RunDir::make(Some(root.path())).unwrap_err();
+        assert!(error.to_string().contains("others can write"), "{error}");
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        let run = RunDir::make(Some(root.path())).unwrap();
+        fs::write(folder.join("rebind-3"), "x").unwrap();
+        fs::set_permissions(folder.join("rebind-3"), fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(run.read("rebind-3").is_err());
+    }
+
+    #[test]
+    fn nothing_is_opened_through_a_link() {
+        let root = tempfile::tempdir().unwrap();
+        let other = tempfile::tempdir().unwrap();
+        symlink(other.path(), root.path().join("iommuctl")).unwrap();
+        assert!(RunDir::make(Some(root.path())).is_err());
+        fs::remove_file(root.path().join("iommuctl")).unwrap();
+        let run = RunDir::make(Some(root.path())).unwrap();
+        let victim = other.path().join("victim");
+        fs::write(&victim, "x").unwrap();
+        symlink(&victim, root.path().join("iommuctl/lock")).unwrap();
+        assert!(run.open("lock").is_err());
+        fs::hard_link(&victim, root.path().join("iommuctl/rebind-1")).unwrap();
+        assert!(run.read("rebind-1").is_err());
+    }
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Drivers and what binds them: `bus/BUS/drivers/DRIVER` and the `driver_override` of a device
+//! (`Documentation/driver-api/driver-model/binding.rst`, `drivers/base/bus.c`, `driver_set_override` in
+//! `drivers/base/driver.c`).
+
+use std::os::fd::OwnedFd;
+
+use super::Sysfs;
+use crate::tree::TreeError;
+
+/// What `driver_override` says when it names no driver: a null pointer, as the kernel prints it.
+const NO_OVERRIDE: &str = "(null)";
+
+impl Sysfs {
+    /// The driver of the device in the directory `path`; `None` if none is bound to it.
+    ///
+    /// # Errors
+    ///
+    /// Those of `Tree::link_name`.
+    pub fn driver(&self, path: &str) -> Result<Option<String>, TreeError> {
+        self.tree.link_name(&format!("{path}/driver"))
+    }
+
+    /// The directory of the device `name` on `bus`; `None` if there is none (any more).
+    ///
+    /// # Errors
+    ///
+    /// Those of `Tree::link`.
+    pub fn device_path(&self, bus: &str, name: &str) -> Result<Option<String>, TreeError> {
+        self.tree.link(&format!("bus/{bus}/devices/{name}"))
+    }
+
+    /// Whether a driver can be unbound and bound through sysfs; `.suppress_bind_attrs` takes both attributes away.
+    ///
+    /// # Errors
+    ///
+    /// Those of `Tree::names`.
+    pub fn has_bind_files(&self, bus: &str, driver: &str) -> Result<bool, TreeError> {
+        let names = self.tree.names(&format!("bus/{bus}/drivers/{driver}"))?;
+        let names = names.unwrap_or_default();
+        let has = |wanted: &str| names.iter().any(|name| name == wanted);
+        Ok(has("unbind") && has("bind"))
+    }
+
+    /// The module of a driver; `None` if it is built in.
+    ///
+    /// # Errors
+    ///
+    /// Those of `Tree::link_name`.
+    pub fn driver_module(&self, bus: &str, driver: &str) -> Result<Option<String>, TreeError> {
+        self.tree
+            .link_name(&format!("bus/{bus}/drivers/{driver}/module"))
+    }
+
+    /// What the `driver_override` of the device in the directory `path` names: the outer `None` if its bus has no such
+    /// attribute, the inner one if it names no driver.
+    ///
+    /// # Errors
+    ///
+    /// Those of `Tree::text`.
+    pub fn driver_override(&self, path: &str) -> Result<Option<Option<String>>, TreeError> {
+        let names = self.tree.names(path)?.unwrap_or_default();
+        if !names.iter().any(|name| name == "driver_override") {
+            return Ok(None);
+        }
+        let text = self.tree.text(&format!("{path}/driver_override"))?;
+        Ok(Some(text.filter(|t| t != NO_OVERRIDE)))
+    }
+
+    /// Opens the attribute at `path` for writing. Nothing is written by that.
+    ///
+    /// # Errors
+    ///
+    /// Those of `Tree::open_for_writing`.
+    pub fn open_attribute(&self, path: &str) -> Result<OwnedFd, TreeError> {
+        self.tree.open_for_writing(path)
+    }
+}

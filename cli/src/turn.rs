@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What a command has while it changes groups: the folder in `/run`, and the lock in it. Every command that changes one
+//! takes its turn, whichever it is and whoever started it.
+
+use crate::lock::Lock;
+use crate::run_dir::RunDir;
+
+/// It is ours until this is dropped.
+#[derive(Debug)]
+pub struct Turn {
+    /// Where journals and records are.
+    pub run: RunDir,
+    /// Held.
+    pub lock: Lock,
+}

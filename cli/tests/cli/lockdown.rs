@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Lockdown and release: everything becomes strict, and exactly what was not is relaxed again.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::time::{Duration, Instant};
+
+use crate::support::Machine;
+
+const GROUPS: [u32; 11] = [0, 1, 5, 8, 10, 12, 14, 16, 17, 18, 19];
+
+/// A laptop on which everything can be switched live.
+fn laptop() -> Machine {
+    let machine = Machine::laptop().with_module();
+    machine.file("run/keep", "");
+    // An identity group cannot be made strict live.
+    fs::write(machine.type_file(19), "DMA-FQ\n").unwrap();
+    machine
+}
+
+fn types(machine: &Machine) -> Vec<String> {
+    GROUPS.iter().map(|g| machine.type_of(*g)).collect()
+}
+
+fn all_strict(machine: &Machine) -> bool {
+    types(machine).iter().all(|t| t == "DMA\n")
+}
+
+#[test]
+fn release_restores_exactly_what_was() {
+    let machine = laptop();
+    let before = types(&machine);
+    assert_eq!(machine.run(&["lockdown"]).code, 0);
+    assert!(all_strict(&machine));
+    let record = machine.root("run/iommuctl/lockdown.json");
+    assert!(fs::read_to_string(&record).unwrap().contains("DMA-FQ"));
+    let run = machine.run(&["release"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert_eq!(types(&machine), before);
+    assert!(!record.exists());
+    let run = machine.run(&["release"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(run.out.contains("nothing to release"), "{}", run.out);
+}
+
+#[test]
+fn locking_down_twice_remembers_the_first() {
+    let machine = laptop();
+    let before = types(&machine);
+    assert_eq!(machine.run(&["lockdown"]).code, 0);
+    let run = machine.run(&["lockdown"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(run.out.contains("strict already"), "{}", run.out);
+    assert_eq!(machine.run(&["release"]).code, 0);
+    assert_eq!(types(&machine), before);
+}
+
+#[test]
+fn external_device_is_not_relaxed_by_release() {
+    let machine = laptop();
+    fs::write(machine.type_file(16), "DMA-FQ\n").unwrap();
+    assert_eq!(machine.run(&["lockdown"]).code, 0);
+    let run = machine.run(&["release"]);
+    assert_eq!(run.code, 4, "{run:?}");
+    assert!(run.err.contains("plugged in from outside"), "{}", run.err);
+    assert_eq!(machine.type_of(16), "DMA\n");
+    assert_eq!(machine.type_of(12), "DMA-FQ\n");
+}
+
+#[test]
+fn what_could_not_be_tightened_is_said_and_not_remembered() {
+    let machine = Machine::laptop();
+    machine.file("run/keep", "");
+    let run = machine.run(&["lockdown"]);
+    assert_eq!(run.code, 4, "{run:?}");
+    assert!(run.err.contains("modprobe iommu_live"), "{}", run.err);
+    let record = fs::read_to_string(machine.root("run/iommuctl/lockdown.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    let groups = record["groups"].as_array().unwrap();
+    let numbers: Vec<u64> = groups.iter().filter_map(|g| g["group"].as_u64()).collect();
+    assert_eq!(numbers, [1, 5, 17]);
+}
+
+#[test]
+fn a_group_with_other_devices_is_left_alone() {
+    let machine = laptop();
+    assert_eq!(machine.run(&["lockdown"]).code, 0);
+    let devices = machine.sys("kernel/iommu_groups/12/devices");
+    fs::remove_file(devices.join("0000:01:00.0")).unwrap();
+    symlink(
+        "../../../../devices/pci0000:00/0000:00:06.0",
+        devices.join("0000:00:06.0"),
+    )
+    .unwrap();
+    assert_eq!(machine.run(&["release"]).code, 0);
+    assert_eq!(machine.type_of(12), "DMA\n");
+    assert_eq!(machine.type_of(10), "DMA-FQ\n");
+}
+
+#[test]
+fn a_group_that_was_relaxed_meanwhile_is_no_failure() {
+    let machine = laptop();
+    assert_eq!(machine.run(&["lockdown"]).code, 0);
+    assert_eq!(machine.run(&["set-mode", "12", "DMA-FQ"]).code, 0);
+    assert_eq!(machine.run(&["release"]).code, 0);
+}
+
+#[test]
+fn while_a_command_runs_everything_is_strict_and_its_exit_code_counts() {
+    let machine = laptop();
+    let before = types(&machine);
+    let look = machine.type_file(12).display().to_string();
+    let script = format!("cat {look}; exit 42");
+    let run = machine.run(&["lockdown", "--while", "sh", "-c", &script]);
+    assert_eq!((run.code, run.out.as_str()), (42, "DMA\n"), "{run:?}");
+    assert_eq!(types(&machine), before);
+    let run = machine.run(&["lockdown", "--while", "sh", "-c", "kill -9 $$"]);
+    assert_eq!(run.code, 137, "{run:?}");
+    let run = machine.run(&["lockdown", "--while", "/nonexistent"]);
+    assert_eq!(run.code, 1, "{run:?}");
+    assert_eq!(types(&machine), before);
+}
+
+#[test]
+fn a_command_does_not_run_half_protected_unless_that_is_wanted() {
+    let machine = Machine::laptop();
+    machine.file("run/keep", "");
+    let before = types(&machine);
+    let run = machine.run(&["lockdown", "--while", "echo", "ran"]);
+    assert_eq!((run.code, run.out.as_str()), (4, ""), "{run:?}");
+    assert_eq!(types(&machine), before);
+    let run = machine.run(&["lockdown", "--partly", "--while", "echo", "ran"]);
+    assert_eq!((run.code, run.out.as_str()), (0, "ran\n"), "{run:?}");
+    assert_eq!(types(&machine), before);
+}
+
+#[test]
+fn a_lockdown_that_was_asked_for_outlives_a_command() {
+    let machine = laptop();
+    assert_eq!(machine.run(&["lockdown"]).code, 0);
+    assert_eq!(machine.run(&["lockdown", "--while", "true"]).code, 0);
+    assert!(all_strict(&machine));
+}
+
+#[test]
+fn release_waits_for_a_command_that_still_runs() {
+    let machine = laptop();
+    let before = types(&machine);
+    let go = machine.root("go");
+    let script = format!("until [ -e {} ]; do sleep 0.05; done", go.display());
+    let mut child = machine
+        .command(&["lockdown", "--while", "sh", "-c", &script])
+        .spawn()
+        .unwrap();
+    let begin = Instant::now();
+    while !all_strict(&machine) && begin.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let run = machine.run(&["release"]);
+    assert_eq!(run.code, 3, "{run:?}");
+    assert!(run.err.contains(&child.id().to_string()), "{}", run.err);
+    assert!(all_strict(&machine));
+    fs::write(go, "").unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(types(&machine), before);
+}
+
+#[test]
+fn after_a_kill_release_still_restores_everything() {
+    let machine = laptop();
+    let before = types(&machine);
+    let mut child = machine
+        .command(&["lockdown", "--while", "sleep", "5"])
+        .spawn()
+        .unwrap();
+    let begin = Instant::now();
+    while !all_strict(&machine) && begin.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let run = machine.run(&["release"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert_eq!(types(&machine), before);
+}
+
+#[test]
+fn a_record_that_others_could_have_written_is_not_believed() {
+    let machine = laptop();
+    assert_eq!(machine.run(&["lockdown"]).code, 0);
+    let record = machine.root("run/iommuctl/lockdown.json");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    fs::set_permissions(&record, mode).unwrap();
+    let run = machine.run(&["release"]);
+    assert_eq!(run.code, 1, "{run:?}");
+    assert!(run.err.contains("others can write to it"), "{}", run.err);
+    assert!(all_strict(&machine));
+}

@@ -1,0 +1,109 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+# Runs at the end of a boot of the real system, looks at what the policy did, and says so on the second serial line in the
+# language of tests/src/report.rs. What is to be looked at is in iommuctl.scenario= on the kernel command line.
+
+disk=0000:00:03.0
+second=0000:00:04.0
+card=0000:00:05.0
+scenario=$(sed -n 's/.*iommuctl\.scenario=\([^ ]*\).*/\1/p' /proc/cmdline)
+
+type_of() {
+	cat "/sys/bus/pci/devices/$1/iommu_group/type"
+}
+
+# check NAME COMMAND...: whether the command succeeds, with what it said.
+check() {
+	name=$1
+	shift
+	if said=$("$@" 2>&1); then verdict=ok; else verdict=FAIL; fi
+	echo "check $name $verdict $(echo "$said" | sed ':a;N;$!ba;s/\\/\\\\/g;s/\n/\\n/g')" >/dev/ttyS1
+}
+
+is() {
+	echo "$1 is $(type_of "$1")"
+	[ "$(type_of "$1")" = "$2" ]
+}
+
+# The state of the unit, as systemd has it.
+unit() {
+	state=$(systemctl show -P ActiveState iommuctl-policy.service)
+	journalctl -b -u iommuctl-policy.service --no-pager -o cat
+	echo "the unit is $state"
+	[ "$state" = "$1" ]
+}
+
+# What the unit said.
+unit_said() {
+	journalctl -b -u iommuctl-policy.service --no-pager -o cat | grep -- "$1"
+}
+
+# A line of the kernel's log.
+logged() {
+	journalctl -b -k --no-pager -o cat | grep -- "$1"
+}
+
+# Lines of the kernel's log, with the first pattern before the second.
+before() {
+	journalctl -b -k --no-pager -o short-monotonic >/tmp/log
+	grep -n -m1 -- "$1" /tmp/log
+	grep -n -m1 -- "$2" /tmp/log
+	first=$(grep -n -m1 -- "$1" /tmp/log | cut -d: -f1)
+	second=$(grep -n -m1 -- "$2" /tmp/log | cut -d: -f1)
+	[ -n "$first" ] && [ -n "$second" ] && [ "$first" -lt "$second" ]
+}
+
+# Takes a device out and puts it back, as hotplug does, and waits for its group to become something.
+replug() {
+	echo 1 >"/sys/bus/pci/devices/$1/remove"
+	echo 1 >/sys/bus/pci/rescan
+	for _ in $(seq 100); do
+		[ "$(type_of "$1" 2>/dev/null)" = "$2" ] && break
+		sleep 0.2
+	done
+	journalctl -b -u "iommuctl-hotplug@$1.service" --no-pager -o cat | tail -8
+	is "$1" "$2"
+}
+
+untouched() {
+	check root-disk-is-lazy is $disk DMA-FQ
+	check second-disk-is-lazy is $second DMA-FQ
+	check network-card-is-lazy is $card DMA-FQ
+}
+
+echo "scenario $scenario" >/dev/ttyS1
+case $scenario in
+boots)
+	check root-disk-is-strict is $disk DMA
+	check second-disk-had-no-translation logged 'initramfs: .* identity .*changed'
+	check unit-rebound-it is $second DMA-FQ
+	check unit-says-so unit_said 'rebind.*changed'
+	check it-is-bound test -e /sys/bus/pci/drivers/nvme/$second
+	check nothing-is-left-behind test ! -e /run/iommuctl/rebind-*
+	check network-card-is-strict is $card DMA
+	check before-the-drivers before 'iommuctl: initramfs: ' 'nvme nvme0: pci function'
+	check before-the-root-is-mounted before 'iommuctl: initramfs: ' 'EXT4-fs (nvme0n1): mounted'
+	check unit unit active
+	echo "fact security $(systemd-analyze security --no-pager iommuctl-policy.service | tail -n1)" >/dev/ttyS1
+	;;
+switched-off)
+	untouched
+	check unit unit inactive
+	;;
+broken)
+	untouched
+	check unit unit failed
+	check the-system-came-up systemctl is-active multi-user.target
+	;;
+hotplug)
+	check root-disk-stays-strict is $disk DMA
+	check unit-does-not-interrupt-it unit_said 'mounted at /'
+	check second-disk-is-lazy is $second DMA-FQ
+	check second-disk-comes-back-lazy replug $second DMA-FQ
+	check network-card-comes-back-lazy replug $card DMA-FQ
+	check root-disk-was-left-alone is $disk DMA
+	;;
+esac
+echo "end $scenario" >/dev/ttyS1
+echo done >/dev/ttyS1
+systemctl poweroff
