@@ -76,20 +76,20 @@ pub fn run(full: bool) -> Result<ExitCode> {
     }
 }
 
+/// One of the tests, optimised.
+fn released(test: &str) -> Result<Command> {
+    let mut command = command::cargo();
+    command.current_dir(checkout()?);
+    command.args(["test", "--release", "-p", "iommuctl-tests", "--test", test]);
+    Ok(command)
+}
+
 /// Runs the model checks with more interruptions than the unit tests have time for.
 ///
 /// # Errors
 /// When they cannot be run, or a property is broken.
 pub fn model() -> Result<ExitCode> {
-    let mut command = command::cargo();
-    command.current_dir(checkout()?).args([
-        "test",
-        "--release",
-        "-p",
-        "iommuctl-tests",
-        "--test",
-        "model",
-    ]);
+    let mut command = released("model")?;
     if std::env::var_os("MODEL_PREEMPTIONS").is_none() {
         command.env("MODEL_PREEMPTIONS", "5");
     }
@@ -101,17 +101,8 @@ pub fn model() -> Result<ExitCode> {
 /// # Errors
 /// When it cannot be run, or finds something.
 pub fn fuzz() -> Result<ExitCode> {
-    let mut command = command::cargo();
-    command.current_dir(checkout()?).args([
-        "test",
-        "--release",
-        "-p",
-        "iommuctl-tests",
-        "--test",
-        "fuzz",
-        "--",
-        "--nocapture",
-    ]);
+    let mut command = released("fuzz")?;
+    command.args(["--", "--nocapture"]);
     if std::env::var_os("FUZZ_SECONDS").is_none() {
         command.env("FUZZ_SECONDS", "60");
     }
