@@ -8,9 +8,9 @@ use iommuctl_policy::{GroupId, TypeRequest};
 use serde::Serialize;
 
 use crate::advice;
-use crate::args::SetModeArgs;
+use crate::args::{RouteChoice, SetModeArgs};
 use crate::context::Context;
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::queue;
@@ -30,8 +30,26 @@ pub struct SetModeReport {
     pub exit_code: u8,
 }
 
+/// Who gives a flag that does nothing believes that it does something.
+fn without_effect(args: &SetModeArgs) -> Result<(), Failure> {
+    let usage = |message: String| Err(Failure::new(Exit::Usage, message));
+    if args.allow_interrupt && args.route != RouteChoice::Auto {
+        let message = "--allow-interrupt goes with --route auto, and with no other route";
+        return usage(message.to_owned());
+    }
+    let may_interrupt = args.allow_interrupt || args.route == RouteChoice::Rebind;
+    match args.overrides.checks().first() {
+        Some(check) if !may_interrupt => usage(format!(
+            "{} overrides a check of a rebind: it goes with --route rebind, or with --route auto --allow-interrupt",
+            check.flag()
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Runs the command.
 pub fn run(args: &SetModeArgs, context: &Context, output: &mut Output) -> anyhow::Result<Exit> {
+    without_effect(args)?;
     let mut problems = Problems::default();
     let inventory = context.inventory(&mut problems)?;
     // All targets, before anything is changed: a mistyped one must not leave half of the work done.

@@ -370,3 +370,29 @@ fn only_one_writer_at_a_time() {
     drop(lock);
     assert_eq!(machine.run(&["set-mode", "17", "identity"]).code, 0);
 }
+
+#[test]
+fn flag_that_would_do_nothing_is_a_mistake() {
+    let machine = Machine::laptop();
+    let cases = [
+        (&["--allow-interrupt"][..], "goes with --route auto"),
+        (
+            &["--allow-interrupt", "--route", "rebind"],
+            "goes with --route auto",
+        ),
+        (
+            &["--allow-swap"],
+            "--allow-swap overrides a check of a rebind",
+        ),
+        (
+            &["--allow-swap", "--route", "auto"],
+            "--allow-swap overrides a check of a rebind",
+        ),
+    ];
+    for (flags, words) in cases {
+        let line = [&["set-mode", "--dry-run"], flags, &["14", "identity"]].concat();
+        let run = machine.run(&line);
+        assert_eq!(run.code, 2, "{flags:?}: {}", run.err);
+        assert!(run.err.contains(words), "{flags:?}: {}", run.err);
+    }
+}
