@@ -103,12 +103,14 @@ impl Output {
     /// Says on standard error what could not be read on the way.
     pub fn problems(&mut self, problems: &Problems) {
         for problem in problems.iter() {
-            self.complain(&format!(
-                "{}warning:{:#} {problem}",
-                style::WARN,
-                style::WARN
-            ));
+            self.warn(&problem.to_string());
         }
+    }
+
+    /// One line on standard error about what is not wrong here, but may not be what was meant.
+    pub fn warn(&mut self, text: &str) {
+        let style = style::WARN;
+        self.complain(&format!("{style}warning:{style:#} {text}"));
     }
 
     /// Says what ended the command, and returns how the program is to end.

@@ -33,6 +33,8 @@ pub enum Status {
         /// That file.
         by: String,
     },
+    /// It is in a folder of policies, but its name is not that of a policy.
+    Ignored,
 }
 
 /// A file of the policy.
@@ -88,6 +90,42 @@ fn parsed(path: String, text: &str) -> Result<(String, PolicyFile), LoadError> {
 /// Whether `name` is that of a policy. A dot at the beginning is an editor's way to hide its own files.
 fn is_policy(name: &str) -> bool {
     name.ends_with(".yaml") && !name.starts_with('.')
+}
+
+/// Whether `name` is that of a file somebody may take for a policy, and which is none.
+fn is_ignored(name: &str) -> bool {
+    !name.ends_with(".yaml") && !name.starts_with('.')
+}
+
+/// The files in the folders of the system below `root` that do not count because of their names. A folder that cannot be
+/// listed has none here: [`load`] says what is wrong with it.
+#[must_use]
+pub fn ignored(root: &Root) -> Vec<FileReport> {
+    let mut ignored = Vec::new();
+    for folder in FOLDERS.iter().filter_map(|f| root.folder(f).ok().flatten()) {
+        let names = folder.names().unwrap_or_default();
+        let names = names.iter().filter(|name| is_ignored(name));
+        ignored.extend(names.map(|name| FileReport {
+            path: folder.display(name),
+            status: Status::Ignored,
+        }));
+    }
+    ignored
+}
+
+/// The same for the directory at `path`, whoever can write it; none if it is a file.
+#[must_use]
+pub fn ignored_in(path: &Path) -> Vec<FileReport> {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let named = entries.filter(|e| e.file_name().to_str().is_some_and(is_ignored));
+    let mut ignored: Vec<_> = named
+        .map(|entry| FileReport {
+            path: entry.path().display().to_string(),
+            status: Status::Ignored,
+        })
+        .collect();
+    ignored.sort_by(|a, b| a.path.cmp(&b.path));
+    ignored
 }
 
 /// The policy of the system below `root`.

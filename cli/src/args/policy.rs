@@ -28,8 +28,8 @@ Files:
   /usr/lib/iommuctl/policy.d/*.yaml         of packages
 
 A file replaces those of the same name further down, and a link to /dev/null stands for none. What
-remains is read in the order of the names. A file that is wrong, or that somebody other than root
-can write, stops it all. See iommuctl-policy(5).";
+remains is read in the order of the names. A file with another suffix is ignored, with a warning.
+A file that is wrong, or that somebody other than root can write, stops it all. See iommuctl-policy(5).";
 
 /// Arguments of `policy`.
 #[derive(Debug, clap::Args)]
@@ -61,6 +61,20 @@ pub enum PolicyCommand {
     /// Show where the machine differs from the policy; ends with 4 if it does
     #[command(after_help = EXIT_HELP)]
     Diff(DiffArgs),
+}
+
+impl PolicyCommand {
+    /// Which policy it uses, if it is one that can be told.
+    #[must_use]
+    pub fn source(&self) -> Option<&Source> {
+        match self {
+            Self::Plan(args) => Some(&args.source),
+            Self::Apply(args) => Some(&args.source),
+            Self::Explain(args) => Some(&args.source),
+            Self::Diff(args) => Some(&args.source),
+            Self::Check(_) | Self::Generate | Self::Schema => None,
+        }
+    }
 }
 
 /// Which policy.

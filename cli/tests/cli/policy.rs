@@ -178,6 +178,28 @@ fn a_file_replaces_its_namesake_further_down() {
 }
 
 #[test]
+fn a_file_with_another_suffix_does_not_count_and_that_is_said() {
+    let machine = Machine::laptop();
+    machine.file(&format!("{ETC}/50-a.yml"), RELAX_WIFI);
+    machine.file(&format!("{ETC}/.50-a.yaml.swp"), "");
+    let run = machine.run(&["policy", "check"]);
+    for words in ["There is no policy", "/etc/iommuctl/policy.d", "ignored: "] {
+        assert!(run.out.contains(words), "{words} is missing: {}", run.out);
+    }
+    let json = machine.run(&["--json", "policy", "check"]).json();
+    schema::check("policy-check", &json);
+    assert_eq!(json["files"][0]["status"], "ignored");
+    assert_eq!(json["files"].as_array().unwrap().len(), 1);
+    for command in ["plan", "apply", "diff"] {
+        let run = machine.run(&["policy", command]);
+        assert!(
+            run.err.contains("50-a.yml is ignored"),
+            "{command}: {run:?}"
+        );
+    }
+}
+
+#[test]
 fn files_are_read_in_name_order_wherever_they_are() {
     let machine = Machine::laptop();
     machine.file(&format!("{ETC}/90-last.yaml"), &rule("last", "wifi", "DMA"));

@@ -25,10 +25,19 @@ pub fn run(args: &CheckArgs, global: &Global, output: &mut Output) -> anyhow::Re
         rules: 0,
     };
     let mut errors = Vec::new();
-    let results = if args.files.is_empty() {
-        vec![policy_files::load(&Root::open(global.root.as_deref())?)]
+    let (results, ignored) = if args.files.is_empty() {
+        let root = Root::open(global.root.as_deref())?;
+        (
+            vec![policy_files::load(&root)],
+            policy_files::ignored(&root),
+        )
     } else {
-        args.files.iter().map(|f| policy_files::look(f)).collect()
+        let files = args.files.iter();
+        let ignored = files.clone().flat_map(|f| policy_files::ignored_in(f));
+        (
+            files.clone().map(|f| policy_files::look(f)).collect(),
+            ignored.collect(),
+        )
     };
     for result in results {
         match result {
@@ -42,6 +51,7 @@ pub fn run(args: &CheckArgs, global: &Global, output: &mut Output) -> anyhow::Re
     if !errors.is_empty() {
         return Err(wrong(&errors));
     }
+    report.files.extend(ignored);
     output.report(&report, |w, r| render::policy::check::write(w, r))?;
     Ok(Exit::Done)
 }

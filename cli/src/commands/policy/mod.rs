@@ -24,6 +24,9 @@ use crate::trusted::Root;
 /// Runs the command.
 pub fn run(args: &PolicyArgs, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
     let open = || Context::open(global);
+    if let Some(source) = args.command.source() {
+        warn_of_ignored(source, global, output)?;
+    }
     match &args.command {
         PolicyCommand::Check(check) => check::run(check, global, output),
         PolicyCommand::Plan(plan) => plan::run(plan, global, &open()?, output),
@@ -42,6 +45,21 @@ fn look(source: &Source, global: &Global) -> anyhow::Result<Loaded> {
         None => policy_files::load(&Root::open(global.root.as_deref())?),
     };
     loaded.map_err(|errors| wrong(&errors))
+}
+
+/// Says which files of the policy do not count because of their names: a rule that is not heeded protects nobody.
+fn warn_of_ignored(source: &Source, global: &Global, output: &mut Output) -> anyhow::Result<()> {
+    let ignored = match &source.path {
+        Some(path) => policy_files::ignored_in(path),
+        None => policy_files::ignored(&Root::open(global.root.as_deref())?),
+    };
+    for file in ignored {
+        output.warn(&format!(
+            "{} is ignored: its name does not end in .yaml",
+            file.path
+        ));
+    }
+    Ok(())
 }
 
 /// The policy cannot be used. All that is wrong is said at once.

@@ -22,7 +22,7 @@ pub fn write(w: &mut dyn Write, report: &ApplyReport, all: bool) -> io::Result<(
         );
     }
     if report.files.is_empty() {
-        return writeln!(w, "There is no policy: every group stays as it is.");
+        return super::no_policy(w);
     }
     let same = |r: &&PolicyResult| r.result.outcome == Outcome::Unchanged;
     let shown: Vec<_> = report.results.iter().filter(|r| all || !same(r)).collect();

@@ -3,18 +3,20 @@
 
 use std::io::{self, Write};
 
+use super::no_policy;
 use crate::commands::policy::CheckReport;
-use crate::policy_files::Status;
+use crate::policy_files::{FileReport, Status};
 use crate::render::style;
 use crate::render::table::Table;
 
 /// Writes it.
 pub fn write(w: &mut dyn Write, report: &CheckReport) -> io::Result<()> {
+    let counts = |file: &FileReport| file.status != Status::Ignored;
+    if !report.files.iter().any(counts) {
+        no_policy(w)?;
+    }
     if report.files.is_empty() {
-        return writeln!(
-            w,
-            "There is no policy: every group stays as the kernel started it."
-        );
+        return Ok(());
     }
     let mut table = Table::new(["FILE", "RULES", "STATUS"]);
     for file in &report.files {
@@ -22,6 +24,11 @@ pub fn write(w: &mut dyn Write, report: &CheckReport) -> io::Result<()> {
             Status::Used { rules } => (rules.to_string(), "used".to_owned(), style::GOOD),
             Status::Masks => ("-".to_owned(), "masks its name".to_owned(), style::WARN),
             Status::Replaced { by } => ("-".to_owned(), format!("replaced by {by}"), style::DIM),
+            Status::Ignored => (
+                "-".to_owned(),
+                "ignored: its name does not end in .yaml".to_owned(),
+                style::WARN,
+            ),
         };
         table.row([
             (file.path.clone(), style::PLAIN),

@@ -6,7 +6,21 @@ pub mod check;
 pub mod diff;
 pub mod explain;
 
+use std::io::{self, Write};
+
 use iommuctl_policy::RuleName;
+
+use crate::policy_files::FOLDERS;
+
+/// Says that there is no policy, and where one would be.
+fn no_policy(w: &mut dyn Write) -> io::Result<()> {
+    writeln!(w, "There is no policy: every group stays as it is.")?;
+    writeln!(
+        w,
+        "A policy is what *.yaml files say in /{}.",
+        FOLDERS.join(", /")
+    )
+}
 
 /// The rules that decided, in one cell.
 fn rules(rules: &[RuleName]) -> String {
