@@ -17,7 +17,8 @@ Exit codes:
   1  failed: a file is wrong or not to be trusted, no IOMMU, a write failed or took too long
   2  usage: the command line makes no sense
   3  refused: a safety rule, the kernel or the module did not allow what a rule wants
-  4  partly: some groups were changed, others not; with --check and diff: something differs";
+  4  partly: some groups were changed, others not; with --check and diff: something differs,
+     and with diff: there is no policy";
 
 /// Where policies are, for the help of every command that reads them.
 const FILES_HELP: &str = "\
@@ -58,7 +59,7 @@ pub enum PolicyCommand {
     Generate,
     /// Print the JSON Schema of a policy, for editors
     Schema,
-    /// Show where the machine differs from the policy; ends with 4 if it does
+    /// Show where the machine differs from the policy; ends with 4 if it does, or if there is no policy
     #[command(after_help = EXIT_HELP)]
     Diff(DiffArgs),
 }

@@ -56,6 +56,20 @@ fn check_plan_and_diff_change_nothing_and_say_that_something_would_change() {
 }
 
 #[test]
+fn diff_does_not_take_a_missing_policy_for_one_that_is_met() {
+    let machine = Machine::laptop();
+    let run = machine.run(&["policy", "diff"]);
+    assert_eq!(run.code, 4, "{run:?}");
+    assert!(run.out.contains("There is no policy"), "{}", run.out);
+    let run = machine.run(&["--json", "policy", "diff"]);
+    schema::check("policy-diff", &run.json());
+    assert_eq!(run.json()["files"].as_array().unwrap().len(), 0);
+    // A policy that says nothing is one.
+    let machine = machine.with_policy("version: 1\n");
+    assert_eq!(machine.run(&["policy", "diff"]).code, 0);
+}
+
+#[test]
 fn what_could_not_be_had_is_in_the_exit_code_unless_the_rule_only_warns() {
     let tighten = "version: 1\nrules:\n  - { name: disk, match: { class: nvme }, type: DMA }\n";
     let machine = Machine::laptop().with_policy(tighten);

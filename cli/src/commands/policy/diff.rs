@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `iommuctl policy diff`: where the machine differs from the policy. For monitoring: it changes nothing, asks no route,
-//! and ends with 4 if there is a difference.
+//! and ends with 4 if there is a difference, or no policy.
 
 use iommuctl_policy::{evaluate, plan, DomainType, GroupId, RuleName, Step, TypeRequest};
 use serde::Serialize;
@@ -10,12 +10,14 @@ use crate::args::{DiffArgs, Global};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::Output;
+use crate::policy_files::FileReport;
 use crate::render;
 use crate::sysfs::Problems;
 
 /// What `policy diff` found.
 #[derive(Debug, Serialize)]
 pub struct DiffReport {
+    pub files: Vec<FileReport>,
     pub differences: Vec<Difference>,
     pub exit_code: u8,
 }
@@ -41,7 +43,8 @@ pub fn run(
     context: &Context,
     output: &mut Output,
 ) -> anyhow::Result<Exit> {
-    let policy = look(&args.source, global)?.policy;
+    let loaded = look(&args.source, global)?;
+    let policy = loaded.policy;
     let mut problems = Problems::default();
     let inventory = context.inventory_for_policy(&mut problems)?;
     let decisions = evaluate(&policy, &inventory);
@@ -64,12 +67,14 @@ pub fn run(
                 .collect(),
         });
     }
-    let exit = if differences.is_empty() {
+    // A policy that has gone missing is not one that is met.
+    let exit = if differences.is_empty() && !loaded.files.is_empty() {
         Exit::Done
     } else {
         Exit::Partly
     };
     let report = DiffReport {
+        files: loaded.files,
         differences,
         exit_code: exit.code(),
     };

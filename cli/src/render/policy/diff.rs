@@ -3,13 +3,16 @@
 
 use std::io::{self, Write};
 
-use super::rules;
+use super::{no_policy, rules};
 use crate::commands::policy::DiffReport;
 use crate::render::style;
 use crate::render::table::Table;
 
 /// Writes it.
 pub fn write(w: &mut dyn Write, report: &DiffReport) -> io::Result<()> {
+    if report.files.is_empty() {
+        return no_policy(w);
+    }
     if report.differences.is_empty() {
         return writeln!(w, "Every group is as the policy wants.");
     }
