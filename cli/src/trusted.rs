@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{openat, openat2, OFlag, OpenHow, ResolveFlag};
-use nix::sys::stat::{fstat, FileStat, Mode};
+use nix::sys::stat::{fstat, FileStat, Mode, SFlag};
 
 pub use folder::{read_untrusted, Content, Folder};
 
@@ -45,13 +45,16 @@ pub enum TrustError {
     },
     /// Its mode lets somebody else write.
     #[error(
-        "{path} can be written by others than root (mode {mode:04o}); `chmod go-w` keeps them out"
+        "{path} can be written by others than root (mode {mode:04o}); {}",
+        remedy(path, *folder)
     )]
     Writable {
         /// The file or folder.
         path: String,
         /// Its mode.
         mode: u32,
+        /// Whether it is a folder.
+        folder: bool,
     },
     /// It is a link to something other than `/dev/null`.
     #[error("{path} is a link to {target}; only one to /dev/null means something here (it masks the file)")]
@@ -98,9 +101,22 @@ fn check(stat: &FileStat, owner: u32, path: &Path) -> Result<(), TrustError> {
         return Err(TrustError::Writable {
             path: path(),
             mode: stat.st_mode & 0o7777,
+            folder: SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR,
         });
     }
     Ok(())
+}
+
+/// What keeps others out of `path`. The mode of a folder that is not ours is not to be changed: others need `/tmp`.
+fn remedy(path: &str, folder: bool) -> &'static str {
+    let is_ours = ["iommuctl", "policy.d"]
+        .iter()
+        .any(|name| Path::new(path).file_name() == Some(std::ffi::OsStr::new(name)));
+    if folder && !is_ours {
+        "move the file to a folder that only root can write, such as /root"
+    } else {
+        "`chmod go-w` keeps them out"
+    }
 }
 
 fn same(a: &FileStat, b: &FileStat) -> bool {
@@ -231,6 +247,19 @@ mod tests {
         }
         assert!(root.folder("etc/p.d").unwrap().is_some());
         assert!(root.folder("etc/q.d").unwrap().is_none());
+    }
+
+    #[test]
+    fn only_what_is_ours_is_to_be_closed() {
+        for (path, folder, closes) in [
+            ("/tmp", true, false),
+            ("/etc", true, false),
+            ("/etc/iommuctl", true, true),
+            ("/etc/iommuctl/policy.d", true, true),
+            ("/tmp/x.yaml", false, true),
+        ] {
+            assert_eq!(remedy(path, folder).contains("chmod"), closes, "{path}");
+        }
     }
 
     #[test]
