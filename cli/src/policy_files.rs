@@ -267,6 +267,17 @@ pub fn load_from(root: &Root, path: &Path) -> Result<Loaded, Vec<LoadError>> {
     gather(texts)
 }
 
+/// Why `policy apply` would not take the file or directory at `path`, which everything else does; `None` if it would.
+#[must_use]
+pub fn distrust(path: &Path) -> Option<LoadError> {
+    let path = std::path::absolute(path).ok()?;
+    let root = Root::open(None).ok()?;
+    let errors = load_from(&root, &path).err()?;
+    errors
+        .into_iter()
+        .find(|error| matches!(error, LoadError::Trust(_)))
+}
+
 fn absent(root: &Root, path: &str) -> TrustError {
     TrustError::Os {
         verb: "open",

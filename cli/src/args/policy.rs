@@ -76,6 +76,18 @@ impl PolicyCommand {
             Self::Check(_) | Self::Generate | Self::Schema => None,
         }
     }
+
+    /// The files it is told to look at, and not to apply.
+    #[must_use]
+    pub fn only_looked_at(&self) -> Vec<&PathBuf> {
+        match self {
+            Self::Check(args) => args.files.iter().collect(),
+            Self::Plan(PlanArgs { source, .. })
+            | Self::Explain(ExplainArgs { source, .. })
+            | Self::Diff(DiffArgs { source }) => source.path.iter().collect(),
+            Self::Apply(_) | Self::Generate | Self::Schema => Vec::new(),
+        }
+    }
 }
 
 /// Which policy.

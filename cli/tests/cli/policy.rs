@@ -310,9 +310,13 @@ fn a_policy_of_ones_own_is_looked_at_but_not_applied_if_others_can_write_it() {
     let mine = machine.file("home/mine.yaml", RELAX_WIFI);
     fs::set_permissions(&mine, fs::Permissions::from_mode(0o666)).unwrap();
     let path = mine.to_str().unwrap();
-    assert_eq!(machine.run(&["policy", "check", path]).code, 0);
+    let run = machine.run(&["policy", "check", path]);
+    assert_eq!(run.code, 0, "{run:?}");
+    let words = "`policy apply` will not take this file";
+    assert!(run.err.contains(words), "{}", run.err);
     let run = machine.run(&["policy", "plan", "--policy", path]);
     assert_eq!(run.code, 0, "{run:?}");
+    assert!(run.err.contains(words), "{}", run.err);
     assert!(run.out.contains("would become DMA-FQ"), "{}", run.out);
     let run = machine.run(&["policy", "apply", "--policy", path]);
     assert_eq!(run.code, 1, "{run:?}");

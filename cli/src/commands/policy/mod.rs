@@ -14,6 +14,8 @@ pub use check::CheckReport;
 pub use diff::DiffReport;
 pub use explain::ExplainReport;
 
+use std::path::Path;
+
 use crate::args::{Global, PolicyArgs, PolicyCommand, Source};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -26,6 +28,9 @@ pub fn run(args: &PolicyArgs, global: &Global, output: &mut Output) -> anyhow::R
     let open = || Context::open(global);
     if let Some(source) = args.command.source() {
         warn_of_ignored(source, global, output)?;
+    }
+    for path in args.command.only_looked_at() {
+        warn_of_distrust(path, output);
     }
     match &args.command {
         PolicyCommand::Check(check) => check::run(check, global, output),
@@ -60,6 +65,17 @@ fn warn_of_ignored(source: &Source, global: &Global, output: &mut Output) -> any
         ));
     }
     Ok(())
+}
+
+/// Says why `policy apply` will not take a file that was found good by a command that only looks.
+fn warn_of_distrust(path: &Path, output: &mut Output) {
+    // What cannot be found is an error of the command itself.
+    if !path.exists() {
+        return;
+    }
+    if let Some(error) = policy_files::distrust(path) {
+        output.warn(&format!("`policy apply` will not take this file: {error}"));
+    }
 }
 
 /// The policy cannot be used. All that is wrong is said at once.
