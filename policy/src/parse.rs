@@ -101,8 +101,28 @@ fn explain(text: &str, error: serde_path_to_error::Error<serde_yaml::Error>) -> 
         line: line.or(place.line),
         column: column.or(place.column),
         rule: place.name,
-        message: message(&error),
+        message: match line {
+            Some(line) if is_indented_by_tab(text, line) && is_of_scanner(&error) => {
+                "a tab: YAML is indented with spaces".to_owned()
+            }
+            _ => message(&error),
+        },
     }
+}
+
+/// Whether the indentation of line number `line`, from 1, has a tab in it.
+fn is_indented_by_tab(text: &str, line: usize) -> bool {
+    let line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+    let indentation = line.chars().take_while(|c| c.is_whitespace());
+    indentation.into_iter().any(|c| c == '\t')
+}
+
+/// Whether the text is not YAML at all, so that the library could not even say what is there.
+fn is_of_scanner(error: &serde_yaml::Error) -> bool {
+    let text = error.to_string();
+    ["while scanning", "while parsing"]
+        .iter()
+        .any(|words| text.contains(words))
 }
 
 /// The number of the rule that a path such as `rules[2].match.class` leads into.

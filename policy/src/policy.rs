@@ -58,10 +58,22 @@ impl Defaults {
 /// The only version of the format there is.
 pub const VERSION: u32 = 1;
 
+/// What may stand behind `version:`.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected `version: 1`")]
+enum Version {
+    Number(u32),
+    Text(String),
+}
+
 fn known_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    match u32::deserialize(deserializer)? {
-        VERSION => Ok(VERSION),
-        other => Err(D::Error::custom(format!(
+    match Version::deserialize(deserializer)? {
+        Version::Number(VERSION) => Ok(VERSION),
+        Version::Text(text) if text == VERSION.to_string() => Err(D::Error::custom(format!(
+            "write `version: {VERSION}`, without quotes"
+        ))),
+        Version::Text(_) => Err(D::Error::custom(format!("expected `version: {VERSION}`"))),
+        Version::Number(other) => Err(D::Error::custom(format!(
             "version {other} of the format is not known: this iommuctl reads version {VERSION}"
         ))),
     }
