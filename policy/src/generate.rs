@@ -15,6 +15,8 @@ pub struct Generated {
     pub file: PolicyFile,
     /// What is not in it and why, one line each.
     pub left_out: Vec<String>,
+    /// What is laxer now than the policy makes it, one line each.
+    pub tightened: Vec<String>,
 }
 
 /// What the same kind of card has in common.
@@ -55,6 +57,7 @@ fn rule(name: String, matches: Match, goal: Goal) -> Rule {
 #[must_use]
 pub fn generate(inventory: &Inventory) -> Generated {
     let mut left_out = Vec::new();
+    let tightened = inventory.groups().iter().filter_map(tightened).collect();
     // What each model of card has, in all its groups: `None` once they differ.
     let mut models: BTreeMap<Model, Option<Goal>> = BTreeMap::new();
     let mut wanted: Vec<(&Device, Goal)> = Vec::new();
@@ -135,7 +138,22 @@ pub fn generate(inventory: &Inventory) -> Generated {
             rules: single,
         },
         left_out,
+        tightened,
     }
+}
+
+/// Says it if `group` has an external device and is not strict, as the policy wants it.
+fn tightened(group: &Group) -> Option<String> {
+    let now = goal(group).filter(|goal| *goal != Goal::Dma)?;
+    let names: Vec<&str> = group.external().map(|d| d.name.as_str()).collect();
+    let is_asked = group.devices.iter().any(Device::does_dma);
+    (is_asked && !names.is_empty()).then(|| {
+        format!(
+            "{}: external, its group is {now} now and becomes {}",
+            names.join(", "),
+            Goal::Dma
+        )
+    })
 }
 
 fn device_name(device: &Device) -> String {

@@ -55,7 +55,7 @@ pub enum PolicyCommand {
     Apply(ApplyArgs),
     /// Explain what the policy says about a device: which rules were tried, and which decided
     Explain(ExplainArgs),
-    /// Print a policy that keeps the machine as it is now
+    /// Print a policy that keeps the machine as it is now, but for external devices, which become strict
     Generate,
     /// Print the JSON Schema of a policy, for editors
     Schema,

@@ -334,6 +334,24 @@ fn generated_policy_finds_nothing_to_do() {
 }
 
 #[test]
+fn generated_policy_says_which_external_device_it_makes_strict() {
+    let machine = Machine::laptop();
+    assert!(!machine
+        .run(&["policy", "generate"])
+        .out
+        .contains("Stricter"));
+    fs::write(machine.type_file(16), "DMA-FQ\n").unwrap();
+    let run = machine.run(&["policy", "generate"]);
+    let words = "# Stricter than now: 0000:04:00.0";
+    assert!(run.out.contains(words), "{}", run.out);
+    assert!(
+        run.out.contains("DMA-FQ now and becomes DMA."),
+        "{}",
+        run.out
+    );
+}
+
+#[test]
 fn schema_is_json() {
     let schema = Machine::laptop().run(&["policy", "schema"]).json();
     assert_eq!(schema["title"], "A policy of iommuctl");

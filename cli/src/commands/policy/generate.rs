@@ -25,6 +25,9 @@ pub fn run(context: &Context, output: &mut Output) -> anyhow::Result<Exit> {
     for line in &generated.left_out {
         writeln!(text, "# Not in here: {line}.")?;
     }
+    for line in &generated.tightened {
+        writeln!(text, "# Stricter than now: {line}.")?;
+    }
     text.push_str(&yaml);
     output.raw(text.as_bytes())?;
     output.problems(&problems);
