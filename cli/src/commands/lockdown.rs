@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use iommuctl_policy::{DomainType, GroupId, TypeRequest};
+use iommuctl_policy::{DomainType, Group, GroupId, TypeRequest};
 use nix::sys::signal::{SigSet, Signal};
 use serde::Serialize;
 
@@ -24,6 +24,10 @@ use crate::render;
 use crate::result::{exit, GroupResult, Outcome};
 use crate::route::Allowed;
 use crate::sysfs::Problems;
+
+/// Why a group is left as it is that user space maps.
+const UNMANAGED: &str =
+    "it is in the hands of user space (VFIO), which maps its memory itself, and is not changed";
 
 /// What `lockdown` or `release` did.
 #[derive(Debug, Serialize)]
@@ -86,10 +90,8 @@ fn tighten(
 ) -> anyhow::Result<LockdownReport> {
     let mut problems = Problems::default();
     let inventory = context.inventory(&mut problems)?;
-    let laxer = |t: &DomainType| matches!(t, DomainType::DmaFq | DomainType::Identity);
     let groups = inventory.groups().iter();
-    let todo = groups.filter(|g| g.domain_type.as_ref().is_some_and(laxer));
-    let todo: Vec<_> = todo.collect();
+    let todo: Vec<_> = groups.filter(|g| !is_strict(g)).collect();
 
     let before = store.read()?;
     let mut record = before.clone();
@@ -100,7 +102,8 @@ fn tighten(
     store.write(&record)?;
 
     let ids: BTreeSet<GroupId> = todo.iter().map(|g| g.id).collect();
-    let results = switch(context, TypeRequest::Dma, &ids, timeout, output);
+    let mut results = switch(context, TypeRequest::Dma, &ids, timeout, output);
+    results.iter_mut().for_each(explain_unmanaged);
     forget_unchanged(&mut record, &before, &results);
     store.write(&record)?;
     Ok(LockdownReport {
@@ -108,6 +111,23 @@ fn tighten(
         exit_code: exit(&results).code(),
         results,
     })
+}
+
+/// Whether `group` is known to be strict. One whose type the kernel does not show may be anything.
+fn is_strict(group: &Group) -> bool {
+    matches!(
+        group.domain_type,
+        Some(DomainType::Dma | DomainType::Blocked)
+    )
+}
+
+/// That another route would make it strict is no help for a group that is not the kernel's to map.
+fn explain_unmanaged(result: &mut GroupResult) {
+    if result.old_type == Some(DomainType::Unmanaged) && !result.is_done() {
+        result.message = Some(UNMANAGED.to_owned());
+        result.needs = None;
+        result.advice.clear();
+    }
 }
 
 /// Takes out of `record` what was put in for this lockdown, and not changed by it. What took too long may still change.

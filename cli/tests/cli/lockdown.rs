@@ -84,6 +84,53 @@ fn what_could_not_be_tightened_is_said_and_not_remembered() {
 }
 
 #[test]
+fn a_group_whose_type_is_not_shown_does_not_count_as_strict() {
+    let machine = laptop();
+    fs::remove_file(machine.type_file(12)).unwrap();
+    let run = machine.run(&["lockdown", "--while", "echo", "ran"]);
+    assert_eq!((run.code, run.out.as_str()), (4, ""), "{run:?}");
+    assert!(
+        run.err
+            .contains("group 12: the kernel does not show its type"),
+        "{run:?}"
+    );
+    let run = machine.run(&["lockdown"]);
+    assert_eq!(run.code, 4, "{run:?}");
+    // Nothing is left that could be made strict.
+    let run = machine.run(&["lockdown"]);
+    assert_eq!(run.code, 3, "{run:?}");
+    assert!(run.out.contains("The other 10 groups were strict already"));
+    let run = machine.run(&["lockdown", "--partly", "--while", "echo", "ran"]);
+    assert_eq!((run.code, run.out.as_str()), (0, "ran\n"), "{run:?}");
+}
+
+#[test]
+fn a_group_in_the_hands_of_user_space_is_listed_and_not_changed() {
+    let machine = laptop();
+    let before = types(&machine);
+    for (text, why) in [
+        ("unmanaged\n", "group 12: it is in the hands of user space"),
+        ("unknown\n", "group 12: "),
+    ] {
+        fs::write(machine.type_file(12), text).unwrap();
+        let run = machine.run(&["lockdown", "--while", "echo", "ran"]);
+        assert_eq!((run.code, run.out.as_str()), (4, ""), "{run:?}");
+        assert!(run.err.contains(why), "{run:?}");
+        assert_eq!(machine.type_of(12), text);
+    }
+    fs::write(machine.type_file(12), &before[5]).unwrap();
+    assert_eq!(types(&machine), before);
+}
+
+#[test]
+fn a_blocked_group_is_strict() {
+    let machine = laptop();
+    fs::write(machine.type_file(12), "blocked\n").unwrap();
+    assert_eq!(machine.run(&["lockdown"]).code, 0);
+    assert_eq!(machine.type_of(12), "blocked\n");
+}
+
+#[test]
 fn a_group_with_other_devices_is_left_alone() {
     let machine = laptop();
     assert_eq!(machine.run(&["lockdown"]).code, 0);
