@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::exit::Exit;
+use crate::lockdown::{self, is_laxer};
 use crate::queue;
 use crate::rebind::fuse::Fuse;
 use crate::result::{exit_by, GroupResult, Outcome};
@@ -94,6 +95,7 @@ impl Application<'_> {
         let steps = plan(&decisions, self.inventory);
         let wanted = |id: &GroupId| self.only.is_none_or(|only| only.contains(id));
         let mut batches: BTreeMap<Batch, BTreeSet<GroupId>> = BTreeMap::new();
+        let lockdown = self.is_locked_down();
         let mut results = Vec::new();
         for (decision, planned) in decisions.iter().zip(&steps) {
             let (Some(group), true) = (self.inventory.group(planned.group), wanted(&planned.group))
@@ -102,6 +104,11 @@ impl Application<'_> {
             };
             match &planned.step {
                 Step::Leave => {}
+                Step::Change { request, .. }
+                    if lockdown && is_laxer(group.domain_type.as_ref(), *request) =>
+                {
+                    results.push(self.describe(decision, *request, locked_down(group)));
+                }
                 Step::Change { request, force } => {
                     let batch = Batch {
                         request: *request,
@@ -127,6 +134,13 @@ impl Application<'_> {
         }
         results.sort_by_key(|r| r.result.group);
         results
+    }
+
+    /// Whether a lockdown is in force. Who changes groups and cannot find out makes nothing laxer; who only looks may not
+    /// be permitted to know.
+    fn is_locked_down(&self) -> bool {
+        let lockdown = self.context.lockdown();
+        lockdown.map_or(self.turn.is_some(), |lockdown| lockdown.is_some())
     }
 
     /// All batches at the same time, and then one rebind after the other. Returns each group's result with what was asked
@@ -265,6 +279,15 @@ fn settled(group: &Group, planned: &Planned) -> GroupResult {
         outcome,
         message: Some(message),
         advice,
+        ..GroupResult::of(group)
+    }
+}
+
+/// The result for a group that a lockdown keeps from becoming laxer.
+fn locked_down(group: &Group) -> GroupResult {
+    GroupResult {
+        outcome: Outcome::Refused,
+        message: Some(lockdown::IN_FORCE.to_owned()),
         ..GroupResult::of(group)
     }
 }

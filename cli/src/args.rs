@@ -128,6 +128,8 @@ pub enum Command {
     /// Check, explain and apply the policy: which devices are strict, and which may be lazy
     Policy(PolicyArgs),
     /// Make every group strict now, and remember what was not
+    ///
+    /// Until it ends, `policy apply` makes no group laxer; `set-mode` still does what it is told.
     #[command(after_help = exit::HELP)]
     Lockdown(LockdownArgs),
     /// Undo lockdown: relax what it made strict, and nothing else

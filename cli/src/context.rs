@@ -11,6 +11,7 @@ use crate::advice;
 use crate::args::Global;
 use crate::exit::{Exit, Failure};
 use crate::lock::{Lock, LockError};
+use crate::lockdown::{InForce, LockdownError, Store};
 use crate::output::Output;
 use crate::pci_ids::PciNames;
 use crate::proc::Proc;
@@ -91,6 +92,12 @@ impl Context {
             timeout,
             capabilities: self.proc.capabilities(),
         }
+    }
+
+    /// The lockdown that is in force, if there is one.
+    pub fn lockdown(&self) -> Result<Option<InForce>, LockdownError> {
+        let run = RunDir::find(self.run_root.as_deref())?;
+        run.map_or(Ok(None), |run| Store::new(&run).in_force())
     }
 
     /// Waits for our turn to change groups, and says so if a rebind was interrupted earlier. Who may not change any does

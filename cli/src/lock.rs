@@ -139,18 +139,33 @@ fn failed(run: &RunDir, verb: &'static str, errno: Errno) -> LockError {
 ///
 /// Those of fcntl(2).
 pub fn try_lock(file: &File) -> nix::Result<bool> {
-    let whole = libc::flock {
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&whole())) {
+        Ok(_) => Ok(true),
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Whether somebody else has locked `file`. Only looks.
+///
+/// # Errors
+///
+/// Those of fcntl(2).
+pub fn is_locked(file: &File) -> nix::Result<bool> {
+    let mut found = whole();
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut found))?;
+    Ok(found.l_type != libc::F_UNLCK as libc::c_short)
+}
+
+/// A lock for writing, of all of a file.
+fn whole() -> libc::flock {
+    libc::flock {
         // The constants are small; the fields are short.
         l_type: libc::F_WRLCK as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
         l_start: 0,
         l_len: 0,
         l_pid: 0,
-    };
-    match fcntl(file, FcntlArg::F_OFD_SETLK(&whole)) {
-        Ok(_) => Ok(true),
-        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
-        Err(errno) => Err(errno),
     }
 }
 

@@ -11,11 +11,11 @@
 
 use std::fs::File;
 
-use iommuctl_policy::{DomainType, Group, GroupId};
+use iommuctl_policy::{DomainType, Group, GroupId, TypeRequest};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::lock::try_lock;
+use crate::lock::{is_locked, try_lock};
 use crate::run_dir::{RunDir, RunError};
 
 /// The record.
@@ -104,6 +104,32 @@ impl Record {
     }
 }
 
+/// A lockdown that is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct InForce {
+    /// Whether a plain lockdown holds it, which only a release ends.
+    pub standing: bool,
+    /// The processes of `lockdown --while` that hold it.
+    pub processes: Vec<String>,
+    /// How many groups it made strict.
+    pub groups: usize,
+}
+
+/// Why a policy does not make a group laxer.
+pub const IN_FORCE: &str =
+    "a lockdown is in force, and a policy makes nothing laxer meanwhile: `iommuctl release` ends it";
+
+/// Whether `request` would make a group laxer that has the type `now`. What `auto` comes to is not known beforehand, and
+/// neither is what a group is whose type is not known: both count as laxer, to be sure.
+#[must_use]
+pub fn is_laxer(now: Option<&DomainType>, request: TypeRequest) -> bool {
+    match request {
+        TypeRequest::Dma => now == Some(&DomainType::Blocked),
+        TypeRequest::DmaFq => !matches!(now, Some(DomainType::DmaFq | DomainType::Identity)),
+        TypeRequest::Identity | TypeRequest::Auto => now != Some(&DomainType::Identity),
+    }
+}
+
 /// Where the record is.
 #[derive(Clone, Copy, Debug)]
 pub struct Store<'a> {
@@ -164,12 +190,7 @@ impl<'a> Store<'a> {
     /// Opens the file of a holder. Whether its lock was free, and is ours now, is returned with it.
     fn lock(self, name: &str) -> Result<(File, bool), LockdownError> {
         let file = self.run.open(name)?;
-        let failed = |errno: Errno| RunError::Os {
-            verb: "lock",
-            path: self.run.display(name),
-            errno,
-        };
-        let free = try_lock(&file).map_err(failed)?;
+        let free = try_lock(&file).map_err(|errno| self.failed("lock", name, errno))?;
         Ok((file, free))
     }
 
@@ -199,6 +220,36 @@ impl<'a> Store<'a> {
     /// [`LockdownError`].
     pub fn let_go(self, holder: Holder) -> Result<(), LockdownError> {
         Ok(self.run.remove(&holder.name)?)
+    }
+
+    /// The lockdown that is in force, if there is one. Only looks, so that it does not have to be our turn.
+    ///
+    /// # Errors
+    ///
+    /// [`LockdownError`].
+    pub fn in_force(self) -> Result<Option<InForce>, LockdownError> {
+        let record = self.read()?;
+        let mut processes = Vec::new();
+        for name in self.run.names()? {
+            let Some(process) = name.strip_prefix(HOLDER) else {
+                continue;
+            };
+            let locked = is_locked(&self.run.open(&name)?);
+            if locked.map_err(|errno| self.failed("look at the lock of", &name, errno))? {
+                processes.push(process.to_owned());
+            }
+        }
+        let in_force = InForce {
+            standing: record.standing,
+            processes,
+            groups: record.groups.len(),
+        };
+        Ok((in_force.standing || !in_force.processes.is_empty()).then_some(in_force))
+    }
+
+    fn failed(self, verb: &'static str, name: &str, errno: Errno) -> RunError {
+        let path = self.run.display(name);
+        RunError::Os { verb, path, errno }
     }
 
     /// The processes that hold the lockdown. Files of those that ended without a word are cleared away.
@@ -275,6 +326,43 @@ mod tests {
         store.let_go(holder).unwrap();
         assert!(store.holders().unwrap().is_empty());
         assert!(run.names().unwrap().is_empty());
+    }
+
+    #[test]
+    fn in_force_is_what_stands_or_is_held() {
+        let (_root, run) = run_dir();
+        let store = Store::new(&run);
+        let mut record = Record::default();
+        record.remember(Remembered::of(&group(3, "DMA-FQ", &[("0000:01:00.0", None)])).unwrap());
+        store.write(&record).unwrap();
+        run.create("lockdown-while-1").unwrap();
+        assert_eq!(store.in_force().unwrap(), None);
+        record.standing = true;
+        store.write(&record).unwrap();
+        let in_force = store.in_force().unwrap().unwrap();
+        assert!(in_force.standing && in_force.processes.is_empty());
+        assert_eq!(in_force.groups, 1);
+        record.standing = false;
+        store.write(&record).unwrap();
+        let holder = store.hold().unwrap();
+        let me = std::process::id().to_string();
+        assert_eq!(store.in_force().unwrap().unwrap().processes, [me]);
+        store.let_go(holder).unwrap();
+        assert_eq!(store.in_force().unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_laxer() {
+        use TypeRequest::{Auto, Dma, DmaFq, Identity};
+        let laxer = |now: &str| {
+            let now = (!now.is_empty()).then(|| DomainType::from_kernel(now));
+            [Dma, DmaFq, Identity, Auto].map(|request| is_laxer(now.as_ref(), request))
+        };
+        assert_eq!(laxer("blocked"), [true, true, true, true]);
+        assert_eq!(laxer("DMA"), [false, true, true, true]);
+        assert_eq!(laxer("DMA-FQ"), [false, false, true, true]);
+        assert_eq!(laxer("identity"), [false, false, false, false]);
+        assert_eq!(laxer(""), [false, true, true, true]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::advice;
 use crate::args::{RouteChoice, SetModeArgs};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::lockdown::is_laxer;
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::queue;
@@ -82,6 +83,9 @@ pub fn run(args: &SetModeArgs, context: &Context, output: &mut Output) -> anyhow
         reported?;
     }
     output.problems(&problems);
+    if let Some(remark) = laxer_than_the_lockdown(&report, context) {
+        output.remark(&remark);
+    }
     for result in &report.results {
         complain(result, output);
     }
@@ -143,6 +147,22 @@ fn complain(result: &GroupResult, output: &mut Output) {
         let message = result.message.as_deref().unwrap_or("failed");
         output.complain(&format!("group {group}: {message}"));
     }
+}
+
+/// Whoever names a group may make it laxer during a lockdown, but is to know that it is one.
+fn laxer_than_the_lockdown(report: &SetModeReport, context: &Context) -> Option<String> {
+    let changed = |r: &&GroupResult| matches!(r.outcome, Outcome::Changed | Outcome::Planned);
+    let laxer = report.results.iter().filter(changed);
+    let laxer = laxer.filter(|r| is_laxer(r.old_type.as_ref(), report.request));
+    let groups: Vec<String> = laxer.map(|r| r.group.to_string()).collect();
+    // Who may not know of a lockdown may not change a group, either.
+    context.lockdown().ok().flatten()?;
+    (!groups.is_empty()).then(|| {
+        format!(
+            "a lockdown is in force, and does not hold for what is made laxer here: group {}",
+            groups.join(", ")
+        )
+    })
 }
 
 /// What a dry run cannot see: that the write itself would not be permitted.

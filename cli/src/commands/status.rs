@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::exit::Exit;
+use crate::lockdown::InForce;
 use crate::output::Output;
 use crate::render;
 use crate::sysfs::{Iommu, Module, Problems};
@@ -22,6 +23,8 @@ pub struct StatusReport {
     /// `None` if it is not loaded.
     pub module: Option<Module>,
     pub groups: GroupCounts,
+    /// The one in force; `None` if there is none, or if it may not be known.
+    pub lockdown: Option<InForce>,
     /// What turns an IOMMU on; empty if there is one.
     pub advice: Vec<String>,
 }
@@ -74,6 +77,8 @@ pub fn run(context: &Context, output: &mut Output) -> anyhow::Result<Exit> {
             total: inventory.groups().len(),
             by_type,
         },
+        // It is root's to know.
+        lockdown: context.lockdown().ok().flatten(),
     };
     output.report(&report, |w, r| render::status::write(w, r))?;
     output.problems(&problems);

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 
 use super::style;
 use crate::commands::status::StatusReport;
+use crate::lockdown::InForce;
 use crate::sysfs::{Iommu, Module};
 
 /// Writes everything, one subject on each line.
@@ -26,6 +27,9 @@ pub fn write(w: &mut dyn Write, report: &StatusReport) -> io::Result<()> {
     };
     field(w, "default", &default)?;
     field(w, "groups", &groups(report))?;
+    if let Some(in_force) = &report.lockdown {
+        field(w, "Lockdown", &lockdown(in_force))?;
+    }
     match &report.module {
         None => field(w, "iommu_live", "not loaded")?,
         Some(module) => write_module(w, module)?,
@@ -66,6 +70,23 @@ fn groups(report: &StatusReport) -> String {
         [] => "none".to_owned(),
         counts => format!("{} ({})", report.groups.total, counts.join(", ")),
     }
+}
+
+/// Until when it lasts, and what it did.
+fn lockdown(in_force: &InForce) -> String {
+    let mut until = Vec::new();
+    if in_force.standing {
+        until.push("until `iommuctl release`".to_owned());
+    }
+    if !in_force.processes.is_empty() {
+        let processes = in_force.processes.join(", ");
+        until.push(format!("while a command runs (process {processes})"));
+    }
+    let groups = in_force.groups;
+    format!(
+        "in force {}; groups made strict: {groups}",
+        until.join(" and ")
+    )
 }
 
 fn write_module(w: &mut dyn Write, module: &Module) -> io::Result<()> {

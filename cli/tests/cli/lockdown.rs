@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
+use crate::schema;
 use crate::support::Machine;
 
 const GROUPS: [u32; 11] = [0, 1, 5, 8, 10, 12, 14, 16, 17, 18, 19];
@@ -128,6 +129,104 @@ fn a_blocked_group_is_strict() {
     fs::write(machine.type_file(12), "blocked\n").unwrap();
     assert_eq!(machine.run(&["lockdown"]).code, 0);
     assert_eq!(machine.type_of(12), "blocked\n");
+}
+
+const POLICY: &str = "\
+version: 1
+rules:
+  - { name: the radio is fast, match: { class: wifi }, type: DMA-FQ }
+  - { name: the disk is strict, match: { class: nvme }, type: DMA }
+";
+
+#[test]
+fn a_policy_makes_nothing_laxer_during_a_lockdown() {
+    let machine = laptop().with_policy(POLICY);
+    let before = types(&machine);
+    assert_eq!(machine.run(&["lockdown"]).code, 0);
+    let record = fs::read(machine.root("run/iommuctl/lockdown.json")).unwrap();
+    for words in [
+        ["policy", "apply"].as_slice(),
+        &["policy", "apply", "--boot"],
+        &["policy", "apply", "--device", "14"],
+        &["policy", "apply", "--check"],
+        &["policy", "plan"],
+    ] {
+        let run = machine.run(words);
+        assert_eq!(run.code, 3, "{words:?}: {run:?}");
+        assert!(run.err.contains("a lockdown is in force"), "{run:?}");
+        assert!(run.err.contains("iommuctl release"), "{run:?}");
+        assert!(all_strict(&machine), "{words:?}");
+    }
+    let record_now = fs::read(machine.root("run/iommuctl/lockdown.json")).unwrap();
+    assert_eq!(record_now, record);
+    assert_eq!(machine.run(&["release"]).code, 0);
+    assert_eq!(types(&machine), before);
+    assert_eq!(machine.run(&["policy", "apply"]).code, 0);
+    assert_eq!(machine.type_of(14), "DMA-FQ\n");
+}
+
+#[test]
+fn a_policy_still_tightens_during_a_lockdown() {
+    let machine = laptop().with_policy(POLICY);
+    assert_eq!(machine.run(&["lockdown"]).code, 0);
+    fs::write(machine.type_file(12), "DMA-FQ\n").unwrap();
+    assert_eq!(machine.run(&["policy", "apply"]).code, 4);
+    assert!(all_strict(&machine));
+}
+
+#[test]
+fn a_policy_makes_nothing_laxer_while_a_command_runs() {
+    let machine = laptop().with_policy(POLICY);
+    let program = env!("CARGO_BIN_EXE_iommuctl");
+    let script = format!("{program} policy apply");
+    let run = machine.run(&["lockdown", "--while", "sh", "-c", &script]);
+    assert_eq!(run.code, 3, "{run:?}");
+    assert!(run.err.contains("a lockdown is in force"), "{run:?}");
+}
+
+#[test]
+fn a_policy_that_cannot_know_of_a_lockdown_makes_nothing_laxer() {
+    let machine = laptop().with_policy(POLICY);
+    assert_eq!(machine.run(&["lockdown"]).code, 0);
+    fs::write(machine.root("run/iommuctl/lockdown.json"), "{").unwrap();
+    let run = machine.run(&["policy", "apply"]);
+    assert_eq!(run.code, 3, "{run:?}");
+    assert!(
+        run.err.contains("is not the record of a lockdown"),
+        "{run:?}"
+    );
+    assert!(all_strict(&machine));
+}
+
+#[test]
+fn set_mode_makes_a_group_laxer_during_a_lockdown_and_says_so() {
+    let machine = laptop();
+    assert_eq!(machine.run(&["lockdown"]).code, 0);
+    let run = machine.run(&["set-mode", "12", "DMA-FQ"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(run.err.contains("a lockdown is in force"), "{run:?}");
+    assert_eq!(machine.type_of(12), "DMA-FQ\n");
+    let run = machine.run(&["set-mode", "12", "DMA"]);
+    assert_eq!((run.code, run.err.as_str()), (0, ""), "{run:?}");
+}
+
+#[test]
+fn status_shows_a_lockdown_only_when_there_is_one() {
+    let machine = laptop();
+    assert!(!machine.run(&["status"]).out.contains("Lockdown"));
+    assert_eq!(machine.run(&["lockdown"]).code, 0);
+    let run = machine.run(&["status"]);
+    assert!(
+        run.out
+            .contains("Lockdown    in force until `iommuctl release`"),
+        "{}",
+        run.out
+    );
+    let json = machine.run(&["status", "--json"]).json();
+    schema::check("status", &json);
+    assert_eq!(json["lockdown"]["standing"], true);
+    assert_eq!(machine.run(&["release"]).code, 0);
+    assert!(!machine.run(&["status"]).out.contains("Lockdown"));
 }
 
 #[test]

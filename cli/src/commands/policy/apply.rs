@@ -68,6 +68,9 @@ pub fn run(
         true => None,
         false => Some(context.turn(args.wait.lock_timeout, output)?),
     };
+    if let (Some(_), Err(error)) = (&turn, context.lockdown()) {
+        output.complain(&format!("nothing is made laxer: {error}"));
+    }
     let mut problems = Problems::default();
     let inventory = context.inventory_for_policy(&mut problems)?;
     let only = match args.device.as_slice() {
