@@ -49,6 +49,7 @@ pub mod writer;
 mod commands;
 mod context;
 mod output;
+mod program;
 mod progress;
 mod render;
 mod report;

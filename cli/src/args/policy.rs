@@ -164,6 +164,9 @@ pub struct DiffArgs {
 #[derive(Debug, clap::Args)]
 pub struct LockdownArgs {
     /// Run COMMAND, and go back when it has ended; ends with its exit code
+    ///
+    /// COMMAND is looked up before anything is switched. Ends with 127 if it is not found and with 126 if it cannot be
+    /// run, as env and timeout do. Does not go with --json, since standard output is COMMAND's.
     #[arg(long = "while", value_name = "COMMAND", num_args = 1.., allow_hyphen_values = true)]
     pub command: Vec<OsString>,
     /// Run COMMAND even if not every group could be made strict

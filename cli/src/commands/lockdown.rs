@@ -2,7 +2,7 @@
 //! `iommuctl lockdown`: makes every group strict, in one batch, and remembers what was not.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::lockdown::{Record, Remembered, Store};
 use crate::output::Output;
+use crate::program;
 use crate::progress::Progress;
 use crate::queue;
 use crate::render;
@@ -41,6 +42,9 @@ pub struct LockdownReport {
 
 /// Runs the command.
 pub fn run(args: &LockdownArgs, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
+    if let Some(program) = args.command.first() {
+        check_command(program, global)?;
+    }
     let context = Context::open(global)?;
     let patience = args.wait.lock_timeout;
     let turn = context.turn(patience, output)?;
@@ -78,6 +82,15 @@ pub fn run(args: &LockdownArgs, global: &Global, output: &mut Output) -> anyhow:
         complain(&report, output);
     }
     ran
+}
+
+/// What can be known to be wrong before anything is switched.
+fn check_command(program: &OsStr, global: &Global) -> Result<(), Failure> {
+    if global.json {
+        let message = "--json does not go with --while: standard output is the command's";
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    program::check(program)
 }
 
 /// Makes every group strict that is not.
@@ -197,7 +210,7 @@ fn run_command(command: &[OsString]) -> anyhow::Result<Exit> {
     let status = Command::new(program)
         .args(arguments)
         .status()
-        .with_context(|| format!("Failed to run {}", program.to_string_lossy()))?;
+        .map_err(|error| program::failure(program, &error))?;
     // As shells do: 128 and the signal.
     let code = status.code().or_else(|| status.signal().map(|s| 128 + s));
     let code = code.and_then(|c| u8::try_from(c).ok());

@@ -264,8 +264,50 @@ fn while_a_command_runs_everything_is_strict_and_its_exit_code_counts() {
     assert_eq!(types(&machine), before);
     let run = machine.run(&["lockdown", "--while", "sh", "-c", "kill -9 $$"]);
     assert_eq!(run.code, 137, "{run:?}");
-    let run = machine.run(&["lockdown", "--while", "/nonexistent"]);
-    assert_eq!(run.code, 1, "{run:?}");
+    assert_eq!(types(&machine), before);
+}
+
+#[test]
+fn a_command_that_cannot_be_run_is_found_out_before_anything_is_switched() {
+    let machine = laptop();
+    let file = machine.file("not-a-program/data", "").display().to_string();
+    for (program, code) in [
+        ("/nonexistent", 127),
+        ("iommuctl-no-such-program", 127),
+        (file.as_str(), 126),
+        ("/", 126),
+    ] {
+        let run = machine.run(&["lockdown", "--while", program]);
+        assert_eq!((run.code, run.out.as_str()), (code, ""), "{run:?}");
+        assert!(run.err.contains("Failed to run"), "{run:?}");
+        // Not even the folder was made.
+        assert!(!machine.run_dir("").exists());
+    }
+}
+
+#[test]
+fn a_script_without_its_interpreter_ends_the_lockdown_too() {
+    let machine = laptop();
+    let before = types(&machine);
+    let file = machine.file("bin/script", "#!/nonexistent\n");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&file, mode).unwrap();
+    let run = machine.run(&["lockdown", "--while", &file.display().to_string()]);
+    assert_eq!(run.code, 127, "{run:?}");
+    assert_eq!(types(&machine), before);
+}
+
+#[test]
+fn json_does_not_go_with_a_command() {
+    let machine = laptop();
+    let before = types(&machine);
+    let run = machine.run(&["--json", "lockdown", "--while", "echo", "ran"]);
+    assert_eq!(run.code, 2, "{run:?}");
+    assert!(!run.out.contains("ran\n"), "{run:?}");
+    assert!(!machine.run_dir("").exists());
+    // What comes after the command is the command's.
+    let run = machine.run(&["lockdown", "--while", "echo", "--json"]);
+    assert_eq!((run.code, run.out.as_str()), (0, "--json\n"), "{run:?}");
     assert_eq!(types(&machine), before);
 }
 
