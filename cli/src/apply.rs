@@ -17,6 +17,7 @@ use iommuctl_policy::{
 };
 use serde::Serialize;
 
+use crate::audit::trail::Trail;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::lockdown::{self, is_laxer};
@@ -102,12 +103,19 @@ impl Application<'_> {
             else {
                 continue;
             };
+            if let Some(turn) = self.turn {
+                let rules = self.rules(decision).into_iter();
+                turn.trail
+                    .because(group.id, rules.map(|r| r.name).collect());
+            }
             match &planned.step {
                 Step::Leave => {}
                 Step::Change { request, .. }
                     if lockdown && is_laxer(group.domain_type.as_ref(), *request) =>
                 {
-                    results.push(self.describe(decision, *request, locked_down(group)));
+                    let result = locked_down(group);
+                    self.note(&result, *request);
+                    results.push(self.describe(decision, *request, result));
                 }
                 Step::Change { request, force } => {
                     let batch = Batch {
@@ -121,6 +129,7 @@ impl Application<'_> {
                 | Step::Hold { request }
                 | Step::Forbidden { request, .. } => {
                     let result = settled(group, planned);
+                    self.note(&result, *request);
                     results.push(self.describe(decision, *request, result));
                 }
             }
@@ -134,6 +143,13 @@ impl Application<'_> {
         }
         results.sort_by_key(|r| r.result.group);
         results
+    }
+
+    /// Records that a group is kept from what the policy wants.
+    fn note(&self, result: &GroupResult, request: TypeRequest) {
+        if let (Some(turn), Outcome::Refused) = (self.turn, result.outcome) {
+            turn.trail.note(&self.context.sysfs, result, request);
+        }
     }
 
     /// Whether a lockdown is in force. Who changes groups and cannot find out makes nothing laxer; who only looks may not
@@ -160,7 +176,7 @@ impl Application<'_> {
         let work: Vec<(&Switch<'_>, &BTreeSet<GroupId>)> =
             switches.iter().zip(batches.values()).collect();
         let mut results = match self.turn {
-            Some(_) => live(&work, &mut tick),
+            Some(turn) => live(&work, &turn.trail, &mut tick),
             None => survey(&work),
         };
         results.sort_by_key(|(_, result)| result.group);
@@ -176,6 +192,17 @@ impl Application<'_> {
             .collect()
     }
 
+    /// The rules that decided, in their order.
+    fn rules(&self, decision: &Decision) -> Vec<RuleName> {
+        let mut indexes: Vec<usize> = decision.deciders().filter_map(|v| v.wish.rule()).collect();
+        indexes.sort_unstable();
+        indexes.dedup();
+        let names = indexes.into_iter();
+        names
+            .filter_map(|index| RuleName::of(self.policy, index))
+            .collect()
+    }
+
     fn describe(
         &self,
         decision: &Decision,
@@ -188,16 +215,10 @@ impl Application<'_> {
         if !result.findings.is_empty() {
             result.advice.push(IN_USE.to_owned());
         }
-        let mut indexes: Vec<usize> = decision.deciders().filter_map(|v| v.wish.rule()).collect();
-        indexes.sort_unstable();
-        indexes.dedup();
         PolicyResult {
             result,
             wanted,
-            rules: indexes
-                .into_iter()
-                .filter_map(|index| RuleName::of(self.policy, index))
-                .collect(),
+            rules: self.rules(decision),
             conflict: decision.is_conflict(),
             on_failure: decision.on_failure,
         }
@@ -220,6 +241,7 @@ fn survey<'a>(work: &[(&'a Switch<'a>, &BTreeSet<GroupId>)]) -> Vec<Done<'a>> {
 /// What can be done live, all of it at the same time.
 fn live<'a>(
     work: &[(&'a Switch<'a>, &BTreeSet<GroupId>)],
+    trail: &Trail,
     tick: &mut (impl FnMut(usize, usize, &str) + Send),
 ) -> Vec<Done<'a>> {
     let total = work.iter().map(|(_, groups)| groups.len()).sum();
@@ -237,7 +259,7 @@ fn live<'a>(
         let mut running = Vec::new();
         for ((switch, groups), mine) in work.iter().zip(&done) {
             let report = &report;
-            let run = move || switch.run(groups, |count| report(mine, count));
+            let run = move || switch.run(groups, trail, |count| report(mine, count));
             running.push((*switch, scope.spawn(run)));
         }
         let mut results = Vec::new();

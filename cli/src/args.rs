@@ -2,6 +2,7 @@
 //! The command line, as clap sees it. Nothing here touches the system: what the words mean on this machine is found
 //! out in a second step (see `crate::resolve`).
 
+mod audit;
 mod defaults;
 mod policy;
 
@@ -17,6 +18,7 @@ use crate::exit;
 use crate::overrides::Overrides;
 use crate::target::Target;
 
+pub use audit::{AuditArgs, AuditCommand, LogArgs, Period, ReportArgs};
 pub use defaults::{BootDefault, DefaultsArgs, DefaultsCommand};
 pub use policy::{
     ApplyArgs, CheckArgs, DiffArgs, ExplainArgs, LockdownArgs, PlanArgs, PolicyArgs, PolicyCommand,
@@ -135,6 +137,8 @@ pub enum Command {
     /// Undo lockdown: relax what it made strict, and nothing else
     #[command(after_help = exit::HELP)]
     Release(ReleaseArgs),
+    /// Show who changed what, check that nobody has rewritten it, and record what others change
+    Audit(AuditArgs),
     /// Show what groups start as and why, or change that for the next boot
     Defaults(DefaultsArgs),
     /// Print a completion script for a shell

@@ -9,6 +9,7 @@ use iommuctl_policy::{GroupId, Inventory, TypeRequest};
 
 use crate::advice;
 use crate::args::Global;
+use crate::audit::trail::Trail;
 use crate::exit::{Exit, Failure};
 use crate::lock::{Lock, LockError};
 use crate::lockdown::{InForce, LockdownError, Store};
@@ -31,6 +32,8 @@ pub struct Context {
     pub sysfs: Sysfs,
     /// The open procfs.
     pub proc: Proc,
+    /// What `/` is, if it is not `/`.
+    pub root: Option<PathBuf>,
     /// What `/run` is, if it is not `/run`.
     pub run_root: Option<PathBuf>,
     pci_ids: Option<PathBuf>,
@@ -42,6 +45,7 @@ impl Context {
         Ok(Self {
             sysfs: Sysfs::open(global.sysfs_root.as_deref())?,
             proc: Proc::open(global.proc_root.as_deref())?,
+            root: global.root.clone(),
             run_root: global.root.as_ref().map(|root| root.join("run")),
             pci_ids: global.pci_ids.clone(),
         })
@@ -116,7 +120,8 @@ impl Context {
                 "a rebind of group {group} was interrupted earlier: `iommuctl recover` finishes it"
             ));
         }
-        Ok(Turn { run, lock })
+        let trail = Trail::begin(self.root.as_deref(), &self.proc)?;
+        Ok(Turn { run, lock, trail })
     }
 
     /// Takes the lock that everything which changes a group needs, and says so if that means to wait.

@@ -158,6 +158,7 @@ impl Interrupt<'_> {
         let begin = Instant::now();
         let account = engine::run(&mut kernel, &plan, self.timeout);
         result.milliseconds = Some(milliseconds(begin.elapsed()));
+        result.writer = kernel.writer();
         let whole = account.whole;
         let left = match whole {
             true => kernel.into_journal().end().err(),
@@ -190,6 +191,7 @@ impl Interrupt<'_> {
         if let Some(trouble) = account.trouble {
             let mut message = trouble.message;
             if let Some(errno) = trouble.errno {
+                result.errno = Some(errno as i32);
                 let explained = self.explain(errno, group);
                 if explained.kind == Kind::Refused {
                     result.outcome = Outcome::Refused;

@@ -20,6 +20,7 @@
 pub mod advice;
 pub mod apply;
 pub mod args;
+pub mod audit;
 pub mod boot;
 pub mod checks;
 pub mod dir;
@@ -84,6 +85,7 @@ fn dispatch(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
         Command::Lockdown(lockdown) => commands::lockdown::run(lockdown, &args.global, output),
         Command::Release(release) => commands::release::run(release, &args.global, output),
         Command::Defaults(defaults) => commands::defaults::run(defaults, &args.global, output),
+        Command::Audit(audit) => commands::audit::run(audit, &args.global, output),
         Command::Completions { shell } => commands::completions::run(*shell, output),
         Command::Man { directory } => commands::man::run(directory),
         Command::WriteText { text } => Ok(writer::child(text)),

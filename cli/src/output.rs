@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use serde::Serialize;
 
 use crate::args::{Color, Global};
+use crate::audit::trail::Trail;
 use crate::exit::{Exit, Failure};
 use crate::render::style;
 use crate::resolve::ResolveError;
@@ -58,6 +59,16 @@ impl Output {
             stdout: AutoStream::new(io::stdout(), choice),
             stderr: AutoStream::new(io::stderr(), choice),
         }
+    }
+
+    /// Whether a program reads what is written.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether only errors are to be written.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
     }
 
     /// Whether progress is welcome: to a person who looks on.
@@ -111,6 +122,13 @@ impl Output {
     pub fn warn(&mut self, text: &str) {
         let style = style::WARN;
         self.complain(&format!("{style}warning:{style:#} {text}"));
+    }
+
+    /// Says on standard error what was not recorded as it should be.
+    pub fn audit(&mut self, trail: &Trail) {
+        for trouble in trail.troubles() {
+            self.warn(&trouble);
+        }
     }
 
     /// Says what ended the command, and returns how the program is to end.

@@ -8,6 +8,7 @@ use crate::rebind::fuse::Fuse;
 use crate::result::{GroupResult, Outcome};
 use crate::signals::Signals;
 use crate::switch::Switch;
+use crate::sysfs::Problems;
 use crate::turn::Turn;
 
 /// What is being done before the first of them, for people.
@@ -37,7 +38,7 @@ pub fn run<'a>(
         Err(errno) => {
             let why = format!("Failed to hold back signals: {}", errno.desc());
             for (_, result) in waiting {
-                leave(result, Outcome::Failed, &why);
+                result.leave(Outcome::Failed, &why);
             }
             return;
         }
@@ -48,10 +49,21 @@ pub fn run<'a>(
             stop.get_or_insert(format!("stopped by {signal}"));
         }
         if let Some(why) = &stop {
-            leave(result, Outcome::Stopped, why);
+            result.leave(Outcome::Stopped, why);
+            turn.trail.note(switch.sysfs, result, switch.request);
             continue;
         }
         let id = result.group;
+        // What is to be done is only planned here: everything is looked at again, and a group that is gone by now said so.
+        let group = switch.sysfs.group(id, &mut Problems::default());
+        let opened = group.map(|group| turn.trail.open(&group, switch.request, Route::Rebind));
+        let opened = match opened.transpose() {
+            Ok(opened) => opened,
+            Err(why) => {
+                result.leave(Outcome::Failed, &why);
+                continue;
+            }
+        };
         let mut tools = Tools {
             run: &turn.run,
             lock: &turn.lock,
@@ -60,16 +72,12 @@ pub fn run<'a>(
         };
         let mut tick = |doing: &str| tick(done, &format!("group {id}: {doing}"));
         let whole = switch.interrupt().run(id, result, &mut tools, &mut tick);
+        if let Some(opened) = opened {
+            turn.trail.close(opened, result, switch.request);
+        }
         done += 1;
         if !whole {
             stop = Some(format!("group {id} has not got all its drivers back"));
         }
     }
-}
-
-/// The group stays as it is.
-fn leave(result: &mut GroupResult, outcome: Outcome, why: &str) {
-    result.outcome = outcome;
-    result.message = Some(format!("nothing was done: {why}"));
-    result.writes.clear();
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use iommuctl_policy::{DomainType, Group, GroupId, Route};
 use serde::Serialize;
 
+use crate::audit::event::Writer;
 use crate::checks::Finding;
 use crate::exit::Exit;
 
@@ -90,6 +91,12 @@ pub struct GroupResult {
     pub writes: Vec<WriteReport>,
     /// The devices that were interrupted.
     pub interrupted: Vec<Interrupted>,
+    /// The kernel's error number, if the write of the type failed; for the audit.
+    #[serde(skip)]
+    pub errno: Option<i32>,
+    /// The process that wrote the type; for the audit.
+    #[serde(skip)]
+    pub writer: Option<Writer>,
 }
 
 impl GroupResult {
@@ -110,6 +117,8 @@ impl GroupResult {
             findings: Vec::new(),
             writes: Vec::new(),
             interrupted: Vec::new(),
+            errno: None,
+            writer: None,
         }
     }
 
@@ -126,6 +135,13 @@ impl GroupResult {
             new_type: group.domain_type.clone(),
             ..Self::new(group.id)
         }
+    }
+
+    /// The group stays as it is.
+    pub fn leave(&mut self, outcome: Outcome, why: &str) {
+        self.outcome = outcome;
+        self.message = Some(format!("nothing was done: {why}"));
+        self.writes.clear();
     }
 
     /// Whether what was asked for is so, or would be.

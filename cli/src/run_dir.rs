@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{openat, OFlag};
+use nix::fcntl::{openat, renameat, OFlag};
 use nix::sys::stat::{fchmod, fstat, mkdirat, Mode, SFlag};
 use nix::unistd::{fsync, geteuid, unlinkat, UnlinkatFlags};
 
@@ -135,6 +135,35 @@ impl RunDir {
     /// [`RunError`], if that does not work, or the file is not ours alone.
     pub fn open(&self, name: &str) -> Result<File, RunError> {
         self.open_with(name, OFlag::O_RDWR | OFlag::O_CREAT)
+    }
+
+    /// Opens `name` for reading and for writing at its end; it is made where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`], if that does not work, or the file is not ours alone.
+    pub fn open_to_append(&self, name: &str) -> Result<File, RunError> {
+        self.open_with(name, OFlag::O_RDWR | OFlag::O_APPEND | OFlag::O_CREAT)
+    }
+
+    /// Opens `name` for reading.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`], if it is not there, cannot be opened, or is not ours alone.
+    pub fn open_to_read(&self, name: &str) -> Result<File, RunError> {
+        self.open_with(name, OFlag::O_RDONLY)
+    }
+
+    /// Gives `from` the name `to`, for good; what had that name is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`], if it keeps its name.
+    pub fn rename(&self, from: &str, to: &str) -> Result<(), RunError> {
+        let renamed = renameat(&self.handle, from, &self.handle, to);
+        renamed.map_err(|e| failed("rename", &self.path.join(from), e))?;
+        self.sync()
     }
 
     /// Makes `name`, which must not be there, and makes sure that it is found after this process is gone.

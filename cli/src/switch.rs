@@ -9,6 +9,7 @@ use std::time::Duration;
 use iommuctl_policy::{Group, GroupId, Route, TypeRequest};
 
 use crate::advice::{self, Facts, Kind};
+use crate::audit::trail::Trail;
 use crate::checks::Check;
 use crate::interrupt::Interrupt;
 use crate::proc::{Capabilities, Proc};
@@ -52,7 +53,12 @@ impl Switch<'_> {
     /// Switches those of `groups` that can be switched live, many at a time. Returns one result for each, by group
     /// number; one that needs a rebind is only planned. `tick` is called about ten times a second with the number of
     /// groups that are done.
-    pub fn run(&self, groups: &BTreeSet<GroupId>, mut tick: impl FnMut(usize)) -> Vec<GroupResult> {
+    pub fn run(
+        &self,
+        groups: &BTreeSet<GroupId>,
+        trail: &Trail,
+        mut tick: impl FnMut(usize),
+    ) -> Vec<GroupResult> {
         let todo = Mutex::new(groups.iter().copied());
         let next = || todo.lock().ok().and_then(|mut ids| ids.next());
         let (sender, receiver) = mpsc::channel();
@@ -64,7 +70,7 @@ impl Switch<'_> {
                     let sender = sender;
                     while let Some(id) = next() {
                         // The receiver lives until all senders are gone.
-                        let _ = sender.send(self.switch(id));
+                        let _ = sender.send(self.switch(id, trail));
                     }
                 });
             }
@@ -139,12 +145,24 @@ impl Switch<'_> {
     }
 
     /// Switches one group. The group is read again first: what was resolved a moment ago may have changed.
-    fn switch(&self, id: GroupId) -> GroupResult {
+    fn switch(&self, id: GroupId, trail: &Trail) -> GroupResult {
         let (mut result, group) = self.look(id);
-        let live = result.route.is_some_and(Route::is_live);
-        if let (Outcome::Planned, true, Some(group)) = (result.outcome, live, group) {
-            result.outcome = Outcome::Failed;
-            self.write(&group, self.sysfs.has_module(), &mut result);
+        let live = result.route.filter(|route| route.is_live());
+        match (result.outcome, live, group) {
+            (Outcome::Planned, Some(route), Some(group)) => {
+                result.outcome = Outcome::Failed;
+                match trail.open(&group, self.request, route) {
+                    Ok(opened) => {
+                        self.write(&group, self.sysfs.has_module(), &mut result);
+                        trail.close(opened, &result, self.request);
+                    }
+                    Err(why) => result.leave(Outcome::Failed, &why),
+                }
+            }
+            (Outcome::Refused | Outcome::Failed, ..) => {
+                trail.note(self.sysfs, &result, self.request);
+            }
+            _ => {}
         }
         result
     }
@@ -164,6 +182,7 @@ impl Switch<'_> {
             };
             result.message = Some(explanation.message);
             result.advice = explanation.advice;
+            result.errno = Some(errno as i32);
         };
         let type_file = match self.sysfs.open_type(group.id) {
             Ok(file) => file,
@@ -176,7 +195,9 @@ impl Switch<'_> {
             }
         };
         // Left behind, a live switch needs no lock: no device is unbound, and the kernel itself keeps the group.
-        match writer::write(type_file, self.request.as_str(), self.timeout, None) {
+        let (written, writer) = writer::write(type_file, self.request.as_str(), self.timeout, None);
+        result.writer = writer;
+        match written {
             Written::Accepted(took) => {
                 result.milliseconds = Some(milliseconds(took));
                 self.read_back(result);
@@ -306,7 +327,8 @@ mod tests {
         let sysfs = Sysfs::open(Some(dir.path())).unwrap();
         let proc = Proc::open(Some(dir.path())).unwrap();
         let switch = live(&sysfs, &proc, TypeRequest::Dma);
-        let results = switch.run(&[GroupId(3)].into(), |_| {});
+        let trail = Trail::begin(Some(dir.path()), &proc).unwrap();
+        let results = switch.run(&[GroupId(3)].into(), &trail, |_| {});
         assert_eq!(results.len(), 1);
         assert!(results[0].message.as_ref().unwrap().contains("vanished"));
     }

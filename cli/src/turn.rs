@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What a command has while it changes groups: the folder in `/run`, and the lock in it. Every command that changes one
+//! What a command has while it changes groups: the folder in `/run`, the lock in it, and the audit trail. Every command that changes one
 //! takes its turn, whichever it is and whoever started it.
 
+use crate::audit::trail::Trail;
 use crate::lock::Lock;
 use crate::run_dir::RunDir;
 
@@ -12,4 +13,6 @@ pub struct Turn {
     pub run: RunDir,
     /// Held.
     pub lock: Lock,
+    /// Where it is recorded what is changed.
+    pub trail: Trail,
 }

@@ -25,7 +25,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 
+use crate::audit::event::Writer;
 use crate::exit::Exit;
+use crate::proc::Proc;
 use crate::signals;
 
 /// What came of a write.
@@ -41,10 +43,13 @@ pub enum Written {
     Broken(String),
 }
 
+/// What came of a write, and which process made it; `None` if that could not be started.
+pub type Answer = (Written, Option<Writer>);
+
 /// Writes `text` and a newline into the open attribute `file`, and waits for at most `timeout`. `keep` stays open for
 /// as long as the kernel works on it.
 #[must_use]
-pub fn write(file: OwnedFd, text: &str, timeout: Duration, keep: Option<OwnedFd>) -> Written {
+pub fn write(file: OwnedFd, text: &str, timeout: Duration, keep: Option<OwnedFd>) -> Answer {
     // Not the path of the program: that is another program, or none, while a package is being upgraded.
     let mut command = Command::new(Path::new("/proc/self/exe"));
     command.args(["write-text", "--", text]);
@@ -52,7 +57,7 @@ pub fn write(file: OwnedFd, text: &str, timeout: Duration, keep: Option<OwnedFd>
     supervise(command, file, timeout)
 }
 
-fn supervise(mut command: Command, file: OwnedFd, timeout: Duration) -> Written {
+fn supervise(mut command: Command, file: OwnedFd, timeout: Duration) -> Answer {
     let begin = Instant::now();
     command.process_group(0);
     command.stdout(file);
@@ -61,9 +66,22 @@ fn supervise(mut command: Command, file: OwnedFd, timeout: Duration) -> Written 
     // Only the child shall hold the attribute open from here on: an open attribute keeps the group's object alive.
     drop(command);
     match child {
-        Ok(child) => wait(child, begin, timeout),
-        Err(error) => Written::Broken(format!("Failed to start /proc/self/exe: {error}")),
+        Ok(child) => {
+            // It has its number until it was waited for.
+            let writer = identify(child.id());
+            (wait(child, begin, timeout), writer)
+        }
+        Err(error) => {
+            let why = format!("Failed to start /proc/self/exe: {error}");
+            (Written::Broken(why), None)
+        }
     }
+}
+
+/// For the audit: what the kernel says of the same write names the process so.
+fn identify(pid: u32) -> Option<Writer> {
+    let started = Proc::open(None).ok()?.started(pid)?;
+    Some(Writer { pid, started })
 }
 
 fn wait(mut child: Child, begin: Instant, timeout: Duration) -> Written {
@@ -110,6 +128,8 @@ fn parse(text: &str) -> Option<(Errno, Duration)> {
 pub fn child(text: &str) -> Exit {
     // If they cannot be held back, the write is still the best that can be done.
     let _ = signals::hold_back();
+    // It was started as /proc/self/exe, and would be called `exe` where the kernel names the writer.
+    let _ = nix::sys::prctl::set_name(c"iommuctl");
     let text = format!("{text}\n");
     let begin = Instant::now();
     let result = nix::unistd::write(std::io::stdout(), text.as_bytes());
@@ -136,7 +156,8 @@ mod tests {
         let mut command = Command::new("sh");
         command.arg("-c").arg(script);
         let fd = OwnedFd::from(file.as_file().try_clone().unwrap());
-        let written = supervise(command, fd, timeout);
+        let (written, writer) = supervise(command, fd, timeout);
+        assert!(writer.is_some());
         (written, std::fs::read_to_string(file.path()).unwrap())
     }
 

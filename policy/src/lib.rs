@@ -9,6 +9,7 @@
 
 mod address;
 mod any_of;
+mod audit;
 mod class;
 mod device;
 mod domain;
@@ -33,6 +34,7 @@ mod word;
 
 pub use address::{ParsePciAddressError, PciAddress};
 pub use any_of::AnyOf;
+pub use audit::{AuditSettings, Require, Rotate};
 pub use class::{ClassFilter, ParseClassError};
 pub use device::{Device, Removable};
 pub use domain::{DomainType, ParseTypeRequestError, TypeRequest};
@@ -45,7 +47,7 @@ pub use group::{Group, GroupId, ParseGroupIdError, ReservedRegion};
 pub use ids::{ParsePciIdError, PciClass, PciId};
 pub use inventory::Inventory;
 pub use matching::{Match, Mismatch};
-pub use parse::{parse, write, ParseError};
+pub use parse::{parse, parse_audit_settings, write, ParseError};
 pub use plan::{plan, Planned, Step};
 pub use policy::{Defaults, Policy, PolicyFile, SourcedRule, VERSION};
 pub use route::{ParseRouteError, Route};

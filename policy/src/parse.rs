@@ -14,7 +14,7 @@ use serde_path_to_error::Segment;
 
 use crate::rule::is_unprintable;
 use crate::suggest::nearest;
-use crate::PolicyFile;
+use crate::{AuditSettings, PolicyFile};
 
 /// The text is not a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +67,17 @@ pub fn parse(text: &str) -> Result<PolicyFile, ParseError> {
         }
     }
     Ok(file)
+}
+
+/// Reads the settings of the audit.
+///
+/// # Errors
+///
+/// [`ParseError`], for the first thing that is wrong.
+pub fn parse_audit_settings(text: &str) -> Result<AuditSettings, ParseError> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let deserializer = serde_yaml::Deserializer::from_str(text);
+    serde_path_to_error::deserialize(deserializer).map_err(|error| explain(text, error))
 }
 
 /// Writes a file of a policy; what is the default is left out.
@@ -145,7 +156,7 @@ fn message(error: &serde_yaml::Error) -> String {
     }
     // The library puts the path before its message, such as `rules[2].match: `.
     if let Some((path, rest)) = text.split_once(": ") {
-        let is_path = ["rules", "defaults", "version"]
+        let is_path = ["rules", "defaults", "version", "rotate", "require"]
             .iter()
             .any(|key| path.starts_with(key));
         if is_path && !path.contains(' ') {

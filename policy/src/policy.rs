@@ -66,7 +66,7 @@ enum Version {
     Text(String),
 }
 
-fn known_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+pub(crate) fn known_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     match Version::deserialize(deserializer)? {
         Version::Number(VERSION) => Ok(VERSION),
         Version::Text(text) if text == VERSION.to_string() => Err(D::Error::custom(format!(

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::release;
 use crate::args::{Global, LockdownArgs};
+use crate::audit::trail::Trail;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::lockdown::{Record, Remembered, Store};
@@ -49,11 +50,20 @@ pub fn run(args: &LockdownArgs, global: &Global, output: &mut Output) -> anyhow:
     let patience = args.wait.lock_timeout;
     let turn = context.turn(patience, output)?;
     let store = Store::new(&turn.run);
+    let trail = &turn.trail;
     let holder = match args.command.as_slice() {
         [] => None,
         _ => Some(store.hold()?),
     };
-    let report = tighten(&context, store, holder.is_none(), args.timeout, output)?;
+    let report = tighten(
+        &context,
+        store,
+        trail,
+        holder.is_none(),
+        args.timeout,
+        output,
+    )?;
+    output.audit(trail);
     let exit = exit(&report.results);
     // While a command runs, standard output is the command's.
     if holder.is_none() {
@@ -77,7 +87,8 @@ pub fn run(args: &LockdownArgs, global: &Global, output: &mut Output) -> anyhow:
     })?;
     let store = Store::new(&turn.run);
     store.let_go(holder)?;
-    let released = release::finish(&context, store, args.timeout, output)?;
+    let released = release::finish(&context, store, &turn.trail, args.timeout, output)?;
+    output.audit(&turn.trail);
     if let Some(report) = released {
         complain(&report, output);
     }
@@ -97,6 +108,7 @@ fn check_command(program: &OsStr, global: &Global) -> Result<(), Failure> {
 fn tighten(
     context: &Context,
     store: Store<'_>,
+    trail: &Trail,
     standing: bool,
     timeout: Duration,
     output: &Output,
@@ -115,7 +127,7 @@ fn tighten(
     store.write(&record)?;
 
     let ids: BTreeSet<GroupId> = todo.iter().map(|g| g.id).collect();
-    let mut results = switch(context, TypeRequest::Dma, &ids, timeout, output);
+    let mut results = switch(context, TypeRequest::Dma, &ids, trail, timeout, output);
     results.iter_mut().for_each(explain_unmanaged);
     forget_unchanged(&mut record, &before, &results);
     store.write(&record)?;
@@ -160,12 +172,13 @@ pub fn switch(
     context: &Context,
     request: TypeRequest,
     groups: &BTreeSet<GroupId>,
+    trail: &Trail,
     timeout: Duration,
     output: &Output,
 ) -> Vec<GroupResult> {
     let switch = context.switch(request, Allowed::Live, timeout);
     let mut progress = Progress::new(output.wants_progress(), groups.len());
-    let results = switch.run(groups, |done| progress.tick(done, queue::LIVE));
+    let results = switch.run(groups, trail, |done| progress.tick(done, queue::LIVE));
     progress.finish();
     results
 }

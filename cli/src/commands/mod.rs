@@ -2,6 +2,7 @@
 //! The commands, one file each. To add one: its arguments in `args`, a file here, and, if it reports something, a file
 //! in `render` and a schema in `cli/schema`.
 
+pub mod audit;
 pub mod completions;
 pub mod defaults;
 pub mod list;

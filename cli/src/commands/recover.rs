@@ -7,10 +7,11 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use iommuctl_policy::{DomainType, GroupId};
+use iommuctl_policy::{DomainType, GroupId, Route};
 use serde::Serialize;
 
 use crate::args::{Global, RecoverArgs};
+use crate::audit::trail::Trail;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::interrupt::way_back;
@@ -25,7 +26,9 @@ use crate::rebind::kernel::Kernel;
 use crate::rebind::machine::Bound;
 use crate::rebind::plan::{Plan, Subject};
 use crate::render;
+use crate::result::{GroupResult, Outcome};
 use crate::run_dir::RunDir;
+use crate::sysfs::Sysfs;
 
 /// What `recover` did.
 #[derive(Debug, Serialize)]
@@ -75,9 +78,12 @@ pub fn run(args: &RecoverArgs, global: &Global, output: &mut Output) -> anyhow::
     let mut groups = Vec::new();
     if let Some(run) = RunDir::find(root)? {
         // Whoever is at work has a journal, too: it is no work for us before the lock is free.
-        let lock = match args.dry_run {
+        let means = match args.dry_run {
             true => None,
-            false => Some(context.lock(&run, args.wait.lock_timeout, output)?),
+            false => {
+                let lock = context.lock(&run, args.wait.lock_timeout, output)?;
+                Some((lock, Trail::begin(context.root.as_deref(), &context.proc)?))
+            }
         };
         let left = journal::left_behind(&run)?;
         let mut fuse = Fuse::new(args.die_at);
@@ -89,9 +95,12 @@ pub fn run(args: &RecoverArgs, global: &Global, output: &mut Output) -> anyhow::
                 run: &run,
                 timeout: args.timeout,
             };
-            groups.push(work.one(group, lock.as_ref(), &mut fuse, &mut tick));
+            groups.push(work.one(group, means.as_ref(), &mut fuse, &mut tick));
         }
         progress.finish();
+        if let Some((_, trail)) = &means {
+            output.audit(trail);
+        }
     }
     let left = groups.iter().filter(|g| !g.done).count();
     let exit = match (left, groups.len()) {
@@ -121,6 +130,9 @@ pub fn run(args: &RecoverArgs, global: &Global, output: &mut Output) -> anyhow::
     Ok(exit)
 }
 
+/// What it takes to do anything.
+type Means = (Lock, Trail);
+
 struct Work<'a> {
     context: &'a Context,
     run: &'a RunDir,
@@ -128,11 +140,11 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Without a lock, only looks.
+    /// Without the means to do anything, only looks.
     fn one(
         &self,
         group: GroupId,
-        lock: Option<&Lock>,
+        means: Option<&Means>,
         fuse: &mut Fuse,
         tick: &mut dyn FnMut(&str),
     ) -> Recovered {
@@ -147,7 +159,7 @@ impl Work<'_> {
             advice: Vec::new(),
         };
         match journal::read(self.run, group) {
-            Ok(Some(found)) => self.found(&found, lock, fuse, tick, &mut report),
+            Ok(Some(found)) => self.found(&found, means, fuse, tick, &mut report),
             // Whoever had it has ended meanwhile.
             Ok(None) => report.done = true,
             Err(error) => {
@@ -163,7 +175,7 @@ impl Work<'_> {
     fn found(
         &self,
         found: &Found,
-        lock: Option<&Lock>,
+        means: Option<&Means>,
         fuse: &mut Fuse,
         tick: &mut dyn FnMut(&str),
         report: &mut Recovered,
@@ -176,7 +188,7 @@ impl Work<'_> {
         };
         let Some(plan) = &found.plan else {
             report.message = Some("nothing had been done yet".to_owned());
-            if lock.is_some() {
+            if means.is_some() {
                 removed(report, found.remove(self.run));
             }
             return;
@@ -184,7 +196,7 @@ impl Work<'_> {
         report.old_type = Some(plan.old_type.clone());
         report.request = Some(plan.request.clone());
         report.devices = plan.subjects.iter().map(|s| self.device(s)).collect();
-        let Some(lock) = lock else {
+        let Some((lock, trail)) = means else {
             return;
         };
         let journal = match Journal::resume(self.run, found, fuse) {
@@ -198,6 +210,7 @@ impl Work<'_> {
         let mut kernel = Kernel::new(sysfs, lock, journal, None, plan, self.timeout, tick);
         let account = engine::recover(&mut kernel, plan, self.timeout);
         let whole = account.whole;
+        record(trail, sysfs, plan, &account);
         tell(plan, account, report);
         if whole {
             removed(report, kernel.into_journal().end());
@@ -217,6 +230,29 @@ impl Work<'_> {
             gone: matches!(path, Ok(None)),
         }
     }
+}
+
+/// The change was announced by the process that was killed; this says how it ended after all. Nothing is written to the
+/// type here, so a trail that does not work keeps no device from coming back.
+fn record(trail: &Trail, sysfs: &Sysfs, plan: &Plan, account: &Account) {
+    let Ok(request) = plan.request.parse() else {
+        return;
+    };
+    let old_type = DomainType::from_kernel(&plan.old_type);
+    let outcome = match &account.domain_type {
+        _ if !account.whole => Outcome::Failed,
+        Some(now) if *now != old_type => Outcome::Changed,
+        _ => Outcome::Unchanged,
+    };
+    let result = GroupResult {
+        old_type: Some(old_type),
+        new_type: account.domain_type.clone(),
+        route: Some(Route::Rebind),
+        outcome,
+        message: Some("an interrupted rebind was finished".to_owned()),
+        ..GroupResult::new(GroupId(plan.group))
+    };
+    trail.note(sysfs, &result, request);
 }
 
 fn tell(plan: &Plan, account: Account, report: &mut Recovered) {

@@ -8,6 +8,7 @@ use iommuctl_policy::{DomainType, GroupId, TypeRequest};
 
 use super::lockdown::{self, LockdownReport};
 use crate::args::{Global, ReleaseArgs};
+use crate::audit::trail::Trail;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::lockdown::{Record, Store};
@@ -24,7 +25,7 @@ pub fn run(args: &ReleaseArgs, global: &Global, output: &mut Output) -> anyhow::
     record.standing = false;
     store.write(&record)?;
     let holders = store.holders()?;
-    let Some(report) = finish(&context, store, args.timeout, output)? else {
+    let Some(report) = finish(&context, store, &turn.trail, args.timeout, output)? else {
         let message = format!(
             "the lockdown goes on until what `lockdown --while` runs has ended (process {})",
             holders.join(", ")
@@ -33,6 +34,7 @@ pub fn run(args: &ReleaseArgs, global: &Global, output: &mut Output) -> anyhow::
     };
     let exit = exit(&report.results);
     lockdown::say(&report, true, output)?;
+    output.audit(&turn.trail);
     Ok(exit)
 }
 
@@ -40,6 +42,7 @@ pub fn run(args: &ReleaseArgs, global: &Global, output: &mut Output) -> anyhow::
 pub fn finish(
     context: &Context,
     store: Store<'_>,
+    trail: &Trail,
     timeout: Duration,
     output: &Output,
 ) -> anyhow::Result<Option<LockdownReport>> {
@@ -60,7 +63,9 @@ pub fn finish(
     }
     let mut results = Vec::new();
     for (request, groups) in &batches {
-        results.extend(lockdown::switch(context, *request, groups, timeout, output));
+        results.extend(lockdown::switch(
+            context, *request, groups, trail, timeout, output,
+        ));
     }
     results.sort_by_key(|r| r.group);
     // What could not be relaxed is kept, for another try.

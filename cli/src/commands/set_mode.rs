@@ -109,11 +109,12 @@ fn change(
 ) -> anyhow::Result<Vec<GroupResult>> {
     let turn = context.turn(args.wait.lock_timeout, output)?;
     let mut progress = Progress::new(output.wants_progress(), groups.len());
-    let mut results = switch.run(groups, |done| progress.tick(done, queue::LIVE));
+    let mut results = switch.run(groups, &turn.trail, |done| progress.tick(done, queue::LIVE));
     let pairs = results.iter_mut().map(|result| (switch, result));
     let tick = |done: usize, doing: &str| progress.tick(done, doing);
     queue::run(pairs, &turn, &mut Fuse::new(args.die_at), tick);
     progress.finish();
+    output.audit(&turn.trail);
     Ok(results)
 }
 

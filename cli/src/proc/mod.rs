@@ -3,6 +3,7 @@
 //! command line and configuration (proc(5)).
 
 mod capabilities;
+mod identity;
 mod kernel;
 mod policy_word;
 mod processes;

@@ -9,6 +9,7 @@ use super::journal::Journal;
 use super::machine::{Bound, Machine, WriteError};
 use super::plan::{Offers, Plan, Step, Subject, Write};
 use super::survey;
+use crate::audit::event::Writer;
 use crate::lock::Lock;
 use crate::signals::Signals;
 use crate::sysfs::Sysfs;
@@ -29,6 +30,8 @@ pub struct Kernel<'a> {
     /// Called before each write and during each wait, with what is being done.
     tick: &'a mut dyn FnMut(&str),
     doing: String,
+    /// Who wrote the type last.
+    writer: Option<Writer>,
 }
 
 impl<'a> Kernel<'a> {
@@ -52,7 +55,14 @@ impl<'a> Kernel<'a> {
             begin: Instant::now(),
             tick,
             doing: String::new(),
+            writer: None,
         }
+    }
+
+    /// The process that wrote the type last, for the audit.
+    #[must_use]
+    pub fn writer(&self) -> Option<Writer> {
+        self.writer
     }
 
     /// The journal, when all is done.
@@ -88,7 +98,10 @@ impl Machine for Kernel<'_> {
         let keep = self.lock.share();
         let keep =
             keep.map_err(|e| WriteError::Broken(format!("Failed to share the lock: {e}")))?;
-        let written = writer::write(file, &write.text, self.timeout, Some(keep));
+        let (written, writer) = writer::write(file, &write.text, self.timeout, Some(keep));
+        if write.path == self.plan.type_path() {
+            self.writer = writer;
+        }
         self.journal.taken();
         match written {
             Written::Accepted(_) => Ok(()),

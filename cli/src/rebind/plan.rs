@@ -151,11 +151,17 @@ impl Plan {
         steps
     }
 
+    /// The attribute with the type of the group.
+    #[must_use]
+    pub fn type_path(&self) -> String {
+        format!("kernel/iommu_groups/{}/type", self.group)
+    }
+
     /// The write that `step` makes; `None` if the plan has no such device.
     #[must_use]
     pub fn write(&self, step: Step) -> Option<Write> {
         let of_type = |text: &str| Write {
-            path: format!("kernel/iommu_groups/{}/type", self.group),
+            path: self.type_path(),
             text: text.to_owned(),
         };
         let driver = |n: usize, attribute: &str| {

@@ -2,6 +2,7 @@
 //! Reports, written for people. Everything takes a writer; styles are always written, and taken out again further
 //! down where they are not wanted.
 
+pub mod audit;
 pub mod defaults;
 pub mod list;
 pub mod lockdown;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `/sys/kernel/iommu_groups` (`Documentation/ABI/testing/sysfs-kernel-iommu_groups`, `drivers/iommu/iommu.c`).
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 
 use iommuctl_policy::{DomainType, Group, GroupId, Inventory, ReservedRegion};
@@ -22,6 +23,30 @@ impl Sysfs {
         let ids = names.iter().filter_map(|name| name.parse().ok());
         let groups = ids.filter_map(|id| self.group(id, problems)).collect();
         Ok(Inventory::new(groups))
+    }
+
+    /// The numbers of all groups.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError`], if the list of groups cannot be read.
+    pub fn group_ids(&self) -> Result<BTreeSet<GroupId>, TreeError> {
+        let names = self.tree.names(GROUPS)?.unwrap_or_default();
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// The directories of the devices of a group, without a look at the devices; none if the group is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError`], if they cannot be read.
+    pub fn member_paths(&self, id: GroupId) -> Result<BTreeSet<String>, TreeError> {
+        let at = format!("{GROUPS}/{id}/devices");
+        let names = self.tree.names(&at)?.unwrap_or_default();
+        let paths = names
+            .iter()
+            .map(|name| self.tree.link(&format!("{at}/{name}")));
+        paths.filter_map(Result::transpose).collect()
     }
 
     /// The group with this number, as it is now; `None` if there is none (any more).

@@ -94,6 +94,9 @@ pub fn run(
     if let Some(progress) = progress {
         progress.finish();
     }
+    if let Some(turn) = &turn {
+        output.audit(&turn.trail);
+    }
 
     let changes = results.iter().any(|r| r.result.outcome == Outcome::Planned);
     let exit = if args.check && changes {

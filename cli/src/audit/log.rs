@@ -1,0 +1,502 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The log: `/var/log/iommuctl/audit.jsonl`, and those before it, `audit.jsonl.1` and so on. Only appended to, one process
+//! at a time, and synced before it is taken for written.
+//!
+//! While there is no `/var/log` (in the initramfs, or before it is mounted), events wait in `/run/iommuctl`, which is handed
+//! on; whoever writes to the log next takes them in first.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::chain::{Body, Hash, Key, Note, Tip, LINE_LIMIT};
+use super::event::Event;
+use super::head::{Head, HeadError};
+use crate::dir::errno;
+use crate::lock::try_lock;
+use crate::run_dir::{RunDir, RunError};
+use nix::errno::Errno;
+
+/// The file that is written to.
+pub const NAME: &str = "audit.jsonl";
+/// Who has this file locked may write.
+const LOCK: &str = "audit.lock";
+/// What waits for the log, in `/run/iommuctl`.
+pub const SPOOL: &str = "audit-spool.jsonl";
+/// How long another process may keep the log to itself. Whoever appends is done in milliseconds.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What waits must be read whole. A machine with thousands of groups has some megabytes in the initramfs.
+const SPOOL_LIMIT: u64 = 64 * 1024 * 1024;
+
+/// The log cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// A folder or file is not ours alone, or cannot be used.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// What is known of its end cannot be read or written.
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    /// A system call failed.
+    #[error("Failed to {verb} {path}: {}", errno.desc())]
+    Os {
+        /// What was tried.
+        verb: &'static str,
+        /// On what.
+        path: String,
+        /// Why it failed.
+        errno: Errno,
+    },
+    /// Another process has it and does not let go.
+    #[error("another process has had {0} locked for {PATIENCE:?}")]
+    Locked(String),
+    /// An event cannot be put into words.
+    #[error("an event cannot be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// When a file is full, and how many are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// A file that has this many bytes is not written to any more.
+    pub bytes: u64,
+    /// How many full ones are kept.
+    pub keep: u32,
+}
+
+/// Where the log is.
+#[derive(Clone, Debug)]
+pub struct Places {
+    root: PathBuf,
+}
+
+impl Places {
+    /// Below `/`, or below `root` if it is given.
+    #[must_use]
+    pub fn new(root: Option<&Path>) -> Self {
+        Self {
+            root: root.unwrap_or(Path::new("/")).to_owned(),
+        }
+    }
+
+    /// `/var/log`, where the folder of the log is made.
+    fn log(&self) -> PathBuf {
+        self.root.join("var/log")
+    }
+
+    fn state(&self) -> PathBuf {
+        self.root.join("var/lib")
+    }
+
+    fn run(&self) -> PathBuf {
+        self.root.join("run")
+    }
+
+    /// The path of the log, for messages.
+    #[must_use]
+    pub fn display(&self) -> String {
+        let path = self.log().join("iommuctl").join(NAME);
+        path.display().to_string()
+    }
+}
+
+/// The log, to be appended to.
+#[derive(Debug)]
+pub struct Log {
+    places: Places,
+    rotation: Rotation,
+    key: Option<Key>,
+    known: Option<Known>,
+}
+
+/// How we left the log. While it is still so, nothing has to be read again.
+#[derive(Clone, Debug)]
+struct Known {
+    inode: u64,
+    length: u64,
+    tip: Tip,
+    head: Head,
+}
+
+/// What an open log needs, and the lock.
+struct Open {
+    folder: RunDir,
+    state: RunDir,
+    // Dropped last, and only to let go.
+    _lock: File,
+}
+
+impl Log {
+    /// A log that is opened when it is written to.
+    #[must_use]
+    pub fn new(places: Places, rotation: Rotation, key: Option<Key>) -> Self {
+        Self {
+            places,
+            rotation,
+            key,
+            known: None,
+        }
+    }
+
+    /// Appends `bodies`, after what waited for the log, and waits until they are on the disk: all of them, or none.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`]; then none of them is in the log.
+    pub fn append(&mut self, bodies: Vec<Body>) -> Result<(), LogError> {
+        if !self.places.log().is_dir() {
+            return self.spool(&bodies);
+        }
+        let open = self.open()?;
+        let run = RunDir::find(Some(&self.places.run()))?;
+        let waiting = match &run {
+            Some(run) => read_spool(run)?,
+            None => Vec::new(),
+        };
+        let has_waited = !waiting.is_empty();
+        let mut all: Vec<Body> = waiting.into_iter().map(Body::Event).collect();
+        all.extend(bodies);
+        let appended = self.append_to(&open, all);
+        if appended.is_err() {
+            self.known = None;
+        }
+        appended?;
+        if let (true, Some(run)) = (has_waited, run) {
+            run.remove(SPOOL)?;
+        }
+        Ok(())
+    }
+
+    fn append_to(&mut self, open: &Open, bodies: Vec<Body>) -> Result<(), LogError> {
+        let mut file = open.folder.open_to_append(NAME)?;
+        let path = open.folder.display(NAME);
+        let failed = |verb, error: &std::io::Error| LogError::Os {
+            verb,
+            path: path.clone(),
+            errno: errno(error),
+        };
+        let stat = file.metadata().map_err(|e| failed("inspect", &e))?;
+        let (mut length, mut text) = (stat.len(), Vec::new());
+        let known = self.known.take();
+        let known = known.filter(|k| k.inode == stat.ino() && k.length == length);
+        let (mut tip, mut head) = match known {
+            Some(known) => (known.tip, known.head),
+            None => {
+                let head = Head::read(&open.state)?;
+                let end = End::of(&mut file).map_err(|e| failed("read", &e))?;
+                // Just rotated, and then interrupted: the chain goes on behind the file before.
+                let tip = match end.tip {
+                    None if end.torn.is_none() => newest_full(&open.folder)?,
+                    tip => tip,
+                };
+                let mut tip = tip.unwrap_or_default();
+                let is_lost = head.is_none() && tip.seq > 0;
+                let head = head.unwrap_or_default();
+                // More was written than there is. The gap stays visible.
+                if head.tip.seq > tip.seq {
+                    tip = head.tip;
+                }
+                if let Some(torn) = end.torn {
+                    if !torn.ends {
+                        text.push(b'\n');
+                    }
+                    let (bytes, sha256) = (torn.bytes, torn.sha256);
+                    tip.push(Body::Note(Note::Torn { bytes, sha256 }), &mut text)?;
+                }
+                if is_lost {
+                    tip.push(Body::Note(Note::HeadLost), &mut text)?;
+                }
+                (tip, head)
+            }
+        };
+        if length >= self.rotation.bytes && text.is_empty() {
+            rotate(open, self.rotation.keep, &mut head)?;
+            file = open.folder.open_to_append(NAME)?;
+            length = 0;
+            let dropped = head.dropped;
+            tip.push(Body::Note(Note::Rotated { dropped }), &mut text)?;
+        }
+        for body in bodies {
+            if let Body::Event(event) = &body {
+                head.count(event);
+            }
+            tip.push(body, &mut text)?;
+        }
+        if let Some(key) = &self.key {
+            let mac = key.anchor(tip.seq, tip.hash);
+            tip.push(Body::Note(Note::Anchor { mac }), &mut text)?;
+        }
+        let written = file.write_all(&text).and_then(|()| file.sync_data());
+        if let Err(error) = written {
+            // No space left, most likely. What came half onto the disk would look torn; if it stays, the next one says so.
+            let _ = file.set_len(length).and_then(|()| file.sync_data());
+            return Err(failed("write", &error));
+        }
+        head.tip = tip;
+        head.write(&open.state)?;
+        let stat = file.metadata().map_err(|e| failed("inspect", &e))?;
+        self.known = Some(Known {
+            inode: stat.ino(),
+            length: stat.len(),
+            tip,
+            head,
+        });
+        Ok(())
+    }
+
+    fn open(&self) -> Result<Open, LogError> {
+        let folder = RunDir::make(Some(&self.places.log()))?;
+        let state = RunDir::make(Some(&self.places.state()))?;
+        let lock = lock(&folder)?;
+        Ok(Open {
+            folder,
+            state,
+            _lock: lock,
+        })
+    }
+
+    /// Puts what happened where it waits for the log.
+    fn spool(&self, bodies: &[Body]) -> Result<(), LogError> {
+        let run = RunDir::make(Some(&self.places.run()))?;
+        let mut file = run.open_to_append(SPOOL)?;
+        let mut text = Vec::new();
+        for body in bodies {
+            // Notes are about the log, which is not there yet.
+            if let Body::Event(event) = body {
+                serde_json::to_writer(&mut text, event)?;
+                text.push(b'\n');
+            }
+        }
+        file.write_all(&text).map_err(|error| LogError::Os {
+            verb: "write",
+            path: run.display(SPOOL),
+            errno: errno(&error),
+        })
+    }
+}
+
+/// What waits for the log. A line that is not an event was torn, when whoever wrote it was killed.
+fn read_spool(run: &RunDir) -> Result<Vec<Box<Event>>, LogError> {
+    let file = match run.open_to_read(SPOOL) {
+        Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut bytes = Vec::new();
+    let read = file.take(SPOOL_LIMIT).read_to_end(&mut bytes);
+    read.map_err(|error| LogError::Os {
+        verb: "read",
+        path: run.display(SPOOL),
+        errno: errno(&error),
+    })?;
+    let lines = bytes.split(|b| *b == b'\n');
+    Ok(lines
+        .filter_map(|line| serde_json::from_slice(line).ok())
+        .collect())
+}
+
+/// Waits until nobody else writes.
+fn lock(folder: &RunDir) -> Result<File, LogError> {
+    let file = folder.open(LOCK)?;
+    let begin = Instant::now();
+    loop {
+        let locked = try_lock(&file).map_err(|errno| LogError::Os {
+            verb: "lock",
+            path: folder.display(LOCK),
+            errno,
+        })?;
+        if locked {
+            return Ok(file);
+        }
+        if begin.elapsed() > PATIENCE {
+            return Err(LogError::Locked(folder.display(LOCK)));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// How a file ends.
+struct End {
+    tip: Option<Tip>,
+    torn: Option<Torn>,
+}
+
+/// What was not written whole.
+struct Torn {
+    bytes: u64,
+    sha256: Hash,
+    /// Whether a newline ends it.
+    ends: bool,
+}
+
+impl End {
+    /// Looks back from the end of `file` for the last line that is a record.
+    fn of(file: &mut File) -> std::io::Result<Self> {
+        let length = file.metadata()?.len();
+        let mut reach = u64::try_from(LINE_LIMIT).unwrap_or(u64::MAX);
+        loop {
+            let begin = length.saturating_sub(reach);
+            file.seek(SeekFrom::Start(begin))?;
+            let mut bytes = Vec::new();
+            (&*file).take(length - begin).read_to_end(&mut bytes)?;
+            let end = Self::within(&bytes, begin == 0);
+            // Waste of any length is looked through, as far as the beginning.
+            if end.tip.is_some() || begin == 0 {
+                return Ok(end);
+            }
+            reach = reach.saturating_mul(4);
+        }
+    }
+
+    /// The same for the last bytes of a file, or all of them.
+    fn within(bytes: &[u8], all: bool) -> Self {
+        let mut end = bytes.len();
+        // What is behind the last newline is not whole.
+        let mut behind = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |n| n + 1);
+        while behind > 0 {
+            let newline = behind - 1;
+            let before = bytes.get(..newline).unwrap_or_default();
+            let start = before.iter().rposition(|b| *b == b'\n').map(|n| n + 1);
+            let Some(start) = start.or(all.then_some(0)) else {
+                break;
+            };
+            if let Some(tip) = Tip::of(bytes.get(start..newline).unwrap_or_default()) {
+                let waste = bytes.get(behind..end).unwrap_or_default();
+                return Self {
+                    tip: Some(tip),
+                    torn: Torn::of(waste),
+                };
+            }
+            behind = start;
+        }
+        if !all {
+            end = 0;
+        }
+        Self {
+            tip: None,
+            torn: Torn::of(bytes.get(..end).unwrap_or_default()),
+        }
+    }
+}
+
+impl Torn {
+    fn of(waste: &[u8]) -> Option<Self> {
+        let ends = waste.ends_with(b"\n");
+        let body = waste.strip_suffix(b"\n").unwrap_or(waste);
+        (!waste.is_empty()).then(|| Self {
+            bytes: u64::try_from(body.len()).unwrap_or(u64::MAX),
+            sha256: Hash::of(body),
+            ends,
+        })
+    }
+}
+
+/// The numbers of the full files, from the newest (1).
+pub(super) fn full_files(folder: &RunDir) -> Result<Vec<u32>, RunError> {
+    let names = folder.names()?;
+    let number = |name: &String| name.strip_prefix(NAME)?.strip_prefix('.')?.parse().ok();
+    let mut numbers: Vec<u32> = names.iter().filter_map(number).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// The name of full file `number`.
+pub(super) fn full_file(number: u32) -> String {
+    format!("{NAME}.{number}")
+}
+
+fn newest_full(folder: &RunDir) -> Result<Option<Tip>, LogError> {
+    let Some(&newest) = full_files(folder)?.first() else {
+        return Ok(None);
+    };
+    end_of(folder, newest)
+}
+
+fn end_of(folder: &RunDir, number: u32) -> Result<Option<Tip>, LogError> {
+    let name = full_file(number);
+    let mut file = folder.open_to_read(&name)?;
+    let end = End::of(&mut file).map_err(|error| LogError::Os {
+        verb: "read",
+        path: folder.display(&name),
+        errno: errno(&error),
+    })?;
+    Ok(end.tip)
+}
+
+/// Makes room for a new file. What is dropped is written down first: otherwise it would seem to have been removed.
+fn rotate(open: &Open, keep: u32, head: &mut Head) -> Result<(), LogError> {
+    let numbers = full_files(&open.folder)?;
+    let too_many: Vec<u32> = numbers.iter().copied().filter(|n| *n >= keep).collect();
+    if let Some(&newest) = too_many.first() {
+        let end = end_of(&open.folder, newest)?;
+        head.dropped = end.map_or(head.dropped, |tip| tip.seq.max(head.dropped));
+        head.write(&open.state)?;
+    }
+    for number in &too_many {
+        open.folder.remove(&full_file(*number))?;
+    }
+    for number in numbers.into_iter().rev().filter(|n| *n < keep) {
+        open.folder
+            .rename(&full_file(number), &full_file(number + 1))?;
+    }
+    if keep > 0 {
+        open.folder.rename(NAME, &full_file(1))?;
+    }
+    Ok(())
+}
+
+/// The log as it is at one moment, to be read.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The files, the oldest first, each with its name and the bytes of it that count.
+    pub files: Vec<(String, File, u64)>,
+    /// What was written last, or why that is not known.
+    pub head: Result<Head, String>,
+}
+
+impl Snapshot {
+    /// Opens all files while nobody writes; `None` if there is no log.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`].
+    pub fn take(places: &Places) -> Result<Option<Self>, LogError> {
+        let Some(folder) = RunDir::find(Some(&places.log()))? else {
+            return Ok(None);
+        };
+        let _lock = lock(&folder)?;
+        let mut names: Vec<String> = full_files(&folder)?
+            .into_iter()
+            .rev()
+            .map(full_file)
+            .collect();
+        names.push(NAME.to_owned());
+        let mut files = Vec::new();
+        for name in names {
+            let file = match folder.open_to_read(&name) {
+                Err(error) if error.errno() == Some(Errno::ENOENT) => continue,
+                other => other?,
+            };
+            let path = folder.display(&name);
+            let length = file.metadata().map_err(|error| LogError::Os {
+                verb: "inspect",
+                path: path.clone(),
+                errno: errno(&error),
+            })?;
+            files.push((path, file, length.len()));
+        }
+        let head = match RunDir::find(Some(&places.state()))? {
+            Some(state) => match Head::read(&state) {
+                Ok(Some(head)) => Ok(head),
+                Ok(None) => Err(format!("there is no {}", state.display(super::head::NAME))),
+                Err(error) => Err(error.to_string()),
+            },
+            None => {
+                let path = places.state().join("iommuctl");
+                Err(format!("there is no {}", path.display()))
+            }
+        };
+        Ok((!files.is_empty() || head.is_ok()).then_some(Self { files, head }))
+    }
+}

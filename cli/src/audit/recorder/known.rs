@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What is known of the groups in this boot: from the log, from the kernel's events, and from what was seen.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::audit::event::{Event, Learned, Outcome, Phase, Writer};
+use crate::proc::Proc;
+
+/// The most that are remembered as begun. Each takes some hundred bytes, and whoever ends, in whatever way, is forgotten.
+const MOST_OPEN: usize = 4096;
+
+/// A group, as it was last known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// The directories of its devices: with others it is another group, whatever its number.
+    pub devices: BTreeSet<String>,
+    /// Its type.
+    pub domain_type: Option<String>,
+}
+
+/// All groups, as they were last known.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    boot: String,
+    groups: BTreeMap<u32, Known>,
+    /// Changes that were announced, and not yet ended: their group, and who is at it.
+    open: BTreeMap<String, (u32, Option<Writer>)>,
+    /// Who wrote, as the kernel said, the latest last. What they say themselves of the same write is older news.
+    told: VecDeque<Writer>,
+}
+
+impl Ledger {
+    /// Of the boot with this id; nothing is known yet.
+    #[must_use]
+    pub fn new(boot: String) -> Self {
+        Self {
+            boot,
+            ..Self::default()
+        }
+    }
+
+    /// Takes in an event of the log, or one that is about to be recorded.
+    pub fn learn(&mut self, event: &Event) {
+        if event.boot != self.boot {
+            return;
+        }
+        if event.phase == Phase::Opened {
+            if self.open.len() < MOST_OPEN {
+                let process = event.written_by();
+                self.open.insert(event.id.clone(), (event.group, process));
+            }
+            return;
+        }
+        self.open.remove(&event.id);
+        // A write that was denied was not looked at; one that takes long will still tell.
+        let is_silent = matches!(event.outcome, Some(Outcome::Denied | Outcome::TimedOut));
+        if is_silent || event.new_type.is_none() {
+            return;
+        }
+        match (event.learned, event.written_by()) {
+            (Learned::Kernel, Some(writer)) => {
+                self.told.push_back(writer);
+                if self.told.len() > MOST_OPEN {
+                    self.told.pop_front();
+                }
+            }
+            (Learned::Iommuctl, Some(writer)) if self.told.contains(&writer) => return,
+            _ => {}
+        }
+        let devices = event.devices.iter().map(|d| d.path.clone()).collect();
+        let known = Known {
+            devices,
+            domain_type: event.new_type.clone(),
+        };
+        self.groups.insert(event.group, known);
+    }
+
+    /// A group, as it was last known.
+    #[must_use]
+    pub fn group(&self, id: u32) -> Option<&Known> {
+        self.groups.get(&id)
+    }
+
+    /// Takes back what is known of groups that are not there any more.
+    pub fn keep(&mut self, ids: &BTreeSet<u32>) {
+        self.groups.retain(|id, _| ids.contains(id));
+    }
+
+    /// The groups that somebody who is alive has announced to change.
+    pub fn in_progress(&mut self, proc: &Proc) -> BTreeSet<u32> {
+        self.open.retain(|_, (_, process)| {
+            process.is_some_and(|p| proc.started(p.pid) == Some(p.started))
+        });
+        self.open.values().map(|(group, _)| *group).collect()
+    }
+}

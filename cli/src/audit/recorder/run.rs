@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The recorder at work: takes what comes, and looks at every group now and then.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+
+use super::socket::{Received, Socket};
+use super::uevent::{self, Message};
+use super::{Recorder, BATCH};
+use crate::audit::chain::Note;
+use crate::audit::event::Event;
+use crate::signals::Signals;
+use crate::sysfs::Sysfs;
+
+/// How often every group is looked at if the kernel tells of each write: only for what went wrong.
+const SELDOM: Duration = Duration::from_secs(60);
+/// How often without the module. Nothing else tells then.
+const GENTLY: Duration = Duration::from_secs(10);
+/// How long after a device came or went: its group is not there in the same moment.
+const SETTLED: Duration = Duration::from_millis(500);
+/// How long a write can have changed a type and not have told of it.
+const TELLS: Duration = Duration::from_millis(100);
+/// How often signals are looked for.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Where events go, and what others have put there.
+pub trait Sink {
+    /// Takes what happened, in order.
+    fn record(&mut self, events: Vec<Event>, notes: Vec<Note>);
+
+    /// Calls `each` for what was recorded since the last time, by whomever.
+    fn news(&mut self, each: &mut dyn FnMut(&Event));
+}
+
+/// Runs until a signal asks to stop.
+///
+/// # Errors
+///
+/// Those of recvmsg(2) and poll(2).
+pub fn run(
+    recorder: &mut Recorder<'_>,
+    sysfs: &Sysfs,
+    socket: &mut Socket,
+    sink: &mut dyn Sink,
+    signals: &mut Signals,
+) -> nix::Result<()> {
+    let mut look = Instant::now();
+    while signals.seen().is_none() {
+        let taken = take(recorder, socket)?;
+        let full = taken.events.len() >= BATCH;
+        if let Some(after) = taken.look {
+            look = look.min(Instant::now() + after);
+        }
+        if !taken.events.is_empty() || !taken.notes.is_empty() {
+            sink.record(taken.events, taken.notes);
+        }
+        if full {
+            continue;
+        }
+        if Instant::now() >= look {
+            compare(recorder, sysfs, socket, sink)?;
+            let module = sysfs.has_module();
+            look = Instant::now() + if module { SELDOM } else { GENTLY };
+        }
+        wait(
+            socket,
+            look.saturating_duration_since(Instant::now()).min(TICK),
+        )?;
+    }
+    let taken = take(recorder, socket)?;
+    sink.record(taken.events, taken.notes);
+    Ok(())
+}
+
+/// What came.
+#[derive(Default)]
+struct Taken {
+    events: Vec<Event>,
+    notes: Vec<Note>,
+    /// When to look at every group, if there is a reason to.
+    look: Option<Duration>,
+}
+
+impl Taken {
+    fn look(&mut self, after: Duration) {
+        self.look = Some(self.look.map_or(after, |before| before.min(after)));
+    }
+}
+
+fn take(recorder: &mut Recorder<'_>, socket: &mut Socket) -> nix::Result<Taken> {
+    let mut taken = Taken::default();
+    while taken.events.len() < BATCH {
+        match socket.receive()? {
+            Received::Event(bytes) => match uevent::parse(bytes) {
+                Some(Message::Write(report)) => {
+                    let (event, missed) = recorder.report(*report);
+                    if missed {
+                        taken.look(Duration::ZERO);
+                    }
+                    taken.events.push(event);
+                }
+                Some(Message::Devices) => {
+                    recorder.forget_devices();
+                    taken.look(SETTLED);
+                }
+                Some(Message::Module) => {
+                    recorder.forget_sequence();
+                    taken.look(SETTLED);
+                }
+                None => {}
+            },
+            Received::Stranger => {}
+            Received::Nothing => break,
+            Received::Overrun => {
+                taken.notes.push(Note::Overrun);
+                taken.look(Duration::ZERO);
+            }
+        }
+    }
+    Ok(taken)
+}
+
+/// Looks at every group, and records what differs from what is known.
+fn compare(
+    recorder: &mut Recorder<'_>,
+    sysfs: &Sysfs,
+    socket: &mut Socket,
+    sink: &mut dyn Sink,
+) -> nix::Result<()> {
+    sink.news(&mut |event| recorder.learn(event));
+    let mut differing = recorder.differing();
+    if differing.is_empty() {
+        return Ok(());
+    }
+    // A write that was seen in sysfs may not have told yet, and who made it may not have recorded it.
+    if sysfs.has_module() {
+        std::thread::sleep(TELLS);
+        let taken = take(recorder, socket)?;
+        if !taken.events.is_empty() || !taken.notes.is_empty() {
+            sink.record(taken.events, taken.notes);
+        }
+    }
+    sink.news(&mut |event| recorder.learn(event));
+    let again = recorder.differing();
+    differing.retain(|id| again.contains(id));
+    let found: Vec<Event> = differing
+        .into_iter()
+        .filter_map(|id| recorder.found(id))
+        .collect();
+    if !found.is_empty() {
+        sink.record(found, Vec::new());
+    }
+    Ok(())
+}
+
+fn wait(socket: &Socket, time: Duration) -> nix::Result<()> {
+    let milliseconds = u16::try_from(time.as_millis()).unwrap_or(u16::MAX);
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut fds, PollTimeout::from(milliseconds)) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}

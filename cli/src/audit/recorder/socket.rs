@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The socket that the kernel's events come from (netlink(7), `NETLINK_KOBJECT_UEVENT`).
+
+use std::io::IoSliceMut;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    bind, getsockname, recvmsg, setsockopt, socket, sockopt, AddressFamily, MsgFlags, NetlinkAddr,
+    SockFlag, SockProtocol, SockType,
+};
+
+/// Events of the kernel itself, as opposed to those udev hands on.
+const KERNEL: u32 = 1;
+/// What the kernel keeps for us while we are busy, in bytes. A service gets it from its socket unit, which may ask for
+/// more than a process may.
+const BUFFER: usize = 64 * 1024 * 1024;
+/// The kernel's own limit is 2 KiB of variables and a path.
+const LONGEST: usize = 16 * 1024;
+
+/// What came.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Received<'a> {
+    /// An event.
+    Event(&'a [u8]),
+    /// Something that is not from the kernel.
+    Stranger,
+    /// Nothing more at the moment.
+    Nothing,
+    /// The kernel had to drop events.
+    Overrun,
+}
+
+/// The socket.
+#[derive(Debug)]
+pub struct Socket {
+    fd: OwnedFd,
+    buffer: Vec<u8>,
+}
+
+impl Socket {
+    /// Takes the one that systemd has opened for this service, and listens by itself if there is none.
+    ///
+    /// # Errors
+    ///
+    /// Those of socket(2) and bind(2).
+    pub fn open() -> nix::Result<Self> {
+        let fd = match handed_on() {
+            Some(fd) => fd,
+            None => listen()?,
+        };
+        Ok(Self {
+            fd,
+            buffer: vec![0; LONGEST],
+        })
+    }
+
+    /// The next event. Does not wait.
+    ///
+    /// # Errors
+    ///
+    /// Those of recvmsg(2).
+    pub fn receive(&mut self) -> nix::Result<Received<'_>> {
+        let (length, from_kernel) = {
+            let mut parts = [IoSliceMut::new(&mut self.buffer)];
+            let flags = MsgFlags::MSG_DONTWAIT;
+            match recvmsg::<NetlinkAddr>(self.fd.as_raw_fd(), &mut parts, None, flags) {
+                Ok(message) => {
+                    // No process can send with the kernel's address, which is 0.
+                    let from_kernel = message.address.is_some_and(|from| from.pid() == 0);
+                    let whole = !message.flags.contains(MsgFlags::MSG_TRUNC);
+                    (message.bytes, from_kernel && whole)
+                }
+                Err(Errno::EAGAIN | Errno::EINTR) => return Ok(Received::Nothing),
+                Err(Errno::ENOBUFS) => return Ok(Received::Overrun),
+                Err(errno) => return Err(errno),
+            }
+        };
+        if !from_kernel {
+            return Ok(Received::Stranger);
+        }
+        Ok(Received::Event(
+            self.buffer.get(..length).unwrap_or_default(),
+        ))
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The socket of the socket unit, which is our standard input then (`StandardInput=socket`, systemd.exec(5)).
+fn handed_on() -> Option<OwnedFd> {
+    let stdin = std::io::stdin();
+    getsockname::<NetlinkAddr>(stdin.as_raw_fd()).ok()?;
+    stdin.as_fd().try_clone_to_owned().ok()
+}
+
+fn listen() -> nix::Result<OwnedFd> {
+    let fd = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        SockProtocol::NetlinkKObjectUEvent,
+    )?;
+    // Beyond the limit for everybody only with CAP_NET_ADMIN; what is refused is cut to the limit.
+    if setsockopt(&fd, sockopt::RcvBufForce, &BUFFER).is_err() {
+        setsockopt(&fd, sockopt::RcvBuf, &BUFFER)?;
+    }
+    bind(fd.as_raw_fd(), &NetlinkAddr::new(0, KERNEL))?;
+    Ok(fd)
+}

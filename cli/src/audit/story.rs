@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What happened, from what was recorded of it: several records of one change become one entry.
+//!
+//! `iommuctl` records a change when it begins and when it ends, and the kernel's word on the same write comes in between or
+//! shortly after. All of them name the process that wrote. Nothing is kept longer than it can still be told of: so a log of
+//! any length can be gone through.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use super::event::{Event, Learned, Outcome, Phase, Writer};
+
+/// How long the kernel's word waits for that of whoever wrote.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(2);
+/// The most that are waited for, and remembered.
+const MOST: usize = 4096;
+
+/// A change, or an attempt.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Entry {
+    /// What is known of it. Without an outcome it was begun, and whoever did has not said how it ended: it counts as failed.
+    #[serde(flatten)]
+    pub event: Event,
+    /// Whether the kernel told of the same write.
+    pub confirmed: bool,
+}
+
+impl Entry {
+    /// How it ended. What was begun and not ended counts as failed.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        self.event.outcome.unwrap_or(Outcome::Failed)
+    }
+}
+
+/// A write, wherever it is recorded: in which boot, and by which process.
+type Write = (String, Writer);
+
+/// Goes through events in the order in which they were recorded.
+#[derive(Debug, Default)]
+pub struct Story {
+    /// Begun, and not ended, by id.
+    open: BTreeMap<String, Event>,
+    /// The kernel's word on writes that nobody else has told of yet.
+    waiting: VecDeque<Event>,
+    /// Writes that were told of by whoever made them.
+    told: VecDeque<Write>,
+}
+
+fn write_of(event: &Event) -> Option<Write> {
+    Some((event.boot.clone(), event.written_by()?))
+}
+
+impl Story {
+    /// The next event. Calls `each` for every entry that is complete by now.
+    pub fn tell(&mut self, event: Event, each: &mut dyn FnMut(Entry)) {
+        self.release(event.time, each);
+        match (event.phase, event.learned) {
+            (Phase::Opened, _) => {
+                if self.open.len() >= MOST {
+                    if let Some((_, oldest)) = self.open.pop_first() {
+                        each(unconfirmed(oldest));
+                    }
+                }
+                self.open.insert(event.id.clone(), event);
+            }
+            (Phase::Closed, Learned::Iommuctl) => self.close(event, each),
+            (Phase::Closed, Learned::Kernel) => {
+                let write = write_of(&event);
+                if write.is_none_or(|write| !self.told.contains(&write)) {
+                    self.waiting.push_back(event);
+                }
+            }
+            (Phase::Closed, Learned::Comparison) => each(unconfirmed(event)),
+        }
+    }
+
+    fn close(&mut self, event: Event, each: &mut dyn FnMut(Entry)) {
+        self.open.remove(&event.id);
+        let Some(write) = write_of(&event) else {
+            return each(unconfirmed(event));
+        };
+        let is_same = |other: &Event| write_of(other).as_ref() == Some(&write);
+        let confirmed = self.waiting.iter().any(is_same);
+        self.waiting.retain(|other| !is_same(other));
+        // What took too long may have ended otherwise: then the kernel's word is news.
+        if event.outcome != Some(Outcome::TimedOut) {
+            self.told.push_back(write);
+            if self.told.len() > MOST {
+                self.told.pop_front();
+            }
+        }
+        each(Entry { event, confirmed });
+    }
+
+    /// Gives up waiting, at the time `now`, for what nobody else has told of.
+    pub fn release(&mut self, now: Timestamp, each: &mut dyn FnMut(Entry)) {
+        while let Some(first) = self.waiting.front() {
+            let is_over = now.duration_since(first.time) > PATIENCE || self.waiting.len() > MOST;
+            if !is_over {
+                break;
+            }
+            if let Some(event) = self.waiting.pop_front() {
+                each(by_the_kernel(event));
+            }
+        }
+    }
+
+    /// Nothing comes any more. What was begun by a process that `is_alive` is left out: it may still end.
+    pub fn end(self, is_alive: impl Fn(&Event) -> bool, each: &mut dyn FnMut(Entry)) {
+        self.waiting
+            .into_iter()
+            .map(by_the_kernel)
+            .for_each(&mut *each);
+        let ended = self.open.into_values().filter(|event| !is_alive(event));
+        ended.map(unconfirmed).for_each(each);
+    }
+}
+
+fn unconfirmed(event: Event) -> Entry {
+    Entry {
+        event,
+        confirmed: false,
+    }
+}
+
+fn by_the_kernel(event: Event) -> Entry {
+    Entry {
+        event,
+        confirmed: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use iommuctl_policy::GroupId;
+
+    use super::super::event::Moment;
+    use super::*;
+
+    fn event(id: &str, second: i64, learned: Learned, pid: u32) -> Event {
+        let moment = Moment {
+            time: Timestamp::from_second(second).unwrap(),
+            uptime_ms: 0,
+            boot: "b".to_owned(),
+        };
+        let mut event = Event::new(id.to_owned(), moment, learned, GroupId(3));
+        event.outcome = Some(Outcome::Changed);
+        event.writer = Some(Writer { pid, started: 1 });
+        event
+    }
+
+    fn told(events: Vec<Event>) -> Vec<(String, bool)> {
+        let mut entries = Vec::new();
+        let mut story = Story::default();
+        let mut each = |entry: Entry| entries.push((entry.event.id, entry.confirmed));
+        for event in events {
+            story.tell(event, &mut each);
+        }
+        story.end(|_| false, &mut each);
+        entries
+    }
+
+    #[test]
+    fn one_change_is_one_entry() {
+        let begun = || Event {
+            phase: Phase::Opened,
+            outcome: None,
+            ..event("a", 1, Learned::Iommuctl, 7)
+        };
+        let ended = event("a", 2, Learned::Iommuctl, 7);
+        let kernel = event("k", 2, Learned::Kernel, 7);
+        let one = |list: Vec<Event>, confirmed| {
+            assert_eq!(told(list), [("a".to_owned(), confirmed)]);
+        };
+        one(vec![begun(), kernel.clone(), ended.clone()], true);
+        // The kernel's word came too late to be counted as one, but is no entry of its own either.
+        one(vec![begun(), ended, kernel], false);
+        one(vec![begun()], false);
+    }
+
+    #[test]
+    fn what_others_wrote_is_an_entry_of_its_own() {
+        let raw = event("k", 1, Learned::Kernel, 9);
+        let ours = event("a", 2, Learned::Iommuctl, 7);
+        let later = event("c", 9, Learned::Comparison, 0);
+        let ids: Vec<String> = told(vec![raw, ours, later])
+            .into_iter()
+            .map(|e| e.0)
+            .collect();
+        assert_eq!(ids, ["a", "k", "c"]);
+    }
+}

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The trail of the changes that this process makes.
+//!
+//! Before a change, [`Trail::open`] says what is about to be done, and waits until that is on the disk; after it,
+//! [`Trail::close`] says what came of it. Whoever is killed in between leaves an open record, which counts as failed. Many
+//! threads change groups at the same time: what they have to say at the same time is written and synced together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use iommuctl_policy::{AuditSettings, Group, GroupId, Require, Route, TypeRequest};
+
+use super::chain::Body;
+use super::clock;
+use super::event::{Event, Learned, Phase, Who};
+use super::log::{Log, Places, Rotation};
+use super::settings::{self, SettingsError};
+use super::{journal, kernel};
+use crate::proc::Proc;
+use crate::result::GroupResult;
+use crate::sysfs::{Problems, Sysfs};
+use crate::trusted::{Root, TrustError};
+
+/// A change that was announced.
+#[derive(Debug)]
+#[must_use]
+pub struct Opened(Event);
+
+/// What an event is recorded with: whether it is, or why not.
+type Slot = Arc<OnceLock<Result<(), String>>>;
+
+/// The trail.
+#[derive(Debug)]
+pub struct Trail {
+    root: PathBuf,
+    settings: AuditSettings,
+    who: Who,
+    boot: String,
+    next: AtomicU64,
+    /// What waits for the log.
+    queue: Mutex<Vec<(Box<Event>, Slot)>>,
+    log: Mutex<Log>,
+    /// The rules of a policy that decided, by group.
+    rules: Mutex<BTreeMap<GroupId, Vec<String>>>,
+    /// What did not work on the way.
+    troubles: Mutex<BTreeSet<String>>,
+}
+
+/// The trail cannot be begun.
+#[derive(Debug, thiserror::Error)]
+pub enum TrailError {
+    /// Its settings are wrong.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// They cannot be found.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Whoever panicked with it left nothing half done: what is in there is only added and taken.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Trail {
+    /// Begins one for this process, below `/` or `root`.
+    ///
+    /// # Errors
+    ///
+    /// [`TrailError`]. Whether anything can be recorded only shows when it is.
+    pub fn begin(root: Option<&Path>, proc: &Proc) -> Result<Self, TrailError> {
+        let trusted = Root::open(root)?;
+        let settings = settings::read(&trusted)?;
+        let key = settings::key(&trusted)?;
+        Ok(Self {
+            root: root.unwrap_or(Path::new("/")).to_owned(),
+            log: Mutex::new(Log::new(Places::new(root), rotation(&settings), key)),
+            settings,
+            who: Who::myself(proc),
+            boot: proc.boot_id(),
+            next: AtomicU64::new(1),
+            queue: Mutex::default(),
+            rules: Mutex::default(),
+            troubles: Mutex::default(),
+        })
+    }
+
+    /// Says which rules of a policy decide for a group.
+    pub fn because(&self, group: GroupId, rules: Vec<String>) {
+        locked(&self.rules).insert(group, rules);
+    }
+
+    /// Announces that `group`, which is as it is before the change, is to become `request`.
+    ///
+    /// # Errors
+    ///
+    /// In words, if that is not recorded and the settings ask for it. Then nothing may be changed.
+    pub fn open(
+        &self,
+        group: &Group,
+        request: TypeRequest,
+        route: Route,
+    ) -> Result<Opened, String> {
+        let mut event = self.event(group.id);
+        event.phase = Phase::Opened;
+        event.describe(group);
+        event.requested = Some(request.to_string());
+        event.route = Some(route.to_string());
+        self.record(&event)?;
+        Ok(Opened(event))
+    }
+
+    /// Says what came of it.
+    pub fn close(&self, opened: Opened, result: &GroupResult, request: TypeRequest) {
+        let Opened(mut event) = opened;
+        event.time = clock::now();
+        event.uptime_ms = clock::uptime_ms();
+        event.close(result, request);
+        self.tell(&event);
+    }
+
+    /// Records what was not even begun, such as a refusal, about a group that is as `sysfs` has it now.
+    pub fn note(&self, sysfs: &Sysfs, result: &GroupResult, request: TypeRequest) {
+        let mut event = self.event(result.group);
+        if let Some(group) = sysfs.group(result.group, &mut Problems::default()) {
+            event.describe(&group);
+        }
+        event.close(result, request);
+        self.tell(&event);
+    }
+
+    /// The act is done or not, whatever becomes of the record; what does not work is told at the end.
+    fn tell(&self, event: &Event) {
+        if let Err(why) = self.record(event) {
+            self.trouble(why);
+        }
+    }
+
+    fn event(&self, group: GroupId) -> Event {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let moment = clock::moment(&self.boot);
+        let id = format!("{}-{}-{number}", moment.uptime_ms, std::process::id());
+        let mut event = Event::new(id, moment, Learned::Iommuctl, group);
+        event.who = self.who.clone();
+        event.who.rules = locked(&self.rules).get(&group).cloned().unwrap_or_default();
+        event
+    }
+
+    /// What did not work so far, each thing once.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<String> {
+        locked(&self.troubles).iter().cloned().collect()
+    }
+
+    fn trouble(&self, text: String) {
+        locked(&self.troubles).insert(text);
+    }
+
+    /// Records `event` wherever it is to go. It is only an error if it is recorded nowhere that counts.
+    fn record(&self, event: &Event) -> Result<(), String> {
+        let logged = self.append(event);
+        // What was announced is in the log, and of interest again only if nothing follows.
+        let announced = event.phase == Phase::Opened && logged.is_ok();
+        let journalled = match (self.settings.journal, announced) {
+            (true, false) => journal::send(&self.root, event).map_err(|e| e.to_string()),
+            (true, true) => Ok(()),
+            (false, _) => Err("it is switched off in audit.yaml".to_owned()),
+        };
+        if self.settings.linux_audit && event.phase == Phase::Closed {
+            // It does not count: a kernel whose audit is off takes messages all the same, and forgets them.
+            if let Err(why) = kernel::explain(kernel::send(event)) {
+                self.trouble(format!("the Linux audit system was not told: {why}"));
+            }
+        }
+        let satisfied = match self.settings.require {
+            Require::Any => logged.is_ok() || journalled.is_ok(),
+            Require::Log => logged.is_ok(),
+            Require::None => true,
+        };
+        if let (true, Err(why)) = (satisfied, &logged) {
+            self.trouble(format!("a change is not in the audit log: {why}"));
+        }
+        match (satisfied, logged) {
+            (false, Err(why)) => {
+                let journal = journalled
+                    .err()
+                    .map(|why| format!(", nor in the journal ({why})"));
+                let journal = journal.filter(|_| self.settings.require == Require::Any);
+                Err(format!(
+                    "it cannot be recorded in the audit log ({why}){}",
+                    journal.unwrap_or_default()
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Appends `event` to the log, with what other threads have to say at this moment.
+    fn append(&self, event: &Event) -> Result<(), String> {
+        let slot = Slot::default();
+        locked(&self.queue).push((Box::new(event.clone()), Arc::clone(&slot)));
+        let mut log = locked(&self.log);
+        if let Some(done) = slot.get() {
+            // Whoever had the log before took it along.
+            return done.clone();
+        }
+        let batch = std::mem::take(&mut *locked(&self.queue));
+        let (events, slots): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        let bodies = events.into_iter().map(Body::Event).collect();
+        let written = log.append(bodies).map_err(|error| error.to_string());
+        for slot in slots {
+            // Only set here, under the lock of the log.
+            let _ = slot.set(written.clone());
+        }
+        written
+    }
+}
+
+/// As the log takes it.
+#[must_use]
+pub fn rotation(settings: &AuditSettings) -> Rotation {
+    Rotation {
+        bytes: u64::from(settings.rotate.size_mib.max(1)) * 1024 * 1024,
+        keep: settings.rotate.keep,
+    }
+}

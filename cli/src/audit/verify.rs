@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Whether the log is as it was written: what was edited, removed, swapped or cut off, and what a power cut tore.
+//!
+//! Looks at one line after the other, and keeps nothing of them but what is wrong, so the log may be of any length. How
+//! the cases are told apart: a line that carries the hash of the line before it stands where it was written. If it has the
+//! right number and does not, one of the two was edited. A number that comes too early means that lines are missing; if they
+//! come later, they were moved.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::chain::{Hash, Key, Link, Note, Tip, LINE_LIMIT};
+use super::event::VERSION;
+use super::head::Head;
+
+/// How many findings are listed. A log that was replaced by another has one for each line.
+const MOST: usize = 1000;
+
+/// Something that should not be.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "finding")]
+pub enum Finding {
+    /// A record is not what was written: its hash is not what the one after it says, or it is no record any more.
+    Edited {
+        /// Its number, by its place.
+        seq: u64,
+    },
+    /// Records are missing.
+    Removed {
+        /// The first of them.
+        from: u64,
+        /// The last.
+        to: u64,
+    },
+    /// A record does not stand where it was written.
+    Moved {
+        /// Its number.
+        seq: u64,
+    },
+    /// A record is there twice.
+    Repeated {
+        /// Its number.
+        seq: u64,
+    },
+    /// A line is no record, and none was torn there.
+    Foreign {
+        /// The number of the record before it.
+        after: u64,
+    },
+    /// Records at the end are missing: more were written.
+    Truncated {
+        /// The first of them.
+        from: u64,
+        /// The last.
+        to: u64,
+    },
+    /// The end of the log is not the one that was written.
+    Replaced {
+        /// The record that differs.
+        seq: u64,
+    },
+    /// What was written last is not known, so what may be missing at the end is not either.
+    NoHead {
+        /// Why.
+        why: String,
+    },
+    /// When this record was written, it was not known where the log had ended: what was cut off before it does not show.
+    HeadLost {
+        /// Its number.
+        seq: u64,
+    },
+    /// An anchor is not by the holder of the key.
+    Forged {
+        /// The record it is for.
+        seq: u64,
+    },
+    /// There is a key, and nothing is anchored with it.
+    NoAnchor,
+    /// A record is of a later version of the format, and its contents are not judged.
+    Later {
+        /// Its number.
+        seq: u64,
+    },
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// How many records there are.
+    pub records: u64,
+    /// The first of them; 0 if there is none.
+    pub first: u64,
+    /// The last.
+    pub last: u64,
+    /// How often what was written was torn, and is accounted for.
+    pub torn: u64,
+    /// Whether the last line is torn, and not accounted for yet. That is no tampering.
+    pub torn_at_the_end: bool,
+    /// The last record that the holder of the key vouches for; `None` without a key or an anchor.
+    pub anchored: Option<u64>,
+    /// What should not be, in order; at most a thousand.
+    pub findings: BTreeSet<Finding>,
+}
+
+impl Verdict {
+    /// Whether nothing speaks against the log.
+    #[must_use]
+    pub fn is_intact(&self) -> bool {
+        let later = |f: &Finding| matches!(f, Finding::Later { .. });
+        self.findings.iter().all(later)
+    }
+}
+
+impl Waste {
+    /// Whether a note is about this. The newline at its end is not part of it.
+    fn is(&self, length: u64, hash: Hash) -> bool {
+        let bytes = self.bytes.strip_suffix(b"\n").unwrap_or(&self.bytes);
+        !self.too_long && u64::try_from(bytes.len()) == Ok(length) && Hash::of(bytes) == hash
+    }
+}
+
+/// Goes through the log, from its oldest line.
+#[derive(Debug)]
+pub struct Verifier<'a> {
+    key: Option<&'a Key>,
+    head: Option<&'a Head>,
+    verdict: Verdict,
+    /// The last line that is a record, by its place.
+    last: Option<Tip>,
+    /// The same for the one before it, and whether the link between them holds.
+    link_held: bool,
+    /// The numbers that were skipped.
+    missing: BTreeSet<u64>,
+    /// What came since the last record and is none.
+    waste: Option<Waste>,
+    /// The hash of the record that the head is about, by its number.
+    at_head: Option<Hash>,
+}
+
+#[derive(Debug, Default)]
+struct Waste {
+    bytes: Vec<u8>,
+    too_long: bool,
+    /// Whether a newline ends it.
+    whole: bool,
+}
+
+impl<'a> Verifier<'a> {
+    /// With what is known of its end, and the key, if there is one.
+    #[must_use]
+    pub fn new(head: Option<&'a Head>, key: Option<&'a Key>) -> Self {
+        Self {
+            key,
+            head,
+            verdict: Verdict::default(),
+            last: None,
+            link_held: true,
+            missing: BTreeSet::new(),
+            waste: None,
+            at_head: None,
+        }
+    }
+
+    /// The next line, without its newline. `whole` is false for the last one if it has none.
+    pub fn line(&mut self, line: &[u8], whole: bool) {
+        let link = serde_json::from_slice::<Link>(line);
+        match link {
+            Ok(link) if whole => self.record(&link, line),
+            _ => self.waste(line, whole),
+        }
+    }
+
+    fn find(&mut self, finding: Finding) {
+        if self.verdict.findings.len() < MOST {
+            self.verdict.findings.insert(finding);
+        }
+    }
+
+    fn waste(&mut self, line: &[u8], whole: bool) {
+        let waste = self.waste.get_or_insert_default();
+        if waste.bytes.len() + line.len() > 16 * LINE_LIMIT {
+            waste.too_long = true;
+            return;
+        }
+        waste.bytes.extend_from_slice(line);
+        waste.whole = whole;
+        if whole {
+            waste.bytes.push(b'\n');
+        }
+    }
+
+    fn record(&mut self, link: &Link, line: &[u8]) {
+        let hash = Hash::of(line);
+        let note = link.note();
+        let expected = self.last.map_or(link.seq, |last| last.seq + 1);
+        let follows = self.last.is_none_or(|last| link.prev == last.hash);
+        let waste = self.waste.take();
+        let torn = matches!((&waste, &note), (Some(waste), Some(Note::Torn { bytes, sha256 }))
+            if waste.is(*bytes, *sha256));
+        if torn {
+            self.verdict.torn += 1;
+        }
+        // A line that is no record, where records are missing, is what became of one.
+        let foreign = waste.is_some() && !torn;
+        if self.last.is_none() {
+            self.begin(link, note.as_ref(), foreign);
+        } else if follows && link.seq != expected {
+            // It stands where it was written, so its number is not what was written.
+            self.find(Finding::Edited { seq: expected });
+        } else if link.seq == expected {
+            if !follows {
+                self.find_edited(expected);
+            } else if foreign {
+                self.find(Finding::Foreign {
+                    after: expected - 1,
+                });
+            }
+        } else if link.seq > expected {
+            if foreign && link.seq == expected + 1 {
+                self.find(Finding::Edited { seq: expected });
+            } else {
+                // A log that was made up can have any number: what is missing is not counted one by one without end.
+                let until = link.seq.min(expected.saturating_add(MOST as u64));
+                self.missing.extend(expected..until);
+                if until < link.seq {
+                    self.find(Finding::Removed {
+                        from: until,
+                        to: link.seq - 1,
+                    });
+                }
+            }
+        } else if self.missing.remove(&link.seq) {
+            self.find(Finding::Moved { seq: link.seq });
+        } else {
+            self.find(Finding::Repeated { seq: link.seq });
+        }
+        if link.v > VERSION {
+            self.find(Finding::Later { seq: link.seq });
+        }
+        match note {
+            Some(Note::Anchor { mac }) => self.anchor(mac),
+            Some(Note::HeadLost) => self.find(Finding::HeadLost { seq: link.seq }),
+            _ => {}
+        }
+        let in_place = self.last.is_none() || follows;
+        let seq = if in_place { expected } else { link.seq };
+        self.link_held = follows;
+        // Only the furthest counts as the end: one that was moved here from before is not it.
+        if self.last.is_none_or(|last| seq > last.seq) {
+            self.last = Some(Tip { seq, hash });
+        }
+        if self.head.is_some_and(|head| head.tip.seq == seq) {
+            self.at_head.get_or_insert(hash);
+        }
+        self.verdict.records += 1;
+    }
+
+    /// The first line of all: what was before it, if anything, was dropped when the log was rotated.
+    fn begin(&mut self, link: &Link, note: Option<&Note>, foreign: bool) {
+        self.verdict.first = link.seq;
+        let dropped = match note {
+            Some(Note::Rotated { .. }) => self.head.map_or(link.seq - 1, |head| head.dropped),
+            _ => 0,
+        };
+        if foreign {
+            self.find(Finding::Foreign { after: dropped });
+        }
+        if link.seq > dropped + 1 {
+            self.find(Finding::Removed {
+                from: dropped + 1,
+                to: link.seq - 1,
+            });
+        }
+    }
+
+    /// The link between this record and the one before it is broken. If the one before does not fit to what is before *it*
+    /// either, then that one was edited already; if it does, either can be it, and the earlier one is named.
+    fn find_edited(&mut self, expected: u64) {
+        let before = expected - 1;
+        let known = self
+            .verdict
+            .findings
+            .contains(&Finding::Edited { seq: before });
+        if self.link_held && !known {
+            self.find(Finding::Edited { seq: before });
+        } else if !self.link_held {
+            // The link before was broken by an edit of that record's own `prev`.
+            let earlier = Finding::Edited {
+                seq: before.saturating_sub(1),
+            };
+            self.verdict.findings.remove(&earlier);
+            self.find(Finding::Edited { seq: before });
+        }
+    }
+
+    fn anchor(&mut self, mac: Hash) {
+        let (Some(key), Some(last)) = (self.key, self.last) else {
+            return;
+        };
+        if key.vouches(last.seq, last.hash, mac) {
+            self.verdict.anchored = Some(last.seq);
+        } else {
+            self.find(Finding::Forged { seq: last.seq });
+        }
+    }
+
+    /// Nothing comes any more.
+    #[must_use]
+    pub fn end(mut self, no_head: Option<String>) -> Verdict {
+        let last = self.last.unwrap_or_default();
+        self.verdict.last = last.seq;
+        for (from, to) in ranges(&self.missing) {
+            self.find(Finding::Removed { from, to });
+        }
+        if let Some(head) = self.head.map(|head| head.tip) {
+            self.compare(last, head);
+        } else {
+            self.verdict.torn_at_the_end = self.waste.is_some();
+        }
+        if let Some(why) = no_head {
+            self.find(Finding::NoHead { why });
+        }
+        if self.key.is_some() && self.verdict.anchored.is_none() && self.verdict.records > 0 {
+            self.find(Finding::NoAnchor);
+        }
+        self.verdict
+    }
+
+    /// The end as it is, and as it was written.
+    fn compare(&mut self, last: Tip, head: Tip) {
+        let waste = self.waste.take();
+        if head.seq > last.seq {
+            // What the head knows to have been whole is not torn but cut; a line that ends is there, but not as it was.
+            let edited = waste.is_some_and(|waste| waste.whole);
+            let from = last.seq + 1;
+            if edited {
+                self.find(Finding::Edited { seq: from });
+            }
+            let from = from + u64::from(edited);
+            if from <= head.seq {
+                let to = head.seq;
+                self.find(Finding::Truncated { from, to });
+            }
+            return;
+        }
+        self.verdict.torn_at_the_end = waste.is_some();
+        if self.at_head.is_some_and(|hash| hash != head.hash) {
+            // Nothing follows whose hash would fit: then only this one record differs.
+            self.find(match head.seq == last.seq {
+                true => Finding::Edited { seq: head.seq },
+                false => Finding::Replaced { seq: head.seq },
+            });
+        }
+    }
+}
+
+/// Runs of numbers.
+fn ranges(numbers: &BTreeSet<u64>) -> Vec<(u64, u64)> {
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    for &number in numbers {
+        match ranges.last_mut() {
+            Some((_, to)) if *to + 1 == number => *to = number,
+            _ => ranges.push((number, number)),
+        }
+    }
+    ranges
+}

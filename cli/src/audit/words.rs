@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Events in words, for people.
+
+use super::event::{Event, Learned, Outcome, Phase, Who};
+
+/// What happened, in one sentence without control characters.
+#[must_use]
+pub fn sentence(event: &Event) -> String {
+    let names: Vec<&str> = event.devices.iter().map(|d| d.name.as_str()).collect();
+    let mut group = format!("group {}", event.group);
+    if !names.is_empty() {
+        group = format!("{group} ({})", names.join(", "));
+    }
+    let what = match event.phase {
+        Phase::Opened => format!(
+            "about to change {} to {}",
+            or_unknown(event.old_type.as_deref()),
+            or_unknown(event.requested.as_deref())
+        ),
+        Phase::Closed => closed(event),
+    };
+    let by = by(&event.who).map_or(String::new(), |by| format!(", by {by}"));
+    let how = match event.learned {
+        Learned::Iommuctl | Learned::Kernel => String::new(),
+        Learned::Comparison => " (found by comparison)".to_owned(),
+    };
+    let why = match (&event.message, event.outcome) {
+        (Some(message), Some(outcome)) if outcome.is_failure() => format!(": {message}"),
+        _ => String::new(),
+    };
+    super::event::printable(&format!("{group}: {what}{by}{how}{why}"))
+}
+
+fn closed(event: &Event) -> String {
+    let old = or_unknown(event.old_type.as_deref());
+    let new = or_unknown(event.new_type.as_deref());
+    let requested = or_unknown(event.requested.as_deref());
+    let to = format!("{old} to {requested}");
+    match event.outcome {
+        Some(Outcome::Changed) => format!("changed from {old} to {new}"),
+        Some(Outcome::Unchanged) => format!("{requested} was written, and it stays {new}"),
+        Some(Outcome::Refused) => format!("{to} was refused"),
+        Some(Outcome::Denied) => {
+            format!("a write of {requested} was denied, since the writer had not the capabilities")
+        }
+        Some(Outcome::Stopped) => format!("{to} was stopped before anything was changed"),
+        Some(Outcome::Failed) => format!("{to} failed"),
+        Some(Outcome::TimedOut) => format!("{to} takes longer than was waited for"),
+        Some(Outcome::FirstSeen) => format!("is {new}"),
+        None => format!("{to} did not end"),
+    }
+}
+
+/// Who did it, as far as that is known; `None` if it is not.
+#[must_use]
+pub fn by(who: &Who) -> Option<String> {
+    let pid = who.pid?;
+    let name = who.command.as_deref().or(who.executable.as_deref());
+    let mut words = format!("{} [{pid}]", name.unwrap_or("process"));
+    if let Some(user) = who.login_uid.or(who.uid) {
+        words = format!("{words} of user {user}");
+    }
+    if let Some(unit) = &who.unit {
+        words = format!("{words} in {unit}");
+    }
+    if !who.rules.is_empty() {
+        words = format!("{words} for rule {}", who.rules.join(", "));
+    }
+    Some(words)
+}
+
+fn or_unknown(text: Option<&str>) -> &str {
+    text.unwrap_or("an unknown type")
+}

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `iommuctl audit log`: who changed what.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::{no_log, places, unreadable};
+use crate::args::{Global, LogArgs};
+use crate::audit::clock;
+use crate::audit::event::{Event, Member};
+use crate::audit::log::{Places, Snapshot};
+use crate::audit::read::{self, Position};
+use crate::audit::story::{Entry, Story};
+use crate::exit::Exit;
+use crate::output::Output;
+use crate::proc::Proc;
+use crate::render::audit::log as render;
+
+/// How often the log is looked at for what is new.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// What is looked for.
+struct Filter<'a> {
+    args: &'a LogArgs,
+    boot: Option<String>,
+}
+
+impl Filter<'_> {
+    fn takes(&self, entry: &Entry) -> bool {
+        let (args, event) = (self.args, &entry.event);
+        args.period.since.is_none_or(|since| event.time >= since)
+            && args.period.until.is_none_or(|until| event.time < until)
+            && args.group.is_none_or(|group| event.group == group)
+            && args
+                .device
+                .as_ref()
+                .is_none_or(|d| event.devices.iter().any(|m| is(m, d)))
+            && args.who.as_ref().is_none_or(|who| did(event, who))
+            && (args.outcome.is_empty() || args.outcome.contains(&entry.outcome()))
+            && self.boot.as_ref().is_none_or(|boot| event.boot == *boot)
+    }
+}
+
+/// Whether a device is the one that is meant: by its name, with or without the PCI domain, or by its ids.
+fn is(member: &Member, device: &str) -> bool {
+    let ids = || {
+        member
+            .ids
+            .as_ref()
+            .is_some_and(|ids| ids.starts_with(device))
+    };
+    member.name == device || member.name.strip_prefix("0000:") == Some(device) || ids()
+}
+
+fn did(event: &Event, who: &str) -> bool {
+    let known = &event.who;
+    let number = who.parse().ok();
+    let program = known.executable.as_deref();
+    let name = program.and_then(|path| path.rsplit('/').next());
+    (number.is_some() && (known.login_uid == number || known.uid == number))
+        || [
+            known.command.as_deref(),
+            program,
+            name,
+            known.unit.as_deref(),
+        ]
+        .contains(&Some(who))
+        || known.rules.iter().any(|rule| rule == who)
+}
+
+/// Runs the command.
+pub fn run(args: &LogArgs, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
+    let proc = Proc::open(global.proc_root.as_deref())?;
+    let filter = Filter {
+        args,
+        boot: args.boot.then(|| proc.boot_id()),
+    };
+    let places = places(global);
+    let mut shown = render::Shown::begin(output, args.follow)?;
+    let mut position = Position::default();
+    let mut story = Story::default();
+    let mut last: VecDeque<Entry> = VecDeque::new();
+    let mut result = Ok(());
+    let mut each = |entry: Entry| {
+        if !filter.takes(&entry) {
+            return;
+        }
+        match args.lines {
+            None => {
+                if result.is_ok() {
+                    result = shown.entry(&entry, output);
+                }
+            }
+            Some(most) => {
+                last.push_back(entry);
+                if last.len() > most {
+                    last.pop_front();
+                }
+            }
+        }
+    };
+    if Snapshot::take(&places).map_err(unreadable)?.is_none() && !args.follow {
+        return Err(no_log(&places).into());
+    }
+    read::events(&places, &mut position, |event| story.tell(event, &mut each))
+        .map_err(unreadable)?;
+    if args.follow {
+        story.release(clock::now(), &mut each);
+    } else {
+        let is_alive = |event: &Event| {
+            let process = event.written_by();
+            process.is_some_and(|p| proc.started(p.pid) == Some(p.started))
+        };
+        std::mem::take(&mut story).end(is_alive, &mut each);
+    }
+    result?;
+    for entry in last {
+        shown.entry(&entry, output)?;
+    }
+    if args.follow {
+        follow(&places, position, story, &filter, &mut shown, output)?;
+    }
+    shown.end(output)?;
+    Ok(Exit::Done)
+}
+
+/// Shows what is recorded from now on, until the program is ended.
+fn follow(
+    places: &Places,
+    mut position: Position,
+    mut story: Story,
+    filter: &Filter<'_>,
+    shown: &mut render::Shown,
+    output: &mut Output,
+) -> anyhow::Result<()> {
+    loop {
+        let mut entries = Vec::new();
+        let mut each = |entry: Entry| entries.push(entry);
+        read::events(places, &mut position, |event| story.tell(event, &mut each))
+            .map_err(unreadable)?;
+        story.release(clock::now(), &mut each);
+        for entry in entries.iter().filter(|entry| filter.takes(entry)) {
+            shown.entry(entry, output)?;
+        }
+        std::thread::sleep(AGAIN);
+    }
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `iommuctl audit record`: the recorder.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use iommuctl_policy::AuditSettings;
+
+use super::places;
+use crate::args::Global;
+use crate::audit::chain::{Body, Note};
+use crate::audit::event::Event;
+use crate::audit::log::{Log, Places};
+use crate::audit::read::{self, Position};
+use crate::audit::recorder::run::{run as work, Sink};
+use crate::audit::recorder::socket::Socket;
+use crate::audit::recorder::{Recorder, BATCH};
+use crate::audit::{journal, kernel, settings, trail};
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::output::Output;
+use crate::signals::Signals;
+use crate::trusted::Root;
+
+/// The most events at once that the journal and the audit system are told of one by one. They are slower than the log, and
+/// journald drops what comes too fast.
+const FEW: usize = 64;
+
+/// Runs the command.
+pub fn run(global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
+    // Before anything is looked at: what happens from here on waits in the socket.
+    let mut socket = Socket::open().context("Failed to listen to the kernel's events")?;
+    let mut signals = Signals::watch().context("Failed to hold back signals")?;
+    let context = Context::open(global)?;
+    let root = Root::open(global.root.as_deref())?;
+    let settings = settings::read(&root)?;
+    let key = settings::key(&root)?;
+    let places = places(global);
+    let me = context.proc.executable(std::process::id());
+    let mut sink = Keeper {
+        root: global.root.clone().unwrap_or_else(|| PathBuf::from("/")),
+        log: Log::new(places.clone(), trail::rotation(&settings), key),
+        settings,
+        places,
+        position: Position::default(),
+        unsaved: Vec::new(),
+        told: BTreeSet::new(),
+        me,
+        output,
+    };
+    let mut recorder = Recorder::new(&context.sysfs, &context.proc);
+    let module = context.sysfs.has_module();
+    sink.record(Vec::new(), vec![Note::Started { module }]);
+    let ended = work(
+        &mut recorder,
+        &context.sysfs,
+        &mut socket,
+        &mut sink,
+        &mut signals,
+    );
+    sink.record(Vec::new(), vec![Note::Stopped]);
+    ended.context("Failed to receive the kernel's events")?;
+    Ok(Exit::Done)
+}
+
+/// Keeps what happens: in the log, and elsewhere.
+struct Keeper<'a> {
+    root: PathBuf,
+    log: Log,
+    settings: AuditSettings,
+    places: Places,
+    position: Position,
+    /// What the log did not take, for another try.
+    unsaved: Vec<Body>,
+    /// What was complained of, each thing once until it works again.
+    told: BTreeSet<String>,
+    /// Our program: what it does it records by itself.
+    me: Option<String>,
+    output: &'a mut Output,
+}
+
+impl Keeper<'_> {
+    fn complain(&mut self, what: String) {
+        if self.told.insert(what.clone()) {
+            self.output.complain(&what);
+        }
+    }
+
+    /// The journal and the audit system.
+    fn tell(&mut self, events: &[Event]) {
+        let others = |event: &&Event| self.me.is_none() || event.who.executable != self.me;
+        let events: Vec<&Event> = events.iter().filter(others).collect();
+        if events.len() > FEW {
+            let count = events.len();
+            self.output.complain(&format!(
+                "{count} changes at once; `iommuctl audit log` shows each"
+            ));
+            return;
+        }
+        for event in events {
+            if self.settings.journal {
+                if let Err(error) = journal::send(&self.root, event) {
+                    self.complain(format!("the journal was not told: {error}"));
+                }
+            }
+            if self.settings.linux_audit {
+                if let Err(why) = kernel::explain(kernel::send(event)) {
+                    self.complain(format!("the Linux audit system was not told: {why}"));
+                }
+            }
+        }
+    }
+}
+
+impl Sink for Keeper<'_> {
+    fn record(&mut self, events: Vec<Event>, notes: Vec<Note>) {
+        self.tell(&events);
+        let mut bodies = std::mem::take(&mut self.unsaved);
+        bodies.extend(notes.into_iter().map(Body::Note));
+        bodies.extend(events.into_iter().map(|event| Body::Event(Box::new(event))));
+        if bodies.is_empty() {
+            return;
+        }
+        match self.log.append(bodies.clone()) {
+            Ok(()) => self.told.clear(),
+            Err(error) => {
+                self.complain(format!(
+                    "the audit log was not written, and is tried again: {error}"
+                ));
+                // What is too much is still in the journal, and what came of it will be found by comparison.
+                let too_many = bodies.len().saturating_sub(BATCH);
+                bodies.drain(..too_many);
+                self.unsaved = bodies;
+            }
+        }
+    }
+
+    fn news(&mut self, each: &mut dyn FnMut(&Event)) {
+        let read = read::events(&self.places, &mut self.position, |event| each(&event));
+        if let Err(error) = read {
+            self.complain(format!("the audit log was not read: {error}"));
+        }
+    }
+}

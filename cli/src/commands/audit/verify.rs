@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `iommuctl audit verify`: whether the log is as it was written.
+
+use serde::Serialize;
+
+use super::{no_log, places, unreadable};
+use crate::args::Global;
+use crate::audit::log::Snapshot;
+use crate::audit::read::{self, Position};
+use crate::audit::settings;
+use crate::audit::verify::{Verdict, Verifier};
+use crate::exit::Exit;
+use crate::output::Output;
+use crate::render;
+use crate::trusted::Root;
+
+/// What `audit verify` found.
+#[derive(Debug, Serialize)]
+pub struct VerifyReport {
+    pub intact: bool,
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    pub exit_code: u8,
+}
+
+/// Runs the command.
+pub fn run(global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
+    let places = places(global);
+    let key = settings::key(&Root::open(global.root.as_deref())?)?;
+    let Some(mut snapshot) = Snapshot::take(&places).map_err(unreadable)? else {
+        return Err(no_log(&places).into());
+    };
+    let head = std::mem::replace(&mut snapshot.head, Err(String::new()));
+    let mut verifier = Verifier::new(head.as_ref().ok(), key.as_ref());
+    read::lines(snapshot, &mut Position::default(), |line| {
+        verifier.line(line.bytes, line.whole);
+        true
+    })?;
+    let verdict = verifier.end(head.as_ref().err().cloned());
+    let intact = verdict.is_intact();
+    let exit = if intact { Exit::Done } else { Exit::Refused };
+    let report = VerifyReport {
+        intact,
+        verdict,
+        exit_code: exit.code(),
+    };
+    output.report(&report, |w, r| render::audit::verify::write(w, r))?;
+    if !intact {
+        output.complain(&format!("{} is not as it was written", places.display()));
+    }
+    Ok(exit)
+}

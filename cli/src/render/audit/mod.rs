@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The output of the commands below `audit`.
+
+pub mod log;
+pub mod report;
+pub mod verify;

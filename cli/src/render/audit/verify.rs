@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The output of `audit verify`.
+
+use std::io::{self, Write};
+
+use crate::audit::verify::Finding;
+use crate::commands::audit::verify::VerifyReport;
+use crate::render::style;
+
+/// Writes what was found.
+pub fn write(w: &mut dyn Write, report: &VerifyReport) -> io::Result<()> {
+    let verdict = &report.verdict;
+    for finding in &verdict.findings {
+        let bad = style::BAD;
+        writeln!(w, "{bad}{}{bad:#}", sentence(finding))?;
+    }
+    if verdict.torn_at_the_end {
+        writeln!(
+            w,
+            "the last record is torn, as by a power cut; the next one written will say so"
+        )?;
+    }
+    if verdict.torn > 0 {
+        writeln!(w, "{} torn records are accounted for", verdict.torn)?;
+    }
+    let range = format!(
+        "{} records, {} to {}",
+        verdict.records, verdict.first, verdict.last
+    );
+    let anchored = match verdict.anchored {
+        Some(seq) => format!("; the key vouches for all up to {seq}"),
+        None => String::new(),
+    };
+    let (word, style) = match report.intact {
+        true => ("intact", style::GOOD),
+        false => ("NOT INTACT", style::BAD),
+    };
+    writeln!(w, "{style}{word}{style:#}: {range}{anchored}")
+}
+
+fn sentence(finding: &Finding) -> String {
+    let range = |from: u64, to: u64| match to - from {
+        0 => format!("record {from} is"),
+        _ => format!("records {from} to {to} are"),
+    };
+    match finding {
+        Finding::Edited { seq } => format!("record {seq} was edited"),
+        Finding::Removed { from, to } => format!("{} missing", range(*from, *to)),
+        Finding::Moved { seq } => format!("record {seq} does not stand where it was written"),
+        Finding::Repeated { seq } => format!("record {seq} is there again"),
+        Finding::Foreign { after } => {
+            format!("behind record {after} there is something that is no record")
+        }
+        Finding::Truncated { from, to } => {
+            format!("{} missing at the end", range(*from, *to))
+        }
+        Finding::Replaced { seq } => {
+            format!("record {seq} is not the one that was written: from somewhere on, the log is another")
+        }
+        Finding::NoHead { why } => format!("what is missing at the end cannot be known: {why}"),
+        Finding::HeadLost { seq } => {
+            format!("what is missing before record {seq} cannot be known: nothing told where the log had ended")
+        }
+        Finding::Forged { seq } => format!("the anchor behind record {seq} is not by the key"),
+        Finding::NoAnchor => "there is a key, and no record is anchored with it".to_owned(),
+        Finding::Later { seq } => format!("record {seq} is of a later version, and is not judged"),
+    }
+}
