@@ -3,6 +3,7 @@
  * Kernel inline functions and macros that Rust cannot call, one thin function
  * each, as in the kernel's own rust/helpers. No logic lives here.
  */
+#include <linux/audit.h>
 #include <linux/bottom_half.h>
 #include <linux/cpumask.h>
 #include <linux/cred.h>
@@ -10,8 +11,10 @@
 #include <linux/mutex.h>
 #include <linux/pci.h>
 #include <linux/percpu.h>
+#include <linux/ratelimit.h>
 #include <linux/sched.h>
 #include <linux/spinlock.h>
+#include <linux/string.h>
 #include <linux/uidgid.h>
 
 void iommu_live_bh_disable(void);
@@ -19,7 +22,11 @@ void iommu_live_bh_enable(void);
 void *iommu_live_per_cpu_ptr(void __percpu *ptr, int cpu);
 int iommu_live_next_possible_cpu(int cpu);
 uid_t iommu_live_current_uid(void);
+uid_t iommu_live_current_login_uid(void);
 pid_t iommu_live_current_tgid(void);
+u64 iommu_live_current_started_ns(void);
+void iommu_live_current_comm(char *buf);
+bool iommu_live_may_report_denied(void);
 bool iommu_live_dev_is_untrusted(struct device *dev);
 int iommu_live_mutex_lock_killable(struct mutex *lock);
 bool iommu_live_lock_keeps_sleepers(spinlock_t *lock);
@@ -59,6 +66,39 @@ uid_t iommu_live_current_uid(void)
 pid_t iommu_live_current_tgid(void)
 {
 	return task_tgid_nr(current);
+}
+
+/* -1 for what no login started, and without CONFIG_AUDITSYSCALL. */
+uid_t iommu_live_current_login_uid(void)
+{
+	return from_kuid(&init_user_ns, audit_get_loginuid(current));
+}
+
+/*
+ * When the process started, as the 22nd field of /proc/PID/stat says it in
+ * clock ticks. With its number this names one process for ever.
+ */
+u64 iommu_live_current_started_ns(void)
+{
+	return current->group_leader->start_boottime;
+}
+
+/* buf has TASK_COMM_LEN bytes. */
+void iommu_live_current_comm(char *buf)
+{
+	char comm[TASK_COMM_LEN];
+
+	get_task_comm(comm, current);
+	memcpy(buf, comm, sizeof(comm));
+}
+
+/* Who may not write must not be able to flood those who listen. */
+bool iommu_live_may_report_denied(void)
+{
+	static DEFINE_RATELIMIT_STATE(denied, 5 * HZ, 20);
+
+	ratelimit_set_flags(&denied, RATELIMIT_MSG_ON_RELEASE);
+	return __ratelimit(&denied);
 }
 
 /* A macro on kernels with lockdep. */

@@ -9,9 +9,16 @@ use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::{bindings, ffi::c_char};
 
+/// Length of a task's name, with the NUL behind it.
+const COMM_LENGTH: usize = bindings::TASK_COMM_LEN as usize;
+
 extern "C" {
     fn iommu_live_current_uid() -> u32;
+    fn iommu_live_current_login_uid() -> u32;
     fn iommu_live_current_tgid() -> i32;
+    fn iommu_live_current_started_ns() -> u64;
+    fn iommu_live_current_comm(buf: *mut u8);
+    fn iommu_live_may_report_denied() -> bool;
 }
 
 /// A number shown under `/sys/kernel/iommu_live/`.
@@ -76,9 +83,19 @@ pub(crate) fn shimmed_unmap() {
     SHIMMED_UNMAPS.add(1);
 }
 
-/// Counts a write by somebody who may not.
-pub(crate) fn denied() {
+/// Counts a write by somebody who may not, and tells user space, but not of every one in a flood of them.
+/// Nothing is looked at for it that needs a lock, so the types are not told.
+pub(crate) fn denied(group: Group<'_>, requested: &str) {
     DENIED.add(1);
+    // SAFETY: It looks at a static of its own.
+    if !unsafe { iommu_live_may_report_denied() } {
+        return;
+    }
+    let mut environment = Environment::of(group, requested);
+    environment.push(format_args!("OUTCOME=denied"));
+    environment.push(format_args!("ERRNO={}", EACCES.to_errno().wrapping_neg()));
+    environment.push_writer();
+    environment.send(group.kobject());
 }
 
 /// Counts a write that the kernel's own code answers.
@@ -136,6 +153,36 @@ impl Environment {
         }
     }
 
+    /// What every event begins with.
+    fn of(group: Group<'_>, requested: &str) -> Self {
+        let mut environment = Self::new();
+        environment.push(format_args!("IOMMU_LIVE=1"));
+        environment.push(format_args!("GROUP={}", group.id()));
+        environment.push(format_args!("REQUESTED={requested}"));
+        environment
+    }
+
+    /// Who writes.
+    fn push_writer(&mut self) {
+        let mut comm = [0; COMM_LENGTH];
+        // SAFETY: They read the current task's credentials, ids and name; `comm` has room for a name.
+        let (uid, login_uid, pid, started_ns) = unsafe {
+            iommu_live_current_comm(comm.as_mut_ptr());
+            (
+                iommu_live_current_uid(),
+                iommu_live_current_login_uid(),
+                iommu_live_current_tgid(),
+                iommu_live_current_started_ns(),
+            )
+        };
+        self.push(format_args!("WRITER_PID={pid}"));
+        self.push(format_args!("WRITER_STARTED_NS={started_ns}"));
+        self.push(format_args!("WRITER_UID={uid}"));
+        self.push(format_args!("WRITER_LOGIN_UID={login_uid}"));
+        self.push(format_args!("WRITER_COMM={}", Comm(&comm)));
+    }
+
+    /// Adds a line, if there is room.
     fn push(&mut self, line: fmt::Arguments<'_>) {
         let start = self.used;
         let fits = self.write_fmt(line).is_ok() && self.write_str("\0").is_ok();
@@ -181,6 +228,19 @@ impl Write for Environment {
     }
 }
 
+/// A task's name, which it can set to anything: what is not plain text is shown as `?`.
+struct Comm<'a>(&'a [u8]);
+
+impl fmt::Display for Comm<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for &byte in self.0.iter().take_while(|byte| **byte != 0) {
+            let plain = byte.is_ascii_graphic() || byte == b' ';
+            f.write_char(if plain { char::from(byte) } else { '?' })?;
+        }
+        Ok(())
+    }
+}
+
 /// Number of the write among all since the module was loaded, from 1.
 static SEQUENCE: Atomic<u64> = Atomic::new(0);
 
@@ -213,12 +273,7 @@ impl Event<'_> {
         };
         let errno = error.map_or(0, |error| error.to_errno().wrapping_neg());
         let sequence = SEQUENCE.fetch_add(1, Relaxed).wrapping_add(1);
-        // SAFETY: They read the current task's credentials and ids.
-        let (uid, pid) = unsafe { (iommu_live_current_uid(), iommu_live_current_tgid()) };
-        let mut environment = Environment::new();
-        environment.push(format_args!("IOMMU_LIVE=1"));
-        environment.push(format_args!("GROUP={}", self.group.id()));
-        environment.push(format_args!("REQUESTED={}", self.requested));
+        let mut environment = Environment::of(self.group, self.requested);
         environment.push(format_args!("OLD_TYPE={}", self.old_type));
         environment.push(format_args!("NEW_TYPE={}", self.new_type));
         environment.push(format_args!("OUTCOME={word}"));
@@ -228,8 +283,7 @@ impl Event<'_> {
             environment.push(format_args!("DRAINED={}", done.drained));
         }
         environment.push(format_args!("SWITCH_SEQ={sequence}"));
-        environment.push(format_args!("WRITER_PID={pid}"));
-        environment.push(format_args!("WRITER_UID={uid}"));
+        environment.push_writer();
         environment.send(self.group.kobject());
     }
 }

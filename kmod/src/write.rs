@@ -101,7 +101,7 @@ impl<'a> Write<'a> {
         if !privileged() {
             // As the kernel's own store, before anything is looked at: who may not switch shall
             // not be able to take locks or to flood the audit trail.
-            report::denied();
+            report::denied(self.group, self.request.word());
             return EACCES.to_errno() as isize;
         }
         let started = tighten::now_ns();
