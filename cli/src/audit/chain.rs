@@ -218,7 +218,7 @@ impl Tip {
     /// The place behind the record in `line`; `None` if that is not one.
     #[must_use]
     pub fn of(line: &[u8]) -> Option<Self> {
-        let link: Link = serde_json::from_slice(line).ok()?;
+        let link = Link::of(line)?;
         Some(Self {
             seq: link.seq,
             hash: Hash::of(line),
@@ -241,6 +241,18 @@ pub struct Link {
 }
 
 impl Link {
+    /// What makes the chain of the record in `line`; `None` if that is not one.
+    #[must_use]
+    pub fn of(line: &[u8]) -> Option<Self> {
+        serde_json::from_slice(line).ok()
+    }
+
+    /// Whether it was written behind the record at `tip`.
+    #[must_use]
+    pub fn follows(&self, tip: Tip) -> bool {
+        self.seq == tip.seq + 1 && self.prev == tip.hash
+    }
+
     /// The note, if it is one that is known.
     #[must_use]
     pub fn note(&self) -> Option<Note> {

@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::chain::{Body, Hash, Key, Note, Tip, LINE_LIMIT};
+use super::chain::{Body, Hash, Key, Link, Note, Tip, LINE_LIMIT};
 use super::event::Event;
 use super::head::{Head, HeadError};
 use crate::dir::errno;
@@ -186,6 +186,9 @@ impl Log {
             None => {
                 let head = Head::read(&open.state)?;
                 let end = End::of(&mut file).map_err(|e| failed("read", &e))?;
+                if end.open {
+                    text.push(b'\n');
+                }
                 // Just rotated, and then interrupted: the chain goes on behind the file before.
                 let tip = match end.tip {
                     None if end.torn.is_none() => newest_full(&open.folder)?,
@@ -320,6 +323,8 @@ fn lock(folder: &RunDir) -> Result<File, LogError> {
 struct End {
     tip: Option<Tip>,
     torn: Option<Torn>,
+    /// Whether only the last newline is missing.
+    open: bool,
 }
 
 /// What was not written whole.
@@ -362,20 +367,27 @@ impl End {
                 break;
             };
             if let Some(tip) = Tip::of(bytes.get(start..newline).unwrap_or_default()) {
-                let waste = bytes.get(behind..end).unwrap_or_default();
-                return Self {
-                    tip: Some(tip),
-                    torn: Torn::of(waste),
-                };
+                return Self::behind(tip, bytes.get(behind..end).unwrap_or_default());
             }
             behind = start;
         }
         if !all {
             end = 0;
         }
+        let end = Self::behind(Tip::default(), bytes.get(..end).unwrap_or_default());
         Self {
-            tip: None,
-            torn: Torn::of(bytes.get(..end).unwrap_or_default()),
+            tip: end.tip.filter(|tip| tip.seq > 0),
+            ..end
+        }
+    }
+
+    /// With `waste` behind a record, which is another record if all of it was written but the newline.
+    fn behind(tip: Tip, waste: &[u8]) -> Self {
+        let next = Tip::of(waste).filter(|_| Link::of(waste).is_some_and(|l| l.follows(tip)));
+        Self {
+            tip: Some(next.unwrap_or(tip)),
+            torn: Torn::of(waste).filter(|_| next.is_none()),
+            open: next.is_some(),
         }
     }
 }

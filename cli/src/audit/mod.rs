@@ -16,6 +16,8 @@ pub mod read;
 pub mod recorder;
 pub mod settings;
 pub mod story;
+#[cfg(test)]
+mod tests;
 pub mod trail;
 pub mod verify;
 mod who;

@@ -6,13 +6,15 @@
 //! right number and does not, one of the two was edited. A number that comes too early means that lines are missing; if they
 //! come later, they were moved.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use super::chain::{Hash, Key, Link, Note, Tip, LINE_LIMIT};
 use super::event::VERSION;
 use super::head::Head;
+use super::log::Snapshot;
+use super::read::{self, Position, ReadError};
 
 /// How many findings are listed. A log that was replaced by another has one for each line.
 const MOST: usize = 1000;
@@ -120,18 +122,34 @@ impl Waste {
     }
 }
 
+/// Goes through the whole log.
+///
+/// # Errors
+///
+/// [`ReadError`], if it cannot be read to its end.
+pub fn verify(mut snapshot: Snapshot, key: Option<&Key>) -> Result<Verdict, ReadError> {
+    let unknown = Err("it was taken".to_owned());
+    let head = std::mem::replace(&mut snapshot.head, unknown);
+    let mut verifier = Verifier::new(head.as_ref().ok(), key);
+    read::lines(snapshot, &mut Position::default(), |line| {
+        verifier.line(line.bytes, line.whole);
+        true
+    })?;
+    Ok(verifier.end(head.as_ref().err().cloned()))
+}
+
 /// Goes through the log, from its oldest line.
 #[derive(Debug)]
-pub struct Verifier<'a> {
+struct Verifier<'a> {
     key: Option<&'a Key>,
     head: Option<&'a Head>,
     verdict: Verdict,
     /// The last line that is a record, by its place.
-    last: Option<Tip>,
-    /// The same for the one before it, and whether the link between them holds.
+    last: Tip,
+    /// Whether it carries the hash of the one before it.
     link_held: bool,
     /// The numbers that were skipped.
-    missing: BTreeSet<u64>,
+    missing: Ranges,
     /// What came since the last record and is none.
     waste: Option<Waste>,
     /// The hash of the record that the head is about, by its number.
@@ -148,22 +166,21 @@ struct Waste {
 
 impl<'a> Verifier<'a> {
     /// With what is known of its end, and the key, if there is one.
-    #[must_use]
-    pub fn new(head: Option<&'a Head>, key: Option<&'a Key>) -> Self {
+    fn new(head: Option<&'a Head>, key: Option<&'a Key>) -> Self {
         Self {
             key,
             head,
             verdict: Verdict::default(),
-            last: None,
+            last: Tip::default(),
             link_held: true,
-            missing: BTreeSet::new(),
+            missing: Ranges::default(),
             waste: None,
             at_head: None,
         }
     }
 
     /// The next line, without its newline. `whole` is false for the last one if it has none.
-    pub fn line(&mut self, line: &[u8], whole: bool) {
+    fn line(&mut self, line: &[u8], whole: bool) {
         let link = serde_json::from_slice::<Link>(line);
         match link {
             Ok(link) if whole => self.record(&link, line),
@@ -191,46 +208,32 @@ impl<'a> Verifier<'a> {
     }
 
     fn record(&mut self, link: &Link, line: &[u8]) {
-        let hash = Hash::of(line);
         let note = link.note();
-        let expected = self.last.map_or(link.seq, |last| last.seq + 1);
-        let follows = self.last.is_none_or(|last| link.prev == last.hash);
+        if self.verdict.records == 0 {
+            self.verdict.first = link.seq;
+            self.last = self.origin(link, note.as_ref());
+        }
+        let expected = self.last.seq + 1;
+        let follows = link.prev == self.last.hash;
         let waste = self.waste.take();
         let torn = matches!((&waste, &note), (Some(waste), Some(Note::Torn { bytes, sha256 }))
             if waste.is(*bytes, *sha256));
-        if torn {
-            self.verdict.torn += 1;
-        }
+        self.verdict.torn += u64::from(torn);
         // A line that is no record, where records are missing, is what became of one.
         let foreign = waste.is_some() && !torn;
-        if self.last.is_none() {
-            self.begin(link, note.as_ref(), foreign);
-        } else if follows && link.seq != expected {
-            // It stands where it was written, so its number is not what was written.
+        if link.follows(self.last) {
+            if foreign {
+                let after = self.last.seq;
+                self.find(Finding::Foreign { after });
+            }
+        } else if follows || (foreign && link.seq == expected + 1) {
+            // It stands where it was written, so its number is not what was written; or it follows what was.
             self.find(Finding::Edited { seq: expected });
         } else if link.seq == expected {
-            if !follows {
-                self.find_edited(expected);
-            } else if foreign {
-                self.find(Finding::Foreign {
-                    after: expected - 1,
-                });
-            }
+            self.find_edited(expected);
         } else if link.seq > expected {
-            if foreign && link.seq == expected + 1 {
-                self.find(Finding::Edited { seq: expected });
-            } else {
-                // A log that was made up can have any number: what is missing is not counted one by one without end.
-                let until = link.seq.min(expected.saturating_add(MOST as u64));
-                self.missing.extend(expected..until);
-                if until < link.seq {
-                    self.find(Finding::Removed {
-                        from: until,
-                        to: link.seq - 1,
-                    });
-                }
-            }
-        } else if self.missing.remove(&link.seq) {
+            self.missing.add(expected, link.seq - 1);
+        } else if self.missing.remove(link.seq) {
             self.find(Finding::Moved { seq: link.seq });
         } else {
             self.find(Finding::Repeated { seq: link.seq });
@@ -243,12 +246,12 @@ impl<'a> Verifier<'a> {
             Some(Note::HeadLost) => self.find(Finding::HeadLost { seq: link.seq }),
             _ => {}
         }
-        let in_place = self.last.is_none() || follows;
-        let seq = if in_place { expected } else { link.seq };
+        let seq = if follows { expected } else { link.seq };
+        let hash = Hash::of(line);
         self.link_held = follows;
         // Only the furthest counts as the end: one that was moved here from before is not it.
-        if self.last.is_none_or(|last| seq > last.seq) {
-            self.last = Some(Tip { seq, hash });
+        if seq > self.last.seq {
+            self.last = Tip { seq, hash };
         }
         if self.head.is_some_and(|head| head.tip.seq == seq) {
             self.at_head.get_or_insert(hash);
@@ -256,28 +259,25 @@ impl<'a> Verifier<'a> {
         self.verdict.records += 1;
     }
 
-    /// The first line of all: what was before it, if anything, was dropped when the log was rotated.
-    fn begin(&mut self, link: &Link, note: Option<&Note>, foreign: bool) {
-        self.verdict.first = link.seq;
+    /// What is before the first line of all: nothing, or what was dropped when the log was rotated, which cannot be checked.
+    fn origin(&self, first: &Link, note: Option<&Note>) -> Tip {
+        let before = first.seq.saturating_sub(1);
         let dropped = match note {
-            Some(Note::Rotated { .. }) => self.head.map_or(link.seq - 1, |head| head.dropped),
+            Some(Note::Rotated { .. }) => self.head.map_or(before, |head| head.dropped),
             _ => 0,
         };
-        if foreign {
-            self.find(Finding::Foreign { after: dropped });
-        }
-        if link.seq > dropped + 1 {
-            self.find(Finding::Removed {
-                from: dropped + 1,
-                to: link.seq - 1,
-            });
+        let known = dropped > 0 && dropped == before;
+        Tip {
+            seq: dropped,
+            hash: if known { first.prev } else { Hash::default() },
         }
     }
 
     /// The link between this record and the one before it is broken. If the one before does not fit to what is before *it*
     /// either, then that one was edited already; if it does, either can be it, and the earlier one is named.
     fn find_edited(&mut self, expected: u64) {
-        let before = expected - 1;
+        // With nothing before it, it is itself that differs.
+        let before = expected.saturating_sub(1).max(1);
         let known = self
             .verdict
             .findings
@@ -295,7 +295,7 @@ impl<'a> Verifier<'a> {
     }
 
     fn anchor(&mut self, mac: Hash) {
-        let (Some(key), Some(last)) = (self.key, self.last) else {
+        let (Some(key), last) = (self.key, self.last) else {
             return;
         };
         if key.vouches(last.seq, last.hash, mac) {
@@ -306,11 +306,10 @@ impl<'a> Verifier<'a> {
     }
 
     /// Nothing comes any more.
-    #[must_use]
-    pub fn end(mut self, no_head: Option<String>) -> Verdict {
-        let last = self.last.unwrap_or_default();
+    fn end(mut self, no_head: Option<String>) -> Verdict {
+        let last = self.last;
         self.verdict.last = last.seq;
-        for (from, to) in ranges(&self.missing) {
+        for (from, to) in std::mem::take(&mut self.missing).0 {
             self.find(Finding::Removed { from, to });
         }
         if let Some(head) = self.head.map(|head| head.tip) {
@@ -355,14 +354,31 @@ impl<'a> Verifier<'a> {
     }
 }
 
-/// Runs of numbers.
-fn ranges(numbers: &BTreeSet<u64>) -> Vec<(u64, u64)> {
-    let mut ranges: Vec<(u64, u64)> = Vec::new();
-    for &number in numbers {
-        match ranges.last_mut() {
-            Some((_, to)) if *to + 1 == number => *to = number,
-            _ => ranges.push((number, number)),
-        }
+/// Numbers, as ranges: the first of each, and the last.
+#[derive(Debug, Default)]
+struct Ranges(BTreeMap<u64, u64>);
+
+impl Ranges {
+    fn add(&mut self, from: u64, to: u64) {
+        self.0.insert(from, to);
     }
-    ranges
+
+    /// Takes `number` out, and says whether it was in.
+    fn remove(&mut self, number: u64) -> bool {
+        let range = self.0.range(..=number).next_back();
+        let Some((from, to)) = range.map(|(from, to)| (*from, *to)) else {
+            return false;
+        };
+        if number > to {
+            return false;
+        }
+        self.0.remove(&from);
+        if from < number {
+            self.0.insert(from, number - 1);
+        }
+        if number < to {
+            self.0.insert(number + 1, to);
+        }
+        true
+    }
 }

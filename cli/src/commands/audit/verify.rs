@@ -6,9 +6,8 @@ use serde::Serialize;
 use super::{no_log, places, unreadable};
 use crate::args::Global;
 use crate::audit::log::Snapshot;
-use crate::audit::read::{self, Position};
 use crate::audit::settings;
-use crate::audit::verify::{Verdict, Verifier};
+use crate::audit::verify::{verify, Verdict};
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::render;
@@ -27,16 +26,10 @@ pub struct VerifyReport {
 pub fn run(global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
     let places = places(global);
     let key = settings::key(&Root::open(global.root.as_deref())?)?;
-    let Some(mut snapshot) = Snapshot::take(&places).map_err(unreadable)? else {
+    let Some(snapshot) = Snapshot::take(&places).map_err(unreadable)? else {
         return Err(no_log(&places).into());
     };
-    let head = std::mem::replace(&mut snapshot.head, Err(String::new()));
-    let mut verifier = Verifier::new(head.as_ref().ok(), key.as_ref());
-    read::lines(snapshot, &mut Position::default(), |line| {
-        verifier.line(line.bytes, line.whole);
-        true
-    })?;
-    let verdict = verifier.end(head.as_ref().err().cloned());
+    let verdict = verify(snapshot, key.as_ref())?;
     let intact = verdict.is_intact();
     let exit = if intact { Exit::Done } else { Exit::Refused };
     let report = VerifyReport {
