@@ -18,7 +18,7 @@ use crate::exit;
 use crate::overrides::Overrides;
 use crate::target::Target;
 
-pub use audit::{AuditArgs, AuditCommand, LogArgs, Period, ReportArgs};
+pub use audit::{AuditArgs, AuditCommand, LogArgs, Period, RecordArgs, ReportArgs};
 pub use defaults::{BootDefault, DefaultsArgs, DefaultsCommand};
 pub use policy::{
     ApplyArgs, CheckArgs, DiffArgs, ExplainArgs, LockdownArgs, PlanArgs, PolicyArgs, PolicyCommand,

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{openat, renameat, OFlag};
-use nix::sys::stat::{fchmod, fstat, mkdirat, Mode, SFlag};
+use nix::sys::stat::{fchmod, fstat, mkdirat, FileStat, Mode, SFlag};
 use nix::unistd::{fsync, geteuid, unlinkat, UnlinkatFlags};
 
 use crate::dir::{self, errno};
@@ -116,8 +116,11 @@ impl RunDir {
             },
             errno => failed("open", &path, errno),
         })?;
-        check(&handle, &path, SFlag::S_IFDIR)?;
-        fchmod(&handle, FOLDER).map_err(|e| failed("close to others", &path, e))?;
+        let stat = check(&handle, &path, SFlag::S_IFDIR)?;
+        // A file system that is read-only is in the way of what is written, but not of what is read.
+        if Mode::from_bits_truncate(stat.st_mode) != FOLDER {
+            fchmod(&handle, FOLDER).map_err(|e| failed("close to others", &path, e))?;
+        }
         // INVARIANT: just checked, on the handle itself.
         Ok(Self { path, handle })
     }
@@ -253,7 +256,7 @@ fn directory(path: &Path, shown: &Path) -> Result<OwnedFd, RunError> {
 }
 
 /// Whether what is open is of the kind `wanted`, belongs to us, and is written to by nobody else.
-fn check(handle: &OwnedFd, path: &Path, wanted: SFlag) -> Result<(), RunError> {
+fn check(handle: &OwnedFd, path: &Path, wanted: SFlag) -> Result<FileStat, RunError> {
     let stat = fstat(handle).map_err(|e| failed("inspect", path, e))?;
     let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
     let others = Mode::S_IWGRP | Mode::S_IWOTH;
@@ -266,7 +269,7 @@ fn check(handle: &OwnedFd, path: &Path, wanted: SFlag) -> Result<(), RunError> {
     } else if kind == SFlag::S_IFREG && stat.st_nlink > 1 {
         "it has a second name elsewhere"
     } else {
-        return Ok(());
+        return Ok(stat);
     };
     let path = path.display().to_string();
     Err(RunError::NotOurs { path, why })

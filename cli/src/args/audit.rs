@@ -33,7 +33,7 @@ pub enum AuditCommand {
     Verify,
     /// Record what others change, until stopped (the service iommuctl-audit runs this)
     #[command(after_help = exit::HELP)]
-    Record,
+    Record(RecordArgs),
 }
 
 const TIME_HELP: &str = "\
@@ -87,6 +87,14 @@ pub struct LogArgs {
     /// Go on, and show what happens
     #[arg(short, long)]
     pub follow: bool,
+}
+
+/// Arguments of `audit record`.
+#[derive(Debug, clap::Args)]
+pub struct RecordArgs {
+    /// How many bytes of events the kernel keeps for us while we are busy; a service gets that from its socket unit
+    #[arg(long, value_name = "BYTES", default_value = "67108864")]
+    pub buffer: usize,
 }
 
 /// Arguments of `audit report`.

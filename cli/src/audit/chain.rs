@@ -154,8 +154,8 @@ pub enum Note {
     Overrun,
 }
 
-/// A line of the log.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A line of the log, as it is read.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Record {
     /// The version of the format.
     pub v: u32,
@@ -164,11 +164,23 @@ pub struct Record {
     /// The hash of the line before it.
     pub prev: Hash,
     /// What happened.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub event: Option<Event>,
     /// Or, what is to be said of the log.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub note: Option<Note>,
+}
+
+/// The same, as it is written.
+#[derive(Serialize)]
+struct Written<'a> {
+    v: u32,
+    seq: u64,
+    prev: Hash,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<&'a Event>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<&'a Note>,
 }
 
 /// What is to become a record.
@@ -195,12 +207,12 @@ impl Tip {
     /// # Errors
     ///
     /// That of the JSON library.
-    pub fn push(&mut self, body: Body, text: &mut Vec<u8>) -> serde_json::Result<()> {
+    pub fn push(&mut self, body: &Body, text: &mut Vec<u8>) -> serde_json::Result<()> {
         let (event, note) = match body {
-            Body::Event(event) => (Some(*event), None),
+            Body::Event(event) => (Some(&**event), None),
             Body::Note(note) => (None, Some(note)),
         };
-        let record = Record {
+        let record = Written {
             v: VERSION,
             seq: self.seq + 1,
             prev: self.hash,
@@ -282,7 +294,7 @@ mod tests {
         let mut tip = Tip::default();
         let mut text = Vec::new();
         for _ in 0..3 {
-            tip.push(Body::Note(Note::Stopped), &mut text).unwrap();
+            tip.push(&Body::Note(Note::Stopped), &mut text).unwrap();
         }
         let lines: Vec<&[u8]> = text.split(|b| *b == b'\n').collect();
         let link: Link = serde_json::from_slice(lines[1]).unwrap();

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::chain::{Body, Hash, Key, Link, Note, Tip, LINE_LIMIT};
-use super::event::Event;
 use super::head::{Head, HeadError};
 use crate::dir::errno;
 use crate::lock::try_lock;
@@ -27,7 +26,7 @@ const LOCK: &str = "audit.lock";
 pub const SPOOL: &str = "audit-spool.jsonl";
 /// How long another process may keep the log to itself. Whoever appends is done in milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What waits must be read whole. A machine with thousands of groups has some megabytes in the initramfs.
+/// What waits is in memory, and must be read whole. A machine with thousands of groups has some megabytes in the initramfs.
 const SPOOL_LIMIT: u64 = 64 * 1024 * 1024;
 
 /// The log cannot be written or read.
@@ -52,6 +51,9 @@ pub enum LogError {
     /// Another process has it and does not let go.
     #[error("another process has had {0} locked for {PATIENCE:?}")]
     Locked(String),
+    /// Too much waits for the log.
+    #[error("{0} is full: there is no /var/log to take it in")]
+    Full(String),
     /// An event cannot be put into words.
     #[error("an event cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -145,9 +147,9 @@ impl Log {
     /// # Errors
     ///
     /// [`LogError`]; then none of them is in the log.
-    pub fn append(&mut self, bodies: Vec<Body>) -> Result<(), LogError> {
+    pub fn append(&mut self, bodies: &[Body]) -> Result<(), LogError> {
         if !self.places.log().is_dir() {
-            return self.spool(&bodies);
+            return self.spool(bodies);
         }
         let open = self.open()?;
         let run = RunDir::find(Some(&self.places.run()))?;
@@ -156,9 +158,7 @@ impl Log {
             None => Vec::new(),
         };
         let has_waited = !waiting.is_empty();
-        let mut all: Vec<Body> = waiting.into_iter().map(Body::Event).collect();
-        all.extend(bodies);
-        let appended = self.append_to(&open, all);
+        let appended = self.append_to(&open, waiting.iter().chain(bodies));
         if appended.is_err() {
             self.known = None;
         }
@@ -169,7 +169,11 @@ impl Log {
         Ok(())
     }
 
-    fn append_to(&mut self, open: &Open, bodies: Vec<Body>) -> Result<(), LogError> {
+    fn append_to<'a>(
+        &mut self,
+        open: &Open,
+        bodies: impl Iterator<Item = &'a Body>,
+    ) -> Result<(), LogError> {
         let mut file = open.folder.open_to_append(NAME)?;
         let path = open.folder.display(NAME);
         let failed = |verb, error: &std::io::Error| LogError::Os {
@@ -206,10 +210,10 @@ impl Log {
                         text.push(b'\n');
                     }
                     let (bytes, sha256) = (torn.bytes, torn.sha256);
-                    tip.push(Body::Note(Note::Torn { bytes, sha256 }), &mut text)?;
+                    tip.push(&Body::Note(Note::Torn { bytes, sha256 }), &mut text)?;
                 }
                 if is_lost {
-                    tip.push(Body::Note(Note::HeadLost), &mut text)?;
+                    tip.push(&Body::Note(Note::HeadLost), &mut text)?;
                 }
                 (tip, head)
             }
@@ -219,17 +223,17 @@ impl Log {
             file = open.folder.open_to_append(NAME)?;
             length = 0;
             let dropped = head.dropped;
-            tip.push(Body::Note(Note::Rotated { dropped }), &mut text)?;
+            tip.push(&Body::Note(Note::Rotated { dropped }), &mut text)?;
         }
         for body in bodies {
-            if let Body::Event(event) = &body {
+            if let Body::Event(event) = body {
                 head.count(event);
             }
             tip.push(body, &mut text)?;
         }
         if let Some(key) = &self.key {
             let mac = key.anchor(tip.seq, tip.hash);
-            tip.push(Body::Note(Note::Anchor { mac }), &mut text)?;
+            tip.push(&Body::Note(Note::Anchor { mac }), &mut text)?;
         }
         let written = file.write_all(&text).and_then(|()| file.sync_data());
         if let Err(error) = written {
@@ -264,6 +268,10 @@ impl Log {
     fn spool(&self, bodies: &[Body]) -> Result<(), LogError> {
         let run = RunDir::make(Some(&self.places.run()))?;
         let mut file = run.open_to_append(SPOOL)?;
+        let length = file.metadata().map_or(0, |m| m.len());
+        if length > SPOOL_LIMIT / 2 {
+            return Err(LogError::Full(run.display(SPOOL)));
+        }
         let mut text = Vec::new();
         for body in bodies {
             // Notes are about the log, which is not there yet.
@@ -281,7 +289,7 @@ impl Log {
 }
 
 /// What waits for the log. A line that is not an event was torn, when whoever wrote it was killed.
-fn read_spool(run: &RunDir) -> Result<Vec<Box<Event>>, LogError> {
+fn read_spool(run: &RunDir) -> Result<Vec<Body>, LogError> {
     let file = match run.open_to_read(SPOOL) {
         Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(Vec::new()),
         other => other?,
@@ -294,9 +302,8 @@ fn read_spool(run: &RunDir) -> Result<Vec<Box<Event>>, LogError> {
         errno: errno(&error),
     })?;
     let lines = bytes.split(|b| *b == b'\n');
-    Ok(lines
-        .filter_map(|line| serde_json::from_slice(line).ok())
-        .collect())
+    let events = lines.filter_map(|line| serde_json::from_slice(line).ok());
+    Ok(events.map(Body::Event).collect())
 }
 
 /// Waits until nobody else writes.

@@ -14,8 +14,10 @@ use super::event::{Event, Learned, Outcome, Phase, Writer};
 
 /// How long the kernel's word waits for that of whoever wrote.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(2);
-/// The most that are waited for, and remembered.
+/// The most that are waited for.
 const MOST: usize = 4096;
+/// How many writes are remembered as told. The kernel's word comes within a moment.
+const REMEMBERED: usize = 256;
 
 /// A change, or an attempt.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -38,13 +40,14 @@ impl Entry {
 /// A write, wherever it is recorded: in which boot, and by which process.
 type Write = (String, Writer);
 
-/// Goes through events in the order in which they were recorded.
+/// Goes through events in the order in which they were recorded, and tells of them in that order.
 #[derive(Debug, Default)]
 pub struct Story {
     /// Begun, and not ended, by id.
     open: BTreeMap<String, Event>,
-    /// The kernel's word on writes that nobody else has told of yet.
-    waiting: VecDeque<Event>,
+    /// What is about to be told. The kernel's word on a write waits here for that of whoever wrote, and what comes after it
+    /// waits with it.
+    next: VecDeque<Entry>,
     /// Writes that were told of by whoever made them.
     told: VecDeque<Write>,
 }
@@ -56,80 +59,76 @@ fn write_of(event: &Event) -> Option<Write> {
 impl Story {
     /// The next event. Calls `each` for every entry that is complete by now.
     pub fn tell(&mut self, event: Event, each: &mut dyn FnMut(Entry)) {
-        self.release(event.time, each);
+        let now = event.time;
         match (event.phase, event.learned) {
             (Phase::Opened, _) => {
-                if self.open.len() >= MOST {
-                    if let Some((_, oldest)) = self.open.pop_first() {
-                        each(unconfirmed(oldest));
-                    }
-                }
                 self.open.insert(event.id.clone(), event);
+                if self.open.len() > MOST {
+                    let oldest = self.open.pop_first();
+                    self.next
+                        .extend(oldest.map(|(_, event)| unconfirmed(event)));
+                }
             }
-            (Phase::Closed, Learned::Iommuctl) => self.close(event, each),
+            (Phase::Closed, Learned::Iommuctl) => self.close(event),
             (Phase::Closed, Learned::Kernel) => {
                 let write = write_of(&event);
                 if write.is_none_or(|write| !self.told.contains(&write)) {
-                    self.waiting.push_back(event);
+                    let confirmed = true;
+                    self.next.push_back(Entry { event, confirmed });
                 }
             }
-            (Phase::Closed, Learned::Comparison) => each(unconfirmed(event)),
+            (Phase::Closed, Learned::Comparison) => self.next.push_back(unconfirmed(event)),
         }
+        self.release(now, each);
     }
 
-    fn close(&mut self, event: Event, each: &mut dyn FnMut(Entry)) {
+    fn close(&mut self, event: Event) {
         self.open.remove(&event.id);
-        let Some(write) = write_of(&event) else {
-            return each(unconfirmed(event));
-        };
-        let is_same = |other: &Event| write_of(other).as_ref() == Some(&write);
-        let confirmed = self.waiting.iter().any(is_same);
-        self.waiting.retain(|other| !is_same(other));
-        // What took too long may have ended otherwise: then the kernel's word is news.
-        if event.outcome != Some(Outcome::TimedOut) {
-            self.told.push_back(write);
-            if self.told.len() > MOST {
-                self.told.pop_front();
+        let mut confirmed = false;
+        if let Some(write) = write_of(&event) {
+            let count = self.next.len();
+            self.next
+                .retain(|e| !is_waiting(e) || write_of(&e.event).as_ref() != Some(&write));
+            confirmed = self.next.len() < count;
+            // What took too long may have ended otherwise: then the kernel's word is news.
+            if event.outcome != Some(Outcome::TimedOut) {
+                self.told.push_back(write);
+                if self.told.len() > REMEMBERED {
+                    self.told.pop_front();
+                }
             }
         }
-        each(Entry { event, confirmed });
+        self.next.push_back(Entry { event, confirmed });
     }
 
     /// Gives up waiting, at the time `now`, for what nobody else has told of.
     pub fn release(&mut self, now: Timestamp, each: &mut dyn FnMut(Entry)) {
-        while let Some(first) = self.waiting.front() {
-            let is_over = now.duration_since(first.time) > PATIENCE || self.waiting.len() > MOST;
-            if !is_over {
+        let is_over = |first: &Entry| now.duration_since(first.event.time) > PATIENCE;
+        while let Some(first) = self.next.front() {
+            if is_waiting(first) && !is_over(first) && self.next.len() <= MOST {
                 break;
             }
-            if let Some(event) = self.waiting.pop_front() {
-                each(by_the_kernel(event));
-            }
+            self.next.pop_front().into_iter().for_each(&mut *each);
         }
     }
 
     /// Nothing comes any more. What was begun by a process that `is_alive` is left out: it may still end.
     pub fn end(self, is_alive: impl Fn(&Event) -> bool, each: &mut dyn FnMut(Entry)) {
-        self.waiting
-            .into_iter()
-            .map(by_the_kernel)
-            .for_each(&mut *each);
+        self.next.into_iter().for_each(&mut *each);
         let ended = self.open.into_values().filter(|event| !is_alive(event));
         ended.map(unconfirmed).for_each(each);
     }
+}
+
+/// Whether it is the kernel's word alone.
+fn is_waiting(entry: &Entry) -> bool {
+    entry.event.learned == Learned::Kernel
 }
 
 fn unconfirmed(event: Event) -> Entry {
     Entry {
         event,
         confirmed: false,
-    }
-}
-
-fn by_the_kernel(event: Event) -> Entry {
-    Entry {
-        event,
-        confirmed: true,
     }
 }
 
@@ -190,6 +189,6 @@ mod tests {
             .into_iter()
             .map(|e| e.0)
             .collect();
-        assert_eq!(ids, ["a", "k", "c"]);
+        assert_eq!(ids, ["k", "a", "c"]);
     }
 }

@@ -53,7 +53,7 @@ impl Machine {
     fn write(&self, groups: std::ops::Range<u32>) {
         let mut log = self.log(LARGE);
         for group in groups {
-            log.append(vec![event(group)]).unwrap();
+            log.append(&[event(group)]).unwrap();
         }
     }
 
@@ -89,7 +89,12 @@ impl Machine {
 
 fn event(group: u32) -> Body {
     let moment = clock::moment("boot");
-    let mut event = Event::new(format!("1-1-{group}"), moment, Learned::Iommuctl, GroupId(group));
+    let mut event = Event::new(
+        format!("1-1-{group}"),
+        moment,
+        Learned::Iommuctl,
+        GroupId(group),
+    );
     event.old_type = Some("DMA-FQ".to_owned());
     event.new_type = Some("DMA".to_owned());
     event.outcome = Some(Outcome::Changed);
@@ -142,7 +147,11 @@ fn torn_at_every_byte_of_the_last_record() {
         let is_record = length + 1 == whole.len();
         let is_torn = length > before.len() && !is_record;
         assert_eq!(verdict.torn, u64::from(is_torn), "{length}");
-        let groups: &[u32] = if is_record { &[0, 1, 2, 3, 7, 8] } else { &[0, 1, 2, 7, 8] };
+        let groups: &[u32] = if is_record {
+            &[0, 1, 2, 3, 7, 8]
+        } else {
+            &[0, 1, 2, 7, 8]
+        };
         assert_eq!(machine.groups(), groups, "{length}");
     }
     // The same cut, but the head knows better.
@@ -150,7 +159,10 @@ fn torn_at_every_byte_of_the_last_record() {
     let known = fs::read(machine.file()).unwrap();
     fs::write(machine.file(), &known[..known.len() - 7]).unwrap();
     let findings = machine.findings();
-    assert!(matches!(findings[..], [Finding::Truncated { .. }]), "{findings:?}");
+    assert!(
+        matches!(findings[..], [Finding::Truncated { .. }]),
+        "{findings:?}"
+    );
 }
 
 #[test]
@@ -179,7 +191,8 @@ fn what_was_done_is_told_apart() {
         let mut changed = lines.clone();
         let at = dice.below(lines.len());
         let seq = u64::try_from(at + 1).unwrap();
-        let has = |findings: &[Finding], wanted: &dyn Fn(&Finding) -> bool| findings.iter().any(wanted);
+        let has =
+            |findings: &[Finding], wanted: &dyn Fn(&Finding) -> bool| findings.iter().any(wanted);
         match round % 5 {
             0 => {
                 // An edit of any byte. One that makes another line of it is told as that.
@@ -189,7 +202,10 @@ fn what_was_done_is_told_apart() {
                 let findings = machine.findings();
                 let newline = changed[at].contains(&b'\n');
                 let is_edit = |f: &Finding| *f == Finding::Edited { seq } || newline;
-                assert!(has(&findings, &is_edit), "edit of {seq} at {byte}: {findings:?}");
+                assert!(
+                    has(&findings, &is_edit),
+                    "edit of {seq} at {byte}: {findings:?}"
+                );
             }
             1 => {
                 let length = 1 + dice.below(lines.len() - at);
@@ -215,9 +231,15 @@ fn what_was_done_is_told_apart() {
                 machine.put(&changed);
                 let findings = machine.findings();
                 let is_move = |f: &Finding| matches!(f, Finding::Moved { .. });
-                assert!(has(&findings, &is_move), "swap of {at} and {other}: {findings:?}");
+                assert!(
+                    has(&findings, &is_move),
+                    "swap of {at} and {other}: {findings:?}"
+                );
                 let is_loss = |f: &Finding| matches!(f, Finding::Removed { .. });
-                assert!(!has(&findings, &is_loss), "swap of {at} and {other}: {findings:?}");
+                assert!(
+                    !has(&findings, &is_loss),
+                    "swap of {at} and {other}: {findings:?}"
+                );
             }
             3 => {
                 // Cut off anywhere.
@@ -231,9 +253,8 @@ fn what_was_done_is_told_apart() {
                 changed.insert(at, lines[dice.below(lines.len())].clone());
                 machine.put(&changed);
                 let findings = machine.findings();
-                let is_more = |f: &Finding| {
-                    matches!(f, Finding::Repeated { .. } | Finding::Moved { .. })
-                };
+                let is_more =
+                    |f: &Finding| matches!(f, Finding::Repeated { .. } | Finding::Moved { .. });
                 assert!(has(&findings, &is_more), "{findings:?}");
             }
         }
@@ -302,7 +323,7 @@ fn rotation_keeps_the_chain_and_says_what_was_dropped() {
         keep: 2,
     });
     for group in 0..60 {
-        log.append(vec![event(group)]).unwrap();
+        log.append(&[event(group)]).unwrap();
     }
     let verdict = machine.verdict();
     assert!(verdict.is_intact(), "{verdict:?}");
@@ -313,7 +334,10 @@ fn rotation_keeps_the_chain_and_says_what_was_dropped() {
     assert!(!folder.join(format!("{NAME}.3")).exists());
     fs::remove_file(folder.join(format!("{NAME}.2"))).unwrap();
     let findings = machine.findings();
-    assert!(matches!(findings[..], [Finding::Removed { .. }]), "{findings:?}");
+    assert!(
+        matches!(findings[..], [Finding::Removed { .. }]),
+        "{findings:?}"
+    );
 }
 
 #[test]
@@ -362,9 +386,10 @@ fn reader_goes_on_where_it_was() {
         bytes: 2000,
         keep: 50,
     };
-    let (mut log, mut position, mut seen) = (machine.log(rotation), Position::default(), Vec::new());
+    let (mut log, mut position, mut seen) =
+        (machine.log(rotation), Position::default(), Vec::new());
     for group in 0..50 {
-        log.append(vec![event(group)]).unwrap();
+        log.append(&[event(group)]).unwrap();
         if group % 7 == 0 {
             read::events(&machine.places(), &mut position, |e| seen.push(e.group)).unwrap();
         }
@@ -378,6 +403,6 @@ fn notes_of_the_log_are_records_too() {
     let machine = Machine::new();
     let mut log = machine.log(LARGE);
     let notes = [Note::Started { module: true }, Note::Overrun, Note::Stopped];
-    log.append(notes.map(Body::Note).to_vec()).unwrap();
+    log.append(&notes.map(Body::Note)).unwrap();
     assert_eq!(machine.verdict().records, 3);
 }

@@ -208,8 +208,8 @@ impl Trail {
         }
         let batch = std::mem::take(&mut *locked(&self.queue));
         let (events, slots): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-        let bodies = events.into_iter().map(Body::Event).collect();
-        let written = log.append(bodies).map_err(|error| error.to_string());
+        let bodies: Vec<Body> = events.into_iter().map(Body::Event).collect();
+        let written = log.append(&bodies).map_err(|error| error.to_string());
         for slot in slots {
             // Only set here, under the lock of the log.
             let _ = slot.set(written.clone());

@@ -53,7 +53,7 @@ const MANY_PORTS: &[&str] = &[
 ];
 
 /// Every kind of machine.
-pub const KINDS: [Kind; 18] = [
+pub const KINDS: [Kind; 19] = [
     Kind {
         name: "plain",
         purpose: "a stock kernel without the module",
@@ -89,6 +89,20 @@ pub const KINDS: [Kind; 18] = [
             "lockdown",
             "oracle-live",
             "round-trips",
+        ],
+    },
+    Kind {
+        name: "audit",
+        purpose: "a stock kernel with the module, and somebody who records",
+        flavour: Flavour::Stock,
+        with_module: true,
+        command_line: LAZY,
+        extra: Extra::Nothing,
+        scenarios: &[
+            "audit-who",
+            "audit-found",
+            "audit-unrecorded",
+            "audit-flood",
         ],
     },
     Kind {

@@ -18,6 +18,15 @@ pub struct Known {
     pub domain_type: Option<String>,
 }
 
+impl Known {
+    /// Whether `event` is about a group with the same devices.
+    fn is_of(&self, event: &Event) -> bool {
+        let mut devices = event.devices.iter();
+        event.devices.len() == self.devices.len()
+            && devices.all(|device| self.devices.contains(&device.path))
+    }
+}
+
 /// All groups, as they were last known.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -59,7 +68,9 @@ impl Ledger {
         }
         match (event.learned, event.written_by()) {
             (Learned::Kernel, Some(writer)) => {
-                self.told.push_back(writer);
+                if self.told.back() != Some(&writer) {
+                    self.told.push_back(writer);
+                }
                 if self.told.len() > MOST_OPEN {
                     self.told.pop_front();
                 }
@@ -67,9 +78,13 @@ impl Ledger {
             (Learned::Iommuctl, Some(writer)) if self.told.contains(&writer) => return,
             _ => {}
         }
-        let devices = event.devices.iter().map(|d| d.path.clone()).collect();
+        let known = self.groups.get_mut(&event.group);
+        if let Some(known) = known.filter(|known| known.is_of(event)) {
+            known.domain_type.clone_from(&event.new_type);
+            return;
+        }
         let known = Known {
-            devices,
+            devices: event.devices.iter().map(|d| d.path.clone()).collect(),
             domain_type: event.new_type.clone(),
         };
         self.groups.insert(event.group, known);

@@ -25,7 +25,7 @@ use known::{Known, Ledger};
 use uevent::Report;
 
 /// The most events that are recorded at once.
-pub const BATCH: usize = 4096;
+pub const BATCH: usize = 1024;
 /// Processes that are remembered, so that a flood of writes of one is not a flood of lookups.
 const PROCESSES: usize = 1024;
 

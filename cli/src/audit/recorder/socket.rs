@@ -12,9 +12,6 @@ use nix::sys::socket::{
 
 /// Events of the kernel itself, as opposed to those udev hands on.
 const KERNEL: u32 = 1;
-/// What the kernel keeps for us while we are busy, in bytes. A service gets it from its socket unit, which may ask for
-/// more than a process may.
-const BUFFER: usize = 64 * 1024 * 1024;
 /// The kernel's own limit is 2 KiB of variables and a path.
 const LONGEST: usize = 16 * 1024;
 
@@ -39,15 +36,16 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Takes the one that systemd has opened for this service, and listens by itself if there is none.
+    /// Takes the one that systemd has opened for this service, and listens by itself if there is none. Then the kernel keeps
+    /// `buffer` bytes for us while we are busy, or as much as it lets us have.
     ///
     /// # Errors
     ///
     /// Those of socket(2) and bind(2).
-    pub fn open() -> nix::Result<Self> {
+    pub fn open(buffer: usize) -> nix::Result<Self> {
         let fd = match handed_on() {
             Some(fd) => fd,
-            None => listen()?,
+            None => listen(buffer)?,
         };
         Ok(Self {
             fd,
@@ -98,7 +96,7 @@ fn handed_on() -> Option<OwnedFd> {
     stdin.as_fd().try_clone_to_owned().ok()
 }
 
-fn listen() -> nix::Result<OwnedFd> {
+fn listen(buffer: usize) -> nix::Result<OwnedFd> {
     let fd = socket(
         AddressFamily::Netlink,
         SockType::Raw,
@@ -106,8 +104,8 @@ fn listen() -> nix::Result<OwnedFd> {
         SockProtocol::NetlinkKObjectUEvent,
     )?;
     // Beyond the limit for everybody only with CAP_NET_ADMIN; what is refused is cut to the limit.
-    if setsockopt(&fd, sockopt::RcvBufForce, &BUFFER).is_err() {
-        setsockopt(&fd, sockopt::RcvBuf, &BUFFER)?;
+    if setsockopt(&fd, sockopt::RcvBufForce, &buffer).is_err() {
+        setsockopt(&fd, sockopt::RcvBuf, &buffer)?;
     }
     bind(fd.as_raw_fd(), &NetlinkAddr::new(0, KERNEL))?;
     Ok(fd)

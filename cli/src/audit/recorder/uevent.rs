@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use iommuctl_policy::GroupId;
+use nix::libc;
 
 use crate::audit::event::{printable, Outcome, Who};
 
@@ -78,12 +79,15 @@ fn report<'a>(group: &str, get: impl Fn(&str) -> Option<&'a str>) -> Option<Repo
     // The kernel's words are short; anything longer is not from it.
     let word = |key: &str| get(key).filter(|w| w.len() <= 16).map(printable);
     let (old_type, new_type) = (word("OLD_TYPE"), word("NEW_TYPE"));
+    let errno: Option<i32> = get("ERRNO").and_then(|e| e.parse().ok());
     let outcome = match get("OUTCOME")? {
         "done" if old_type == new_type => Outcome::Unchanged,
         "done" => Outcome::Changed,
         "unchanged" => Outcome::Unchanged,
         "refused" => Outcome::Refused,
         "denied" => Outcome::Denied,
+        // So the kernel refuses, too (`EBUSY` is of the days of 5.15).
+        "failed" if matches!(errno, Some(libc::EPERM | libc::EBUSY)) => Outcome::Refused,
         "failed" => Outcome::Failed,
         _ => return None,
     };
@@ -96,9 +100,7 @@ fn report<'a>(group: &str, get: impl Fn(&str) -> Option<&'a str>) -> Option<Repo
         old_type,
         new_type,
         outcome,
-        errno: get("ERRNO")
-            .and_then(|e| e.parse().ok())
-            .filter(|e| *e != 0),
+        errno: errno.filter(|errno| *errno != 0),
         milliseconds: nanoseconds.map(|ns| f64::from(ns) / 1e6),
         seq: get("SWITCH_SEQ").and_then(|n| n.parse().ok()),
         who: Who {

@@ -17,7 +17,7 @@ pub fn run(args: &AuditArgs, global: &Global, output: &mut Output) -> anyhow::Re
         AuditCommand::Log(args) => log::run(args, global, output),
         AuditCommand::Report(args) => report::run(args, global, output),
         AuditCommand::Verify => verify::run(global, output),
-        AuditCommand::Record => record::run(global, output),
+        AuditCommand::Record(args) => record::run(args, global, output),
     }
 }
 

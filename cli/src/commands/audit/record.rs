@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use iommuctl_policy::AuditSettings;
 
 use super::places;
-use crate::args::Global;
+use crate::args::{Global, RecordArgs};
 use crate::audit::chain::{Body, Note};
 use crate::audit::event::Event;
 use crate::audit::log::{Log, Places};
@@ -28,9 +28,10 @@ use crate::trusted::Root;
 const FEW: usize = 64;
 
 /// Runs the command.
-pub fn run(global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
+pub fn run(args: &RecordArgs, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
     // Before anything is looked at: what happens from here on waits in the socket.
-    let mut socket = Socket::open().context("Failed to listen to the kernel's events")?;
+    let mut socket =
+        Socket::open(args.buffer).context("Failed to listen to the kernel's events")?;
     let mut signals = Signals::watch().context("Failed to hold back signals")?;
     let context = Context::open(global)?;
     let root = Root::open(global.root.as_deref())?;
@@ -122,7 +123,7 @@ impl Sink for Keeper<'_> {
         if bodies.is_empty() {
             return;
         }
-        match self.log.append(bodies.clone()) {
+        match self.log.append(&bodies) {
             Ok(()) => self.told.clear(),
             Err(error) => {
                 self.complain(format!(

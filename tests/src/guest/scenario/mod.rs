@@ -2,6 +2,7 @@
 //! What is done and looked at inside the machine. A scenario returns an error when it cannot go on; everything it
 //! looks at on the way is a check.
 
+mod audit;
 mod concerns;
 mod demo;
 mod errors;
@@ -33,7 +34,7 @@ use super::{cli, modules, pci};
 pub type Scenario = fn(&Bench) -> Result<()>;
 
 /// Every scenario there is.
-const ALL: [(&str, Scenario); 58] = [
+const ALL: [(&str, Scenario); 62] = [
     ("inventory", inventory::inventory),
     ("targets", inventory::targets),
     ("without-module", stock::without_module),
@@ -90,6 +91,10 @@ const ALL: [(&str, Scenario); 58] = [
     ("policy-rebind", policy::rebind),
     ("policy-external", policy::external),
     ("lockdown", policy::lockdown),
+    ("audit-who", audit::who),
+    ("audit-found", audit::found),
+    ("audit-unrecorded", audit::unrecorded),
+    ("audit-flood", audit::flood),
     ("demo", demo::demo),
     ("idle", |_| Ok(())),
 ];

@@ -62,7 +62,7 @@ pub fn reports(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// A writer without the capabilities gets EACCES, is counted, and makes no event.
+/// A writer without the capabilities gets EACCES, is counted, and named in an event; but not each of a flood of them.
 pub fn denied(bench: &Bench) -> Result<()> {
     load_live()?;
     let (group, _) = disk()?;
@@ -85,9 +85,42 @@ pub fn denied(bench: &Bench) -> Result<()> {
         },
     );
     bench.check("denied-counts", exactly(before + 1, counter("denied")?));
-    bench.check("no-event", exactly(0, events.switches()?.len() as u64));
+    bench.check("event", events.switches().and_then(|list| named(&list)));
+    bench.check("flood", flood(&mut file, &events));
     bench.check("still-lazy", pci::expect_type(group, "DMA-FQ"));
     Ok(())
+}
+
+/// One event, which says who it was.
+fn named(list: &[Event]) -> Result<String> {
+    exactly(1, list.len() as u64)?;
+    let event = list.first().context("the list was not empty")?;
+    let pid = std::process::id().to_string();
+    for (key, value) in [
+        ("OUTCOME", "denied"),
+        ("ERRNO", "13"),
+        ("REQUESTED", "DMA"),
+        ("WRITER_PID", &pid),
+    ] {
+        let found = event.get(key).map(String::as_str);
+        ensure!(found == Some(value), "{key} should be {value}: {event:?}");
+    }
+    Ok(format!("{event:?}"))
+}
+
+/// A thousand denied writes make no more than twenty events.
+fn flood(file: &mut std::fs::File, events: &Events) -> Result<usize> {
+    let before = counter("denied")?;
+    seteuid(Uid::from_raw(65534)).context("cannot become nobody")?;
+    for _ in 0..1000 {
+        // Denied, as the one before.
+        let _ = file.write_all(b"DMA\n");
+    }
+    seteuid(Uid::from_raw(0)).context("cannot become root again")?;
+    exactly(before + 1000, counter("denied")?)?;
+    let told = events.switches()?.len();
+    ensure!(told <= 40, "{told} events");
+    Ok(told)
 }
 
 /// Two writers at once: each write is one event, and the events tell one story.
