@@ -41,8 +41,13 @@ pub struct Kind {
 }
 
 const LAZY: &[&str] = &["intel_iommu=on", "iommu.strict=0"];
-/// With each slab cache counted by itself.
-const MANY: &[&str] = &["intel_iommu=on", "iommu.strict=0", "slab_nomerge"];
+/// With each slab cache counted by itself, and room for the faults of the oracle in a hundred thousand round trips.
+const MANY: &[&str] = &[
+    "intel_iommu=on",
+    "iommu.strict=0",
+    "slab_nomerge",
+    "log_buf_len=16M",
+];
 
 /// The same, and ports are nothing but bridges: what else they can do takes minutes to set up for sixty-four.
 const MANY_PORTS: &[&str] = &[
