@@ -73,7 +73,7 @@ untouched() {
 
 echo "scenario $scenario" >/dev/ttyS1
 case $scenario in
-boots)
+boots | boots-by-dracut)
 	check root-disk-is-strict is $disk DMA
 	check second-disk-had-no-translation logged 'initramfs: .* identity .*changed'
 	check unit-rebound-it is $second DMA-FQ

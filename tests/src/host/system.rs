@@ -21,27 +21,41 @@ use super::workshop::Workshop;
 /// Size of the disk image in MiB; sparse.
 const IMAGE: &str = "3000M";
 
+/// Each initramfs, by what makes it: the name of the file.
+const INITRAMFS_TOOLS: &str = "initrd.img";
+const DRACUT: &str = "initrd-dracut.img";
+
 /// One boot of it.
 #[derive(Debug)]
 pub struct Scenario {
     /// Its name, which `tests/system/report.sh` knows.
     pub name: &'static str,
+    /// Its initramfs.
+    initramfs: &'static str,
     /// Words of the kernel command line.
     pub words: &'static [&'static str],
 }
 
 /// Every boot, in order.
-pub const SCENARIOS: [Scenario; 4] = [
+pub const SCENARIOS: [Scenario; 5] = [
     Scenario {
         name: "boots",
+        initramfs: INITRAMFS_TOOLS,
+        words: &["iommu.strict=0"],
+    },
+    Scenario {
+        name: "boots-by-dracut",
+        initramfs: DRACUT,
         words: &["iommu.strict=0"],
     },
     Scenario {
         name: "switched-off",
+        initramfs: DRACUT,
         words: &["iommu.strict=0", "iommuctl.policy=off"],
     },
     Scenario {
         name: "broken",
+        initramfs: INITRAMFS_TOOLS,
         words: &[
             "iommu.strict=0",
             "iommuctl.policy=/etc/iommuctl/broken.yaml",
@@ -49,6 +63,7 @@ pub const SCENARIOS: [Scenario; 4] = [
     },
     Scenario {
         name: "hotplug",
+        initramfs: INITRAMFS_TOOLS,
         words: &[
             "iommu.strict=1",
             "iommuctl.policy=/etc/iommuctl/hotplug.yaml",
@@ -57,7 +72,7 @@ pub const SCENARIOS: [Scenario; 4] = [
 ];
 
 /// Files of the checkout, where they go, and their modes.
-const FILES: [(&str, &str, &str); 10] = [
+const FILES: [(&str, &str, &str); 12] = [
     (
         "packaging/systemd/iommuctl-policy.service",
         "usr/lib/systemd/system/iommuctl-policy.service",
@@ -81,6 +96,16 @@ const FILES: [(&str, &str, &str); 10] = [
     (
         "packaging/initramfs-tools/scripts/init-top/iommuctl",
         "usr/share/initramfs-tools/scripts/init-top/iommuctl",
+        "755",
+    ),
+    (
+        "packaging/dracut/50iommuctl/module-setup.sh",
+        "usr/lib/dracut/modules.d/50iommuctl/module-setup.sh",
+        "755",
+    ),
+    (
+        "packaging/dracut/50iommuctl/iommuctl.sh",
+        "usr/lib/dracut/modules.d/50iommuctl/iommuctl.sh",
         "755",
     ),
     (
@@ -138,6 +163,11 @@ impl System {
             install(&log, &checkout, &programs.iommuctl, tree.path())?;
             log.run(&mut tree.command("systemctl", ["enable", "iommuctl-policy", "report"]))?;
             log.run(&mut tree.command("update-initramfs", ["-u", "-k", "all"]))?;
+            // For any machine, as the other one: what this one has is not what the virtual one has.
+            let release = &system.shop.kernel.release;
+            let image = format!("/boot/{DRACUT}");
+            let dracut = ["--no-hostonly", "--kver", release, &image];
+            log.run(&mut tree.command("dracut", dracut))?;
             system.image(&log, &tree)
         });
         // Root's files, which the folder's own removal could not touch.
@@ -153,12 +183,18 @@ impl System {
 
     /// The disk, and beside it what boots it.
     fn image(&self, log: &Log, tree: &Chroot) -> Result<()> {
-        for (link, name) in [("vmlinuz", "vmlinuz"), ("initrd.img", "initrd.img")] {
+        // The first two are links to the newest.
+        let boot = format!("boot/{DRACUT}");
+        for (file, name) in [
+            ("vmlinuz", "vmlinuz"),
+            (INITRAMFS_TOOLS, INITRAMFS_TOOLS),
+            (&boot, DRACUT),
+        ] {
             let copy = self.folder.path().join(name);
             log.run(
                 as_root("cp")
                     .arg("-L")
-                    .arg(tree.path().join(link))
+                    .arg(tree.path().join(file))
                     .arg(&copy),
             )?;
             log.run(as_root("chmod").arg("644").arg(&copy))?;
@@ -194,7 +230,7 @@ impl System {
             memory: 1024,
             iommu: true,
             kernel: at("vmlinuz"),
-            initramfs: at("initrd.img"),
+            initramfs: at(scenario.initramfs),
             command_line,
             devices: vec![
                 disk(3, at("root.img")),
