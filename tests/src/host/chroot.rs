@@ -45,9 +45,10 @@ const FROM_SUITE: [&str; 16] = [
 const FROM_BACKPORTS: [&str; 2] = ["libelf-dev", "qemu-system-x86"];
 
 /// What a system needs to boot, beside its kernel. dracut-core is dracut without what makes it the system's own, which does
-/// not go with initramfs-tools.
-const SYSTEM: [&str; 7] = [
+/// not go with initramfs-tools; grub2-common has update-grub, and installs no boot loader.
+const SYSTEM: [&str; 8] = [
     "dracut-core",
+    "grub2-common",
     "initramfs-tools",
     "kmod",
     "pci.ids",

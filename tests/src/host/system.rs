@@ -6,17 +6,21 @@
 //! `packaging/`, where its package would put them, and its initramfs is made again.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
 use super::chroot::Chroot;
 use super::command::{as_root, Log};
+use super::machine::external_table;
+use super::monitor;
 use super::packages;
 use super::progress::{say, seconds, step};
 use super::qemu::{Accelerator, Device, Machine};
 use super::userspace::{checkout, Programs};
 use super::vm::{self, Finished};
 use super::workshop::Workshop;
+use crate::report::{Line, Report};
 
 /// Size of the disk image in MiB; sparse.
 const IMAGE: &str = "3000M";
@@ -37,7 +41,7 @@ pub struct Scenario {
 }
 
 /// Every boot, in order.
-pub const SCENARIOS: [Scenario; 5] = [
+pub const SCENARIOS: [Scenario; 6] = [
     Scenario {
         name: "boots",
         initramfs: INITRAMFS_TOOLS,
@@ -69,10 +73,22 @@ pub const SCENARIOS: [Scenario; 5] = [
             "iommuctl.policy=/etc/iommuctl/hotplug.yaml",
         ],
     },
+    Scenario {
+        name: "lockdown",
+        initramfs: INITRAMFS_TOOLS,
+        words: &[
+            "iommu.strict=0",
+            "modules_load=iommu_live",
+            "iommuctl.policy=/etc/iommuctl/lockdown.yaml",
+        ],
+    },
 ];
 
+/// What is looked at in the system without booting it: its name.
+const DEFAULTS: &str = "defaults";
+
 /// Files of the checkout, where they go, and their modes.
-const FILES: [(&str, &str, &str); 12] = [
+const FILES: [(&str, &str, &str); 17] = [
     (
         "packaging/systemd/iommuctl-policy.service",
         "usr/lib/systemd/system/iommuctl-policy.service",
@@ -81,6 +97,21 @@ const FILES: [(&str, &str, &str); 12] = [
     (
         "packaging/systemd/iommuctl-hotplug@.service",
         "usr/lib/systemd/system/iommuctl-hotplug@.service",
+        "644",
+    ),
+    (
+        "packaging/systemd/iommuctl-lockdown.service",
+        "usr/lib/systemd/system/iommuctl-lockdown.service",
+        "644",
+    ),
+    (
+        "packaging/systemd/iommuctl-external.target",
+        "usr/lib/systemd/system/iommuctl-external.target",
+        "644",
+    ),
+    (
+        "packaging/udev/81-iommuctl-lockdown.rules",
+        "usr/lib/udev/rules.d/81-iommuctl-lockdown.rules",
         "644",
     ),
     (
@@ -123,6 +154,12 @@ const FILES: [(&str, &str, &str); 12] = [
         "etc/iommuctl/hotplug.yaml",
         "644",
     ),
+    (
+        "tests/system/lockdown.yaml",
+        "etc/iommuctl/lockdown.yaml",
+        "644",
+    ),
+    ("tests/system/defaults.sh", "root/defaults", "755"),
     ("tests/system/report.sh", "usr/local/sbin/report", "755"),
     (
         "tests/system/report.service",
@@ -137,6 +174,8 @@ pub struct System {
     shop: Workshop,
     /// Its disk, kernel and initramfs are in here; goes with it.
     folder: tempfile::TempDir,
+    /// What the helpers of the distribution did in it.
+    defaults: Report,
 }
 
 impl System {
@@ -145,6 +184,7 @@ impl System {
     /// # Errors
     /// When a package cannot be fetched, or a file of ours is missing.
     pub fn make(shop: Workshop) -> Result<Self> {
+        let module = shop.module()?;
         let lock = shop.cache.lock()?;
         let base = Chroot::ensure_system(&shop.cache, &shop.kernel.version, || {
             packages::ensure(&shop.cache)
@@ -157,18 +197,34 @@ impl System {
             .context("cannot make a folder for the system")?;
         let log = shop.cache.log("system-image")?;
         let tree = base.beside(folder.path().join("tree"));
-        let system = Self { shop, folder };
+        let mut system = Self {
+            shop,
+            folder,
+            defaults: Report::default(),
+        };
         let made = step("installing ours into a copy of the system", || {
             log.run(as_root("cp").arg("-a").arg(base.path()).arg(tree.path()))?;
             install(&log, &checkout, &programs.iommuctl, tree.path())?;
+            let release = system.shop.kernel.release.clone();
+            let modules = tree.path().join("usr/lib/modules").join(&release);
+            log.run(
+                as_root("install")
+                    .args(["-D", "-m", "644"])
+                    .arg(&module)
+                    .arg(modules.join("updates/iommu_live.ko")),
+            )?;
+            log.run(&mut tree.command("depmod", [&release]))?;
             log.run(&mut tree.command("systemctl", ["enable", "iommuctl-policy", "report"]))?;
             log.run(&mut tree.command("update-initramfs", ["-u", "-k", "all"]))?;
             // For any machine, as the other one: what this one has is not what the virtual one has.
-            let release = &system.shop.kernel.release;
             let image = format!("/boot/{DRACUT}");
-            let dracut = ["--no-hostonly", "--kver", release, &image];
+            let dracut = ["--no-hostonly", "--kver", &release, &image];
             log.run(&mut tree.command("dracut", dracut))?;
-            system.image(&log, &tree)
+            system.image(&log, &tree)?;
+            // Last, for what it leaves in the tree is not to be on the disk.
+            let said = log.capture(&mut tree.command("/root/defaults", [""; 0]))?;
+            system.defaults = Report::parse(&said);
+            Ok(())
         });
         // Root's files, which the folder's own removal could not touch.
         log.run(
@@ -236,12 +292,26 @@ impl System {
                 disk(3, at("root.img")),
                 disk(4, second),
                 Device::Network { slot: 5 },
+                Device::EmptyPort { slot: 7 },
+                Device::EmptyPort { slot: 8 },
+                Device::EmptyPort { slot: 9 },
             ],
-            acpi_table: None,
+            // What is behind the port in slot 7 is external then.
+            acpi_table: Some(external_table(&self.shop, self.folder.path())?),
             console: at(&format!("{}-console.log", scenario.name)),
             report: at(&format!("{}-report.log", scenario.name)),
+            monitor: Some(at("monitor")),
         };
-        vm::run_machine(&self.shop, &machine, self.folder.path(), scenario.name)
+        // What cannot be plugged in is missed by the guest, which says so.
+        let mut plug = |line: &Line| {
+            let Line::Plug(name) = line else { return };
+            let done = monitor::commands(name).and_then(|c| monitor::execute(&at("monitor"), &c));
+            if let Err(error) = done {
+                say(&format!("   cannot plug in `{name}`: {error:#}"));
+            }
+        };
+        let folder = self.folder.path();
+        vm::run_machine(&self.shop, &machine, folder, scenario.name, &mut plug)
     }
 
     /// Keeps its folder, with the logs: something failed.
@@ -277,6 +347,16 @@ fn install(log: &Log, checkout: &Path, program: &Path, tree: &Path) -> Result<()
 pub fn run(names: &[String], mut listen: impl FnMut(&Finished)) -> Result<Option<String>> {
     let system = System::make(Workshop::ensure()?)?;
     let mut failures = String::new();
+    if names.is_empty() || names.iter().any(|n| n == DEFAULTS) {
+        let finished = Finished {
+            report: system.defaults.clone(),
+            cut_short: None,
+            console: system.shop.cache.join("logs/system-image.log"),
+            took: Duration::ZERO,
+        };
+        listen(&finished);
+        failures.push_str(&finished.failure(DEFAULTS).unwrap_or_default());
+    }
     for scenario in &SCENARIOS {
         if !names.is_empty() && !names.iter().any(|n| n == scenario.name) {
             continue;
