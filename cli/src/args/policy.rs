@@ -7,11 +7,27 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
-use super::{seconds, Wait};
+use super::{seconds, Patience, Wait};
 use crate::target::Target;
 
-/// How the commands about policies end; more to the point than the general table.
-pub const EXIT_HELP: &str = "\
+/// How the commands about policies end; more to the point than the general table. `check` does not look at the machine.
+const CHECK_EXIT: &str = "\
+Exit codes:
+  0  every file is good
+  1  failed: a file is wrong, or not to be trusted
+  2  usage: the command line makes no sense";
+
+/// A plan that can be carried out is good, whatever it would change; `diff` and `apply --check` say whether it would.
+const PLAN_EXIT: &str = "\
+Exit codes:
+  0  the policy has its way or would get it, but for rules with on_failure: warn; `apply --check`
+     and `diff` tell the two apart
+  1  failed: a file is wrong or not to be trusted, no IOMMU
+  2  usage: the command line makes no sense
+  3  refused: a safety rule, the kernel or the module would not allow what a rule wants
+  4  partly: some groups are or would be as the policy wants them, others would be refused";
+
+const APPLY_EXIT: &str = "\
 Exit codes:
   0  as the policy wants it, but for rules with on_failure: warn
   1  failed: a file is wrong or not to be trusted, no IOMMU, a write failed or took too long
@@ -132,10 +148,9 @@ pub struct ApplyArgs {
     /// Heed iommuctl.policy= on the kernel command line: off does nothing, a path replaces the system's policy
     #[arg(long, conflicts_with = "path")]
     pub boot: bool,
-    /// How long to wait for the kernel, for each group, and for each step of a rebind; what has begun cannot be
-    /// cancelled
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
-    pub timeout: Duration,
+    /// How long to wait for the kernel.
+    #[command(flatten)]
+    pub kernel: Patience,
     /// How long to wait for our turn.
     #[command(flatten)]
     pub wait: Wait,
