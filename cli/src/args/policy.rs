@@ -33,8 +33,14 @@ Exit codes:
   1  failed: a file is wrong or not to be trusted, no IOMMU, a write failed or took too long
   2  usage: the command line makes no sense
   3  refused: a safety rule, the kernel or the module did not allow what a rule wants
-  4  partly: some groups were changed, others not; with --check and diff: something differs,
-     and with diff: there is no policy";
+  4  partly: some groups were changed, others not; with --check: something would be changed";
+
+const DIFF_EXIT: &str = "\
+Exit codes:
+  0  as the policy wants it, whatever on_failure says
+  1  failed: a file is wrong or not to be trusted, no IOMMU
+  2  usage: the command line makes no sense
+  4  something differs, or there is no policy";
 
 /// Where policies are, for the help of every command that reads them.
 const FILES_HELP: &str = "\
@@ -61,13 +67,13 @@ pub struct PolicyArgs {
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
     /// Check the files of the policy, without looking at the machine
-    #[command(after_help = EXIT_HELP)]
+    #[command(after_help = CHECK_EXIT)]
     Check(CheckArgs),
     /// Show what would be changed, by which route, and why
-    #[command(after_help = EXIT_HELP)]
+    #[command(after_help = PLAN_EXIT)]
     Plan(PlanArgs),
     /// Make the machine as the policy wants it
-    #[command(after_help = EXIT_HELP)]
+    #[command(after_help = APPLY_EXIT)]
     Apply(ApplyArgs),
     /// Explain what the policy says about a device: which rules were tried, and which decided
     Explain(ExplainArgs),
@@ -76,7 +82,7 @@ pub enum PolicyCommand {
     /// Print the JSON Schema of a policy, for editors
     Schema,
     /// Show where the machine differs from the policy; ends with 4 if it does, or if there is no policy
-    #[command(after_help = EXIT_HELP)]
+    #[command(after_help = DIFF_EXIT)]
     Diff(DiffArgs),
 }
 
