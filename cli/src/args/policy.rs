@@ -193,6 +193,9 @@ pub struct LockdownArgs {
     /// Run COMMAND even if not every group could be made strict
     #[arg(long, requires = "command")]
     pub partly: bool,
+    /// Say what would be made strict, and what could not be, and do nothing
+    #[arg(long, conflicts_with = "command")]
+    pub dry_run: bool,
     /// How long to wait for the kernel, for each group; a switch that has begun cannot be cancelled
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub timeout: Duration,
@@ -204,6 +207,9 @@ pub struct LockdownArgs {
 /// Arguments of `release`.
 #[derive(Debug, clap::Args)]
 pub struct ReleaseArgs {
+    /// Say what would be relaxed, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
     /// How long to wait for the kernel, for each group; a switch that has begun cannot be cancelled
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub timeout: Duration,
