@@ -25,7 +25,7 @@ Exit codes:
   1  failed: a file is wrong or not to be trusted, no IOMMU
   2  usage: the command line makes no sense
   3  refused: a safety rule, the kernel or the module would not allow what a rule wants
-  4  partly: some groups are or would be as the policy wants them, others would be refused";
+  4  partly: some groups would be changed, others would be refused";
 
 const APPLY_EXIT: &str = "\
 Exit codes:
