@@ -67,19 +67,37 @@ pub fn holders(group: &Group) -> String {
     }
 }
 
+/// What is to be known before devices are interrupted for nothing.
+pub const WORKS_LIVE: &str =
+    "this change works without an interruption: leave out `--route rebind`";
+
+/// What speaks against the rebind that [`ways_to`] would advise.
+#[must_use]
+pub fn no_rebind(why: &str) -> String {
+    format!("`set-mode --route rebind` would be refused as well: {why}")
+}
+
+/// Whether `line` advises a rebind.
+#[must_use]
+pub fn is_about_rebind(line: &str) -> bool {
+    line == REBIND
+}
+
+/// The advice to rebind.
+const REBIND: &str = "`set-mode --route rebind`, or `route: rebind` in a policy's rule, unbinds the drivers named above, \
+                      writes the type and binds them again: it interrupts the devices, and is refused while something on \
+                      them is in use";
+
 /// What gets a group with bound drivers from `current` to `request`, one line each.
 #[must_use]
 pub fn ways_to(current: &DomainType, request: TypeRequest) -> Vec<String> {
-    let rebind = "`set-mode --route rebind`, or `route: rebind` in a policy's rule, unbinds the drivers named above, \
-                  writes the type and binds them again: it interrupts the devices, and is refused while something on \
-                  them is in use";
     let mut ways = Vec::new();
     if *current == DomainType::DmaFq && request == TypeRequest::Dma {
         ways.push(
             "`modprobe iommu_live` makes this change live, then repeat the command".to_owned(),
         );
     }
-    ways.push(rebind.to_owned());
+    ways.push(REBIND.to_owned());
     let boot = match request {
         TypeRequest::Dma => Some("iommu.passthrough=0 iommu.strict=1"),
         TypeRequest::DmaFq => Some("iommu.passthrough=0 iommu.strict=0"),

@@ -146,8 +146,7 @@ pub enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Write the man pages into a directory
-    #[command(hide = true)]
+    /// Write the man pages into a directory: one for each command, and iommuctl-policy(5)
     Man {
         /// The directory; it must exist
         directory: PathBuf,
@@ -217,6 +216,15 @@ pub struct Wait {
     pub lock_timeout: Duration,
 }
 
+/// How long the kernel may take. The same for each command that rebinds.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Patience {
+    /// How long to wait for the kernel, for each group, and for each step of a rebind; what has begun cannot be
+    /// cancelled
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub timeout: Duration,
+}
+
 /// Arguments of `set-mode`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{TARGET_HELP}\n\n{}", exit::HELP))]
@@ -236,10 +244,9 @@ pub struct SetModeArgs {
     /// Say what would be done, down to each write, and do nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// How long to wait for the kernel, for each group, and for each step of a rebind; what has begun cannot be
-    /// cancelled
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
-    pub timeout: Duration,
+    /// How long to wait for the kernel.
+    #[command(flatten)]
+    pub kernel: Patience,
     /// How long to wait for our turn.
     #[command(flatten)]
     pub wait: Wait,
@@ -258,9 +265,9 @@ pub struct RecoverArgs {
     /// Say what was left, and do nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// How long to wait for the kernel, for each step of each device
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
-    pub timeout: Duration,
+    /// How long to wait for the kernel.
+    #[command(flatten)]
+    pub kernel: Patience,
     /// How long to wait for our turn.
     #[command(flatten)]
     pub wait: Wait,
@@ -380,7 +387,7 @@ mod tests {
         };
         assert_eq!(set.targets.len(), 2);
         assert_eq!(set.request, TypeRequest::DmaFq);
-        assert_eq!(set.timeout, Duration::from_secs(30));
+        assert_eq!(set.kernel.timeout, Duration::from_secs(30));
     }
 
     #[test]

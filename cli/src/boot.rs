@@ -81,6 +81,56 @@ impl fmt::Display for Loader {
     }
 }
 
+/// What `defaults set` added to the next command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Added {
+    /// These words.
+    Words(String),
+    /// None.
+    Nothing,
+    /// Only the helper knows.
+    Unknown,
+}
+
+impl Loader {
+    /// What is set for the next boot, as far as our own files say. grubby has none.
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError`], if a file cannot be read, or others can write it.
+    pub fn added(&self, root: &Root) -> Result<Added, TrustError> {
+        let text = match self {
+            Self::Grubby => return Ok(Added::Unknown),
+            Self::KernelInstall(line) => Some(line.clone()),
+            Self::Grub => match root.folder(GRUB_FOLDER)? {
+                Some(folder) => match folder.read(GRUB_FILE)? {
+                    Content::Text(text) => Some(text),
+                    Content::Masked | Content::Absent => None,
+                },
+                None => None,
+            },
+        };
+        Ok(match text.as_deref().and_then(ours) {
+            Some(words) => Added::Words(words),
+            // A file of ours that somebody has edited is still one to take away.
+            None if text.is_some() && *self == Self::Grub => Added::Unknown,
+            None => Added::Nothing,
+        })
+    }
+}
+
+/// Our words in a command line or in GRUB's file, without the mark.
+fn ours(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once(&format!("{MARK}="))?;
+    let words = rest.split_ascii_whitespace().skip(1);
+    let words = words.map(|w| w.trim_matches('"'));
+    let names = ["iommu.passthrough=", "iommu.strict="];
+    let words: Vec<&str> = words
+        .take_while(|w| names.iter().any(|name| w.starts_with(name)))
+        .collect();
+    Some(words.join(" "))
+}
+
 /// One step of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {

@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use iommuctl_policy::{GroupId, Inventory, TypeRequest};
+use nix::errno::Errno;
 
 use crate::advice;
 use crate::args::Global;
 use crate::audit::trail::Trail;
 use crate::exit::{Exit, Failure};
 use crate::lock::{Lock, LockError};
-use crate::lockdown::{InForce, LockdownError, Store};
+use crate::lockdown::{self, InForce, LockdownError, Store};
 use crate::output::Output;
 use crate::pci_ids::PciNames;
 use crate::proc::Proc;
@@ -98,21 +99,29 @@ impl Context {
         }
     }
 
-    /// The lockdown that is in force, if there is one.
+    /// The lockdown that is in force, if there is one: for everybody, who runs one only for root.
     pub fn lockdown(&self) -> Result<Option<InForce>, LockdownError> {
-        let run = RunDir::find(self.run_root.as_deref())?;
-        run.map_or(Ok(None), |run| Store::new(&run).in_force())
+        let root = self.run_root.as_deref();
+        match RunDir::find(root) {
+            Err(error) if error.errno() == Some(Errno::EACCES) => lockdown::from_outside(root),
+            found => found?.map_or(Ok(None), |run| Store::new(&run).in_force()),
+        }
+    }
+
+    /// Whether this process may change a group, as far as that can be known; a failure that says what it lacks if not.
+    pub fn may_change(&self) -> Result<(), Failure> {
+        let capabilities = self.proc.capabilities();
+        if capabilities.is_none_or(|c| c.missing().is_empty()) {
+            return Ok(());
+        }
+        let explained = advice::not_permitted(capabilities);
+        Err(Failure::new(Exit::Failed, explained.message).with_advice(explained.advice))
     }
 
     /// Waits for our turn to change groups, and says so if a rebind was interrupted earlier. Who may not change any does
     /// not wait: nothing is made in `/run` then.
     pub fn turn(&self, patience: Duration, output: &mut Output) -> anyhow::Result<Turn> {
-        let capabilities = self.proc.capabilities();
-        if capabilities.is_some_and(|c| !c.missing().is_empty()) {
-            let explained = advice::not_permitted(capabilities);
-            let failure = Failure::new(Exit::Failed, explained.message);
-            return Err(failure.with_advice(explained.advice).into());
-        }
+        self.may_change()?;
         let run = RunDir::make(self.run_root.as_deref())?;
         let lock = self.lock(&run, patience, output)?;
         for group in journal::left_behind(&run)? {

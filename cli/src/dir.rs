@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{openat, renameat, OFlag};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{fchmod, Mode};
 use nix::unistd::fsync;
 
 /// The names in the directory behind `handle`, sorted. One that is not text cannot be asked for, and is left out.
@@ -41,6 +41,8 @@ pub fn replace(handle: &OwnedFd, name: &str, bytes: &[u8], mode: Mode) -> nix::R
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC;
     let careful = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let mut file = File::from(openat(handle, new.as_str(), flags | careful, mode)?);
+    // Whatever the umask is.
+    fchmod(&file, mode)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
     written.map_err(|error| errno(&error))?;
     renameat(handle, new.as_str(), handle, name)?;

@@ -10,13 +10,14 @@
 //! is read and changed only by a command whose turn it is ([`crate::turn`]).
 
 use std::fs::File;
+use std::path::Path;
 
 use iommuctl_policy::{DomainType, Group, GroupId, TypeRequest};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::lock::{is_locked, try_lock};
-use crate::run_dir::{RunDir, RunError};
+use crate::run_dir::{read_published, RunDir, RunError};
 
 /// The record.
 const RECORD: &str = "lockdown.json";
@@ -130,6 +131,32 @@ pub fn is_laxer(now: Option<&DomainType>, request: TypeRequest) -> bool {
     }
 }
 
+/// The lockdown that is in force, if there is one, for those who can read the record and nothing else: who runs
+/// `lockdown --while` is not for them to see, so one that was killed counts until somebody releases what it made strict.
+///
+/// # Errors
+///
+/// [`LockdownError`].
+pub fn from_outside(root: Option<&Path>) -> Result<Option<InForce>, LockdownError> {
+    let Some(bytes) = read_published(root, RECORD)? else {
+        return Ok(None);
+    };
+    let record: Record = serde_json::from_slice(&bytes).map_err(|error| {
+        let path = format!("/run/iommuctl/{RECORD}");
+        LockdownError::Broken { path, error }
+    })?;
+    let processes = match (record.standing, record.groups.is_empty()) {
+        (true, _) => Vec::new(),
+        (false, true) => return Ok(None),
+        (false, false) => vec!["unknown".to_owned()],
+    };
+    Ok(Some(InForce {
+        standing: record.standing,
+        processes,
+        groups: record.groups.len(),
+    }))
+}
+
 /// Where the record is.
 #[derive(Clone, Copy, Debug)]
 pub struct Store<'a> {
@@ -175,7 +202,7 @@ impl<'a> Store<'a> {
     pub fn write(self, record: &Record) -> Result<(), LockdownError> {
         let mut text = serde_json::to_vec_pretty(record).map_err(self.broken())?;
         text.push(b'\n');
-        Ok(self.run.replace(RECORD, &text)?)
+        Ok(self.run.publish(RECORD, &text)?)
     }
 
     /// Takes the record away: the lockdown is over.
@@ -352,6 +379,32 @@ mod tests {
     }
 
     #[test]
+    fn everybody_can_see_that_a_lockdown_is_in_force() {
+        let (root, run) = run_dir();
+        if !nix::unistd::geteuid().is_root() {
+            // What is not root's is not believed.
+            assert!(from_outside(Some(root.path())).is_err());
+            return;
+        }
+        let store = Store::new(&run);
+        let seen = || from_outside(Some(root.path())).unwrap();
+        assert_eq!(seen(), None);
+        let mut record = Record {
+            standing: true,
+            ..Record::default()
+        };
+        store.write(&record).unwrap();
+        assert!(seen().unwrap().standing);
+        record.standing = false;
+        store.write(&record).unwrap();
+        assert_eq!(seen(), None);
+        record.remember(Remembered::of(&group(3, "DMA-FQ", &[("0000:01:00.0", None)])).unwrap());
+        store.write(&record).unwrap();
+        let in_force = seen().unwrap();
+        assert_eq!((in_force.groups, in_force.processes.len()), (1, 1));
+    }
+
+    #[test]
     fn what_is_laxer() {
         use TypeRequest::{Auto, Dma, DmaFq, Identity};
         let laxer = |now: &str| {
@@ -369,7 +422,7 @@ mod tests {
     fn a_broken_record_is_an_error() {
         let (_root, run) = run_dir();
         let store = Store::new(&run);
-        run.replace(RECORD, b"{").unwrap();
+        run.publish(RECORD, b"{").unwrap();
         assert!(matches!(store.read(), Err(LockdownError::Broken { .. })));
     }
 }

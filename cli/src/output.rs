@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Stderr, Stdout, Write};
 
 use anstream::{AutoStream, ColorChoice};
 use nix::errno::Errno;
+use nix::unistd::geteuid;
 use serde::Serialize;
 
 use crate::args::{Color, Global};
@@ -12,7 +13,9 @@ use crate::audit::trail::Trail;
 use crate::exit::{Exit, Failure};
 use crate::render::style;
 use crate::resolve::ResolveError;
+use crate::run_dir::RunError;
 use crate::sysfs::Problems;
+use crate::trusted::TrustError;
 
 /// The version of every JSON document. It changes when a document changes in a way that breaks its readers.
 const VERSION: u32 = 1;
@@ -137,6 +140,8 @@ impl Output {
             (failure.exit, failure.advice.clone())
         } else if let Some(error) = error.downcast_ref::<ResolveError>() {
             (Exit::Failed, error.advice())
+        } else if is_for_root(error) {
+            (Exit::Failed, vec![RUN_AS_ROOT.to_owned()])
         } else {
             (Exit::Failed, Vec::new())
         };
@@ -173,4 +178,19 @@ impl Output {
     pub fn hint(&mut self, text: &str) {
         let _ = writeln!(self.stderr, "  - {text}");
     }
+}
+
+/// The advice for those who may not.
+const RUN_AS_ROOT: &str = "run it as root, for example with sudo";
+
+/// Whether root would not have met `error`: the kernel did not permit something in our own folder, or among the files that
+/// are configured.
+fn is_for_root(error: &anyhow::Error) -> bool {
+    let denied = |errno| matches!(errno, Errno::EACCES | Errno::EPERM);
+    let of_run = |e: &RunError| e.errno().is_some_and(denied);
+    let of_trust = |e: &TrustError| matches!(e, TrustError::Os { errno, .. } if denied(*errno));
+    let is = |e: &(dyn std::error::Error + 'static)| {
+        e.downcast_ref().is_some_and(of_run) || e.downcast_ref().is_some_and(of_trust)
+    };
+    !geteuid().is_root() && error.chain().any(is)
 }

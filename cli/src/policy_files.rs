@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use iommuctl_policy::{parse, ParseError, Policy, PolicyFile};
+use iommuctl_policy::{errors, parse, ParseError, Policy, PolicyFile};
 use serde::Serialize;
 
 use crate::trusted::{read_untrusted, Content, Root, TrustError};
@@ -80,10 +80,14 @@ fn space_if_placeless(error: &ParseError) -> String {
     }
 }
 
-fn parsed(path: String, text: &str) -> Result<(String, PolicyFile), LoadError> {
+fn parsed(path: String, text: &str) -> Result<(String, PolicyFile), Vec<LoadError>> {
+    let in_file = |error| LoadError::Parse {
+        path: path.clone(),
+        error,
+    };
     match parse(text) {
         Ok(file) => Ok((path, file)),
-        Err(error) => Err(LoadError::Parse { path, error }),
+        Err(_) => Err(errors(text).into_iter().map(in_file).collect()),
     }
 }
 
@@ -168,8 +172,8 @@ pub fn load(root: &Root) -> Result<Loaded, Vec<LoadError>> {
                     files.push((path, file));
                     Status::Used { rules }
                 }
-                Err(error) => {
-                    errors.push(error);
+                Err(wrong) => {
+                    errors.extend(wrong);
                     continue;
                 }
             },
@@ -294,6 +298,7 @@ fn gather(
     let mut loaded = Loaded::default();
     let mut files = Vec::new();
     for text in texts {
+        let text = text.map_err(|error| vec![error]);
         match text.and_then(|(path, text)| parsed(path, &text)) {
             Ok((path, file)) => {
                 loaded.files.push(FileReport {
@@ -304,7 +309,7 @@ fn gather(
                 });
                 files.push((path, file));
             }
-            Err(error) => errors.push(error),
+            Err(wrong) => errors.extend(wrong),
         }
     }
     if errors.is_empty() {

@@ -15,15 +15,17 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{openat, renameat, OFlag};
 use nix::sys::stat::{fchmod, fstat, mkdirat, FileStat, Mode, SFlag};
-use nix::unistd::{fsync, geteuid, unlinkat, UnlinkatFlags};
+use nix::unistd::{fsync, geteuid, unlinkat, Uid, UnlinkatFlags};
 
 use crate::dir::{self, errno};
 
 const NAME: &str = "iommuctl";
 /// For us alone; others may only pass through: what is below `policy.d` is for everybody to read.
 const FOLDER: Mode = Mode::S_IRWXU.union(Mode::S_IXGRP).union(Mode::S_IXOTH);
-/// For us alone: journals and records name devices and commands.
+/// For us alone: journals name devices and commands, and who can read a file can hold a lock on it.
 const FILE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
+/// For everybody to read.
+const PUBLIC: Mode = FILE.union(Mode::S_IRGRP).union(Mode::S_IROTH);
 /// More than any journal or record holds.
 const FILE_LIMIT: usize = 4 * 1024 * 1024;
 
@@ -190,17 +192,7 @@ impl RunDir {
             Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(None),
             other => other?,
         };
-        let limit = u64::try_from(FILE_LIMIT).unwrap_or(u64::MAX);
-        let mut bytes = Vec::new();
-        let read = file.take(limit.saturating_add(1)).read_to_end(&mut bytes);
-        let path = self.path.join(name);
-        read.map_err(|e| failed("read", &path, errno(&e)))?;
-        if bytes.len() > FILE_LIMIT {
-            let path = path.display().to_string();
-            let why = "it is longer than anything that is written here";
-            return Err(RunError::NotOurs { path, why });
-        }
-        Ok(Some(bytes))
+        contents(file, &self.path.join(name)).map(Some)
     }
 
     /// The names in the folder, sorted.
@@ -212,7 +204,17 @@ impl RunDir {
         dir::names(&self.handle).map_err(|e| failed("list", &self.path, e))
     }
 
-    /// Puts a file with `bytes` in the place of `name`: whole, and synced, or not at all.
+    /// Puts a file with `bytes` in the place of `name`, for everybody to read: whole, and synced, or not at all.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`], if that does not work; what was there before then still is.
+    pub fn publish(&self, name: &str, bytes: &[u8]) -> Result<(), RunError> {
+        let path = self.path.join(name);
+        dir::replace(&self.handle, name, bytes, PUBLIC).map_err(|e| failed("write", &path, e))
+    }
+
+    /// The same, for us alone.
     ///
     /// # Errors
     ///
@@ -250,6 +252,43 @@ impl RunDir {
     }
 }
 
+/// The bytes of a published file in root's folder, for those who may pass through that and no more; `None` if there is no
+/// such file.
+///
+/// # Errors
+///
+/// [`RunError`], if it is there and cannot be read, or somebody other than root can write it.
+pub fn read_published(root: Option<&Path>, name: &str) -> Result<Option<Vec<u8>>, RunError> {
+    let root = root.unwrap_or(Path::new("/run"));
+    let path = root.join(NAME);
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let opened = openat(&directory(root, root)?, NAME, flags, Mode::empty());
+    let folder = opened.map_err(|e| failed("open", &path, e))?;
+    let owner = Uid::from_raw(0);
+    check_owner(&folder, &path, SFlag::S_IFDIR, owner)?;
+    let path = path.join(name);
+    let careful = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    let file = match openat(&folder, name, careful, Mode::empty()) {
+        Err(Errno::ENOENT) => return Ok(None),
+        other => other.map_err(|e| failed("open", &path, e))?,
+    };
+    check_owner(&file, &path, SFlag::S_IFREG, owner)?;
+    contents(File::from(file), &path).map(Some)
+}
+
+fn contents(file: File, path: &Path) -> Result<Vec<u8>, RunError> {
+    let limit = u64::try_from(FILE_LIMIT).unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    let read = file.take(limit.saturating_add(1)).read_to_end(&mut bytes);
+    read.map_err(|e| failed("read", path, errno(&e)))?;
+    if bytes.len() > FILE_LIMIT {
+        let path = path.display().to_string();
+        let why = "it is longer than anything that is written here";
+        return Err(RunError::NotOurs { path, why });
+    }
+    Ok(bytes)
+}
+
 fn directory(path: &Path, shown: &Path) -> Result<OwnedFd, RunError> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     nix::fcntl::open(path, flags, Mode::empty()).map_err(|e| failed("open", shown, e))
@@ -257,12 +296,22 @@ fn directory(path: &Path, shown: &Path) -> Result<OwnedFd, RunError> {
 
 /// Whether what is open is of the kind `wanted`, belongs to us, and is written to by nobody else.
 fn check(handle: &OwnedFd, path: &Path, wanted: SFlag) -> Result<FileStat, RunError> {
+    check_owner(handle, path, wanted, geteuid())
+}
+
+/// The same for what belongs to `owner`.
+fn check_owner(
+    handle: &OwnedFd,
+    path: &Path,
+    wanted: SFlag,
+    owner: Uid,
+) -> Result<FileStat, RunError> {
     let stat = fstat(handle).map_err(|e| failed("inspect", path, e))?;
     let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
     let others = Mode::S_IWGRP | Mode::S_IWOTH;
     let why = if kind != wanted {
         "it is neither a plain file nor a directory of ours"
-    } else if stat.st_uid != geteuid().as_raw() {
+    } else if stat.st_uid != owner.as_raw() {
         "it belongs to somebody else"
     } else if Mode::from_bits_truncate(stat.st_mode).intersects(others) {
         "others can write to it"
@@ -303,10 +352,10 @@ mod tests {
         assert_eq!(run.names().unwrap(), ["rebind-3"]);
         run.remove("rebind-3").unwrap();
         assert!(run.read("rebind-3").unwrap().is_none());
-        run.replace("lockdown.json", b"old").unwrap();
-        run.replace("lockdown.json", b"new").unwrap();
+        run.publish("lockdown.json", b"old").unwrap();
+        run.publish("lockdown.json", b"new").unwrap();
         assert_eq!(run.read("lockdown.json").unwrap().unwrap(), b"new");
-        assert_eq!(mode(&root.path().join("iommuctl/lockdown.json")), 0o600);
+        assert_eq!(mode(&root.path().join("iommuctl/lockdown.json")), 0o644);
         assert_eq!(run.names().unwrap(), ["lockdown.json"]);
     }
 

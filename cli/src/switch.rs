@@ -43,6 +43,9 @@ pub struct Switch<'a> {
     pub capabilities: Option<Capabilities>,
 }
 
+/// [`route::decide`], with or without our own safety rules.
+type Decide = fn(&Group, TypeRequest, bool, Allowed) -> Decision;
+
 impl Switch<'_> {
     /// What would be done about all of `groups`, by number. Nothing is.
     #[must_use]
@@ -94,7 +97,7 @@ impl Switch<'_> {
             return (vanished(id), None);
         };
         let mut result = GroupResult::of(&group);
-        let decide = if self.force {
+        let decide: Decide = if self.force {
             route::decide_by_force
         } else {
             route::decide
@@ -105,13 +108,19 @@ impl Switch<'_> {
                 result.needs = refusal.needs;
                 result.message = Some(refusal.reason);
                 result.advice = refusal.advice;
+                if refusal.needs == Some(Route::Rebind) {
+                    self.check_the_advice(&group, &mut result);
+                }
             }
             Decision::Go { route, why } => {
                 result.route = Some(route);
                 result.message = Some(why.to_owned());
                 match route {
                     Route::None => result.outcome = Outcome::Unchanged,
-                    Route::Rebind => self.interrupt().survey(&group, &mut result),
+                    Route::Rebind => {
+                        self.interrupt().survey(&group, &mut result);
+                        self.mention_live(&group, decide, &mut result);
+                    }
                     Route::Sysfs | Route::Module | Route::Boot => {
                         result.outcome = Outcome::Planned;
                         result.writes = vec![self.type_write(id)];
@@ -121,6 +130,35 @@ impl Switch<'_> {
             }
         }
         (result, Some(group))
+    }
+
+    /// Advice that would be refused is none: what speaks against a rebind now is said in its place.
+    fn check_the_advice(&self, group: &Group, result: &mut GroupResult) {
+        let mut tried = GroupResult::of(group);
+        tried.route = Some(Route::Rebind);
+        self.interrupt().survey(group, &mut tried);
+        if tried.outcome != Outcome::Refused {
+            return;
+        }
+        // The first reason is enough to know.
+        let why = match tried.findings.as_slice() {
+            [] => tried.message.unwrap_or_default(),
+            [one] => one.message.clone(),
+            [first, rest @ ..] => format!("{} (and {} more)", first.message, rest.len()),
+        };
+        for line in &mut result.advice {
+            if advice::is_about_rebind(line) {
+                *line = advice::no_rebind(&why);
+            }
+        }
+    }
+
+    /// Who asks for a rebind by name may not know that nothing has to be interrupted.
+    fn mention_live(&self, group: &Group, decide: Decide, result: &mut GroupResult) {
+        let live = decide(group, self.request, self.sysfs.has_module(), Allowed::Live);
+        if matches!(live, Decision::Go { .. }) {
+            result.advice.push(advice::WORKS_LIVE.to_owned());
+        }
     }
 
     /// What unbinds drivers, for the same change.

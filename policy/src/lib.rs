@@ -47,7 +47,7 @@ pub use group::{Group, GroupId, ParseGroupIdError, ReservedRegion};
 pub use ids::{ParsePciIdError, PciClass, PciId};
 pub use inventory::Inventory;
 pub use matching::{Match, Mismatch};
-pub use parse::{parse, parse_audit_settings, write, ParseError};
+pub use parse::{errors, parse, parse_audit_settings, write, ParseError};
 pub use plan::{plan, Planned, Step};
 pub use policy::{Defaults, Policy, PolicyFile, SourcedRule, VERSION};
 pub use route::{ParseRouteError, Route};

@@ -7,14 +7,15 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::Deserializer;
+use serde::{Deserialize, Deserializer};
 use serde_path_to_error::Segment;
 
 use crate::rule::is_unprintable;
 use crate::suggest::nearest;
-use crate::{AuditSettings, PolicyFile};
+use crate::{AuditSettings, PolicyFile, Rule};
 
 /// The text is not a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,10 +60,7 @@ pub fn parse(text: &str) -> Result<PolicyFile, ParseError> {
     let mut names = HashSet::new();
     for (index, rule) in file.rules.iter().enumerate() {
         let twice = !names.insert(rule.name.as_str());
-        let problem = rule
-            .problem()
-            .or_else(|| twice.then(|| "there is a rule of this name before it".to_owned()));
-        if let Some(message) = problem {
+        if let Some(message) = problem(rule, twice) {
             return Err(of_rule(text, index, message));
         }
     }
@@ -78,6 +76,69 @@ pub fn parse_audit_settings(text: &str) -> Result<AuditSettings, ParseError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let deserializer = serde_yaml::Deserializer::from_str(text);
     serde_path_to_error::deserialize(deserializer).map_err(|error| explain(text, error))
+}
+
+/// As many as anybody repairs at once. Each is looked up in the text by itself.
+const MOST_ERRORS: usize = 20;
+
+/// All that can be found wrong with a text that [`parse`] does not take, in the order of the lines: one thing for each rule,
+/// and one for what is not a rule. Of a text that is not YAML, or has a key twice, that is the first thing only.
+#[must_use]
+pub fn errors(text: &str) -> Vec<ParseError> {
+    let Err(first) = parse(text) else {
+        return Vec::new();
+    };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut all = vec![first];
+    let mut add = |error: ParseError| {
+        if all.len() < MOST_ERRORS && !all.contains(&error) {
+            all.push(error);
+        }
+    };
+    let Ok(mut value) = serde_yaml::from_str::<serde_yaml::Value>(text) else {
+        return all;
+    };
+    let rules = value.get_mut("rules").map(std::mem::take);
+    let rules = match rules {
+        Some(serde_yaml::Value::Sequence(rules)) => rules,
+        _ => Vec::new(),
+    };
+    let mut names = HashSet::new();
+    for (index, rule) in rules.into_iter().enumerate() {
+        match Rule::deserialize(rule) {
+            Ok(rule) => {
+                let twice = !names.insert(rule.name.as_str().to_owned());
+                if let Some(message) = problem(&rule, twice) {
+                    add(of_rule(text, index, message));
+                }
+            }
+            Err(_) => add(in_rule(text, index)),
+        }
+    }
+    // What is left are the keys that are not about rules. They were looked at already, unless a rule came first.
+    if let Some(rules) = value.get_mut("rules") {
+        *rules = serde_yaml::Value::Sequence(Vec::new());
+    }
+    if let (Err(error), true) = (
+        serde_yaml::from_value::<PolicyFile>(value),
+        all.iter().all(|e| e.rule.is_some()),
+    ) {
+        all.push(ParseError {
+            line: None,
+            column: None,
+            rule: None,
+            message: message(&error),
+        });
+    }
+    // What has no place comes last.
+    all.sort_by_key(|e| (e.line.is_none(), e.line, e.column));
+    all
+}
+
+/// What is wrong with a rule as a whole.
+fn problem(rule: &Rule, twice: bool) -> Option<String> {
+    rule.problem()
+        .or_else(|| twice.then(|| "there is a rule of this name before it".to_owned()))
 }
 
 /// Writes a file of a policy; what is the default is left out.
@@ -220,13 +281,9 @@ struct Place {
 /// Finds rule number `index` in a text that is YAML, but perhaps no policy.
 fn find_rule(text: &str, index: usize) -> Place {
     let mut name = None;
-    let finder = Finder {
-        index,
-        name: &mut name,
-    };
-    // The finder fails on purpose at the rule it looks for: a place is only known of an error.
-    let found = finder.deserialize(serde_yaml::Deserializer::from_str(text));
-    let place = found.err().and_then(|e| e.location());
+    // Found fails on purpose at the rule that is looked for: a place is only known of an error.
+    let error = at_rule(text, index, Found(&mut name));
+    let place = error.and_then(|e| e.location());
     let (line, column) = place.map(|l| (l.line(), l.column())).unzip();
     let name = name.map(|n: String| {
         n.chars()
@@ -237,13 +294,37 @@ fn find_rule(text: &str, index: usize) -> Place {
     Place { line, column, name }
 }
 
-/// Walks to one rule, takes its name, and fails there.
-struct Finder<'a> {
-    index: usize,
-    name: &'a mut Option<String>,
+/// An error in rule number `index`, which does not deserialize.
+fn in_rule(text: &str, index: usize) -> ParseError {
+    let place = find_rule(text, index);
+    let error = at_rule(text, index, PhantomData::<Rule>);
+    let location = error.as_ref().and_then(serde_yaml::Error::location);
+    let (line, column) = location.map(|l| (l.line(), l.column())).unzip();
+    ParseError {
+        line: line.or(place.line),
+        column: column.or(place.column),
+        rule: place.name,
+        message: error.map_or("it is no rule".to_owned(), |e| message(&e)),
+    }
 }
 
-impl<'de> DeserializeSeed<'de> for Finder<'_> {
+/// The error of `seed` at rule number `index`.
+fn at_rule<S>(text: &str, index: usize, seed: S) -> Option<serde_yaml::Error>
+where
+    S: for<'de> DeserializeSeed<'de>,
+{
+    let finder = Finder { index, seed };
+    let found = finder.deserialize(serde_yaml::Deserializer::from_str(text));
+    found.err()
+}
+
+/// Walks to one rule, and gives it to `seed`.
+struct Finder<S> {
+    index: usize,
+    seed: S,
+}
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Finder<S> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -251,7 +332,7 @@ impl<'de> DeserializeSeed<'de> for Finder<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Finder<'_> {
+impl<'de, S: DeserializeSeed<'de>> Visitor<'de> for Finder<S> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -269,9 +350,9 @@ impl<'de> Visitor<'de> for Finder<'_> {
     }
 }
 
-struct Rules<'a>(Finder<'a>);
+struct Rules<S>(Finder<S>);
 
-impl<'de> DeserializeSeed<'de> for Rules<'_> {
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Rules<S> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -279,7 +360,7 @@ impl<'de> DeserializeSeed<'de> for Rules<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Rules<'_> {
+impl<'de, S: DeserializeSeed<'de>> Visitor<'de> for Rules<S> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -290,10 +371,11 @@ impl<'de> Visitor<'de> for Rules<'_> {
         for _ in 0..self.0.index {
             list.next_element::<IgnoredAny>()?;
         }
-        list.next_element_seed(Found(self.0.name)).map(|_| ())
+        list.next_element_seed(self.0.seed).map(|_| ())
     }
 }
 
+/// Takes the name of a rule, and fails there.
 struct Found<'a>(&'a mut Option<String>);
 
 impl<'de> DeserializeSeed<'de> for Found<'_> {

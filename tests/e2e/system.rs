@@ -4,7 +4,7 @@
 use iommuctl_tests::host::system;
 
 #[test]
-#[ignore = "boots a whole system four times"]
+#[ignore = "boots a whole system six times"]
 fn the_policy_counts_at_boot_and_on_hotplug_and_stops_nothing() {
     let failures = system::run(&[], |_| {}).unwrap();
     assert!(failures.is_none(), "{}", failures.unwrap_or_default());

@@ -7,6 +7,7 @@
 //! check NAME FAIL DETAIL    … and is not
 //! fact KEY VALUE            a figure, for people
 //! say TEXT                  narration, for the demo
+//! plug NAME                 the host is to plug a device in; it answers by doing so
 //! end NAME                  the scenario came to its end
 //! done                      the guest ran everything it was asked to
 //! ```
@@ -25,6 +26,8 @@ pub enum Line {
     Fact(String, String),
     /// Narration.
     Say(String),
+    /// The host is to plug a device in.
+    Plug(String),
     /// A scenario came to its end.
     End(String),
     /// The guest ran everything.
@@ -53,6 +56,7 @@ impl Line {
                 Self::Fact(key.into(), unfold(value))
             }
             "say" => Self::Say(unfold(rest)),
+            "plug" => Self::Plug(rest.into()),
             "end" => Self::End(rest.into()),
             "done" => Self::Done,
             _ => return None,
@@ -71,6 +75,7 @@ impl fmt::Display for Line {
             }
             Self::Fact(key, value) => write!(f, "fact {key} {}", fold(value)),
             Self::Say(text) => write!(f, "say {}", fold(text)),
+            Self::Plug(name) => write!(f, "plug {name}"),
             Self::End(name) => write!(f, "end {name}"),
             Self::Done => f.write_str("done"),
         }
@@ -180,7 +185,7 @@ impl Report {
             Line::Check(name, good, detail) => section.checks.push((name, good, detail)),
             Line::Fact(key, value) => section.facts.push((key, value)),
             Line::End(_) => section.ended = true,
-            Line::Scenario(_) | Line::Say(_) | Line::Done => {}
+            Line::Scenario(_) | Line::Say(_) | Line::Plug(_) | Line::Done => {}
         }
     }
 
@@ -202,6 +207,7 @@ mod tests {
             Line::Check("tighten".into(), false, String::new()),
             Line::Fact("longest-gap".into(), "12 ms".into()),
             Line::Say("hello".into()),
+            Line::Plug("disk".into()),
             Line::End("oracle".into()),
             Line::Done,
         ];

@@ -53,16 +53,49 @@ before() {
 	[ -n "$first" ] && [ -n "$second" ] && [ "$first" -lt "$second" ]
 }
 
-# Takes a device out and puts it back, as hotplug does, and waits for its group to become something.
-replug() {
-	echo 1 >"/sys/bus/pci/devices/$1/remove"
-	echo 1 >/sys/bus/pci/rescan
+# Waits for a group to become something.
+becomes() {
 	for _ in $(seq 100); do
 		[ "$(type_of "$1" 2>/dev/null)" = "$2" ] && break
 		sleep 0.2
 	done
 	journalctl -b -u "iommuctl-hotplug@$1.service" --no-pager -o cat | tail -8
 	is "$1" "$2"
+}
+
+# Takes a device out and puts it back, as hotplug does, and waits for its group to become something.
+replug() {
+	echo 1 >"/sys/bus/pci/devices/$1/remove"
+	echo 1 >/sys/bus/pci/rescan
+	becomes "$1" "$2"
+}
+
+# The device behind the port in a slot.
+behind() {
+	for found in "/sys/bus/pci/devices/0000:00:0$1.0/0000:"*:00.0; do
+		[ -e "$found" ] && basename "$found"
+	done
+}
+
+# Has the host plug a device in at the port in a slot, and waits for its group to become something.
+plug() {
+	echo "plug $1" >/dev/ttyS1
+	for _ in $(seq 100); do
+		[ -n "$(behind "$2")" ] && break
+		sleep 0.2
+	done
+	becomes "$(behind "$2")" "$3"
+}
+
+# Nothing happens for a while.
+stays() {
+	sleep 4
+	is "$1" "$2"
+}
+
+# Makes every group what it was before the lockdown.
+release() {
+	iommuctl release && is "$1" DMA-FQ
 }
 
 untouched() {
@@ -73,7 +106,7 @@ untouched() {
 
 echo "scenario $scenario" >/dev/ttyS1
 case $scenario in
-boots)
+boots | boots-by-dracut)
 	check root-disk-is-strict is $disk DMA
 	check second-disk-had-no-translation logged 'initramfs: .* identity .*changed'
 	check unit-rebound-it is $second DMA-FQ
@@ -101,7 +134,26 @@ hotplug)
 	check second-disk-is-lazy is $second DMA-FQ
 	check second-disk-comes-back-lazy replug $second DMA-FQ
 	check network-card-comes-back-lazy replug $card DMA-FQ
+	check new-disk-is-lazy plug disk 8 DMA-FQ
+	check new-card-is-lazy plug card 9 DMA-FQ
 	check root-disk-was-left-alone is $disk DMA
+	;;
+lockdown)
+	check root-disk-is-lazy is $disk DMA-FQ
+	check external-card-is-strict plug external-card 7 DMA
+	check not-enabled-means-nothing stays $disk DMA-FQ
+	check one-step systemctl enable iommuctl-lockdown.service
+	check card-comes-back-strict replug "$(behind 7)" DMA
+	check root-disk-becomes-strict becomes $disk DMA
+	check second-disk-becomes-strict becomes $second DMA
+	check status-says-so sh -c 'iommuctl status | grep lockdown'
+	check released release $disk
+	check events-made-up-by-udev udevadm trigger --action=add --subsystem-match=pci
+	check a-release-lasts stays $disk DMA-FQ
+	check again-for-the-next-card replug "$(behind 7)" DMA
+	check root-disk-becomes-strict-again becomes $disk DMA
+	check unit-says journalctl -b -u iommuctl-lockdown.service --no-pager -o cat
+	echo "fact security $(systemd-analyze security --no-pager iommuctl-lockdown.service | tail -n1)" >/dev/ttyS1
 	;;
 esac
 echo "end $scenario" >/dev/ttyS1

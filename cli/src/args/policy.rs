@@ -7,18 +7,40 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
-use super::{seconds, Wait};
+use super::{seconds, Patience, Wait};
 use crate::target::Target;
 
-/// How the commands about policies end; more to the point than the general table.
-pub const EXIT_HELP: &str = "\
+/// How the commands about policies end; more to the point than the general table. `check` does not look at the machine.
+const CHECK_EXIT: &str = "\
+Exit codes:
+  0  every file is good
+  1  failed: a file is wrong, or not to be trusted
+  2  usage: the command line makes no sense";
+
+/// A plan that can be carried out is good, whatever it would change; `diff` and `apply --check` say whether it would.
+const PLAN_EXIT: &str = "\
+Exit codes:
+  0  the policy has its way or would get it, but for rules with on_failure: warn; `apply --check`
+     and `diff` tell the two apart
+  1  failed: a file is wrong or not to be trusted, no IOMMU
+  2  usage: the command line makes no sense
+  3  refused: a safety rule, the kernel or the module would not allow what a rule wants
+  4  partly: some groups would be changed, others would be refused";
+
+const APPLY_EXIT: &str = "\
 Exit codes:
   0  as the policy wants it, but for rules with on_failure: warn
   1  failed: a file is wrong or not to be trusted, no IOMMU, a write failed or took too long
   2  usage: the command line makes no sense
   3  refused: a safety rule, the kernel or the module did not allow what a rule wants
-  4  partly: some groups were changed, others not; with --check and diff: something differs,
-     and with diff: there is no policy";
+  4  partly: some groups were changed, others not; with --check: something would be changed";
+
+const DIFF_EXIT: &str = "\
+Exit codes:
+  0  as the policy wants it, whatever on_failure says
+  1  failed: a file is wrong or not to be trusted, no IOMMU
+  2  usage: the command line makes no sense
+  4  something differs, or there is no policy";
 
 /// Where policies are, for the help of every command that reads them.
 const FILES_HELP: &str = "\
@@ -45,13 +67,13 @@ pub struct PolicyArgs {
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
     /// Check the files of the policy, without looking at the machine
-    #[command(after_help = EXIT_HELP)]
+    #[command(after_help = CHECK_EXIT)]
     Check(CheckArgs),
     /// Show what would be changed, by which route, and why
-    #[command(after_help = EXIT_HELP)]
+    #[command(after_help = PLAN_EXIT)]
     Plan(PlanArgs),
     /// Make the machine as the policy wants it
-    #[command(after_help = EXIT_HELP)]
+    #[command(after_help = APPLY_EXIT)]
     Apply(ApplyArgs),
     /// Explain what the policy says about a device: which rules were tried, and which decided
     Explain(ExplainArgs),
@@ -60,7 +82,7 @@ pub enum PolicyCommand {
     /// Print the JSON Schema of a policy, for editors
     Schema,
     /// Show where the machine differs from the policy; ends with 4 if it does, or if there is no policy
-    #[command(after_help = EXIT_HELP)]
+    #[command(after_help = DIFF_EXIT)]
     Diff(DiffArgs),
 }
 
@@ -132,10 +154,9 @@ pub struct ApplyArgs {
     /// Heed iommuctl.policy= on the kernel command line: off does nothing, a path replaces the system's policy
     #[arg(long, conflicts_with = "path")]
     pub boot: bool,
-    /// How long to wait for the kernel, for each group, and for each step of a rebind; what has begun cannot be
-    /// cancelled
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
-    pub timeout: Duration,
+    /// How long to wait for the kernel.
+    #[command(flatten)]
+    pub kernel: Patience,
     /// How long to wait for our turn.
     #[command(flatten)]
     pub wait: Wait,
@@ -172,6 +193,9 @@ pub struct LockdownArgs {
     /// Run COMMAND even if not every group could be made strict
     #[arg(long, requires = "command")]
     pub partly: bool,
+    /// Say what would be made strict, and what could not be, and do nothing
+    #[arg(long, conflicts_with = "command")]
+    pub dry_run: bool,
     /// How long to wait for the kernel, for each group; a switch that has begun cannot be cancelled
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub timeout: Duration,
@@ -183,6 +207,9 @@ pub struct LockdownArgs {
 /// Arguments of `release`.
 #[derive(Debug, clap::Args)]
 pub struct ReleaseArgs {
+    /// Say what would be relaxed, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
     /// How long to wait for the kernel, for each group; a switch that has begun cannot be cancelled
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub timeout: Duration,

@@ -59,13 +59,25 @@ impl Inspector<'_> {
         }
         let mut findings = Vec::new();
         for (device, block, list) in places {
-            known.push(block.path.clone());
-            let title = self.sysfs.block_title(&block.name, &block.path)?;
-            let at = some_of(&list);
-            let message = format!("{} holds {title}, which is mounted at {at}", device.name);
-            findings.push(Finding::new(Check::Mounted, device, message));
+            let use_of = format!("is mounted at {}", some_of(&list));
+            findings.push(self.holds(Check::Mounted, device, block, &use_of, known)?);
         }
         Ok(findings)
+    }
+
+    /// A device that holds a block device somebody needs.
+    fn holds(
+        &self,
+        check: Check,
+        device: &Device,
+        block: &Object,
+        use_of: &str,
+        known: &mut Known,
+    ) -> Result<Finding, TreeError> {
+        known.push(block.path.clone());
+        let title = self.sysfs.block_title(&block.name, &block.path)?;
+        let message = format!("{} holds {title}, which {use_of}", device.name);
+        Ok(Finding::new(check, device, message))
     }
 
     /// The block devices a mounted file system is known to be on.
@@ -142,13 +154,8 @@ impl Inspector<'_> {
             };
             for block in on {
                 for device in self.below(block, devices)? {
-                    known.push(block.path.clone());
-                    let title = self.sysfs.block_title(&block.name, &block.path)?;
-                    let message = format!(
-                        "{} holds {title}, which the kernel swaps to ({place})",
-                        device.name
-                    );
-                    findings.push(Finding::new(Check::Swap, device, message));
+                    let use_of = format!("the kernel swaps to ({place})");
+                    findings.push(self.holds(Check::Swap, device, block, &use_of, known)?);
                 }
             }
         }

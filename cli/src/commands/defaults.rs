@@ -8,7 +8,7 @@ use iommuctl_policy::DomainType;
 use serde::Serialize;
 
 use crate::args::{BootDefault, DefaultsArgs, DefaultsCommand, Global};
-use crate::boot::{change, others, words, Action, Loader};
+use crate::boot::{change, others, words, Action, Added, Loader};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::proc::Proc;
@@ -31,6 +31,8 @@ pub struct DefaultsReport {
     pub platform_opt_in: Option<bool>,
     /// What writes the command line of the next boot; `None` if no helper that we know does.
     pub helper: Option<String>,
+    /// The words that `set` added for the next boot; `None` if there are none, or if that is not known.
+    pub next_boot: Option<String>,
 }
 
 /// A word on the kernel command line.
@@ -72,13 +74,19 @@ fn show(root: &Root, proc: &Proc, sysfs: &Sysfs, output: &mut Output) -> anyhow:
         meaning: meaning(&word),
         word,
     });
+    let loader = Loader::find(root)?;
+    let added = loader.as_ref().map(|l| l.added(root)).transpose()?;
     let report = DefaultsReport {
         default_type,
         default_source,
         built_in: kernel.built_in,
         parameters: parameters.collect(),
         platform_opt_in: sysfs.platform_opt_in(),
-        helper: Loader::find(root)?.map(|l| l.to_string()),
+        helper: loader.map(|l| l.to_string()),
+        next_boot: match added {
+            Some(Added::Words(words)) => Some(words),
+            Some(Added::Nothing | Added::Unknown) | None => None,
+        },
     };
     output.report(&report, |w, r| render::defaults::write(w, r))?;
     Ok(Exit::Done)
@@ -131,7 +139,11 @@ fn alter(
             .with_advice(vec![advice])
             .into());
     }
-    let actions = change(&loader, wanted);
+    let nothing_to_undo = wanted.is_none() && loader.added(root)? == Added::Nothing;
+    let actions = match nothing_to_undo {
+        true => Vec::new(),
+        false => change(&loader, wanted),
+    };
     if !dry_run {
         perform(root, &actions)?;
     }

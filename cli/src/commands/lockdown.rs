@@ -34,11 +34,29 @@ const UNMANAGED: &str =
 /// What `lockdown` or `release` did.
 #[derive(Debug, Serialize)]
 pub struct LockdownReport {
+    pub dry_run: bool,
     /// How many groups there are.
     pub groups: usize,
     /// Those that were not strict before, or were to be relaxed.
     pub results: Vec<GroupResult>,
     pub exit_code: u8,
+}
+
+impl LockdownReport {
+    /// Reports `results`, of all the `groups` there are.
+    pub fn new(dry_run: bool, groups: usize, results: Vec<GroupResult>) -> Self {
+        Self {
+            dry_run,
+            groups,
+            exit_code: exit(&results).code(),
+            results,
+        }
+    }
+
+    /// How the command ends.
+    pub fn exit(&self) -> Exit {
+        exit(&self.results)
+    }
 }
 
 /// Runs the command.
@@ -47,6 +65,11 @@ pub fn run(args: &LockdownArgs, global: &Global, output: &mut Output) -> anyhow:
         check_command(program, global)?;
     }
     let context = Context::open(global)?;
+    if args.dry_run {
+        let report = survey(&context, args.timeout)?;
+        say(&report, false, output)?;
+        return Ok(report.exit());
+    }
     let patience = args.wait.lock_timeout;
     let turn = context.turn(patience, output)?;
     let store = Store::new(&turn.run);
@@ -64,7 +87,7 @@ pub fn run(args: &LockdownArgs, global: &Global, output: &mut Output) -> anyhow:
         output,
     )?;
     output.audit(trail);
-    let exit = exit(&report.results);
+    let exit = report.exit();
     // While a command runs, standard output is the command's.
     if holder.is_none() {
         say(&report, false, output)?;
@@ -104,6 +127,17 @@ fn check_command(program: &OsStr, global: &Global) -> Result<(), Failure> {
     program::check(program)
 }
 
+/// What would be done about every group that is not strict. Nothing is.
+fn survey(context: &Context, timeout: Duration) -> anyhow::Result<LockdownReport> {
+    let inventory = context.inventory(&mut Problems::default())?;
+    let todo = inventory.groups().iter().filter(|g| !is_strict(g));
+    let ids: BTreeSet<GroupId> = todo.map(|g| g.id).collect();
+    let switch = context.switch(TypeRequest::Dma, Allowed::Live, timeout);
+    let mut results = switch.survey(&ids);
+    results.iter_mut().for_each(explain_unmanaged);
+    Ok(LockdownReport::new(true, inventory.groups().len(), results))
+}
+
 /// Makes every group strict that is not.
 fn tighten(
     context: &Context,
@@ -131,11 +165,11 @@ fn tighten(
     results.iter_mut().for_each(explain_unmanaged);
     forget_unchanged(&mut record, &before, &results);
     store.write(&record)?;
-    Ok(LockdownReport {
-        groups: inventory.groups().len(),
-        exit_code: exit(&results).code(),
+    Ok(LockdownReport::new(
+        false,
+        inventory.groups().len(),
         results,
-    })
+    ))
 }
 
 /// Whether `group` is known to be strict. One whose type the kernel does not show may be anything.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `iommuctl man`: the man pages, from the definitions of the command line. For packages.
+//! `iommuctl man`: the man pages, from the definitions of the command line, and the one about policies.
 
 use std::path::Path;
 
@@ -10,13 +10,19 @@ use clap::CommandFactory;
 use crate::args::Args;
 use crate::exit::Exit;
 
-/// Writes `iommuctl.8` and one page for each command into `directory`.
+/// The page about the format of a policy, which is written by hand.
+const POLICY: (&str, &str) = (
+    "iommuctl-policy.5",
+    include_str!("../../../packaging/man/iommuctl-policy.5"),
+);
+
+/// Writes `iommuctl.8` and one page for each command into `directory`, and `iommuctl-policy.5`.
 pub fn run(directory: &Path) -> anyhow::Result<Exit> {
     let mut command = Args::command();
     command.build();
-    // The command that prints help has no page, and the others name it among their own.
-    let command = command.mut_subcommand("help", |help| help.hide(true));
     pages(directory, &command, "iommuctl")?;
+    let (name, text) = POLICY;
+    write(&directory.join(name), text.as_bytes())?;
     Ok(Exit::Done)
 }
 
@@ -33,8 +39,15 @@ fn pages(directory: &Path, command: &clap::Command, name: &str) -> anyhow::Resul
 fn page(directory: &Path, command: &clap::Command, name: &str) -> anyhow::Result<()> {
     let path = directory.join(format!("{name}.8"));
     let notes = command.get_after_help().map(ToString::to_string);
-    let command = command
-        .clone()
+    let synopsis = synopsis(command, name);
+    // The command that prints help has no page, so none is to name it.
+    let mut command = match command.find_subcommand("help") {
+        Some(_) => command
+            .clone()
+            .mut_subcommand("help", |help| help.hide(true)),
+        None => command.clone(),
+    };
+    command = command
         .display_name(name.to_owned())
         .after_help(Resettable::Reset);
     let man = clap_mangen::Man::new(command)
@@ -42,8 +55,71 @@ fn page(directory: &Path, command: &clap::Command, name: &str) -> anyhow::Result
         .manual("iommuctl");
     let mut text = Vec::new();
     man.render(&mut text)?;
-    text.extend(sections(&notes.unwrap_or_default()).into_bytes());
-    std::fs::write(&path, text).with_context(|| format!("Failed to write {}", path.display()))
+    let text = with_synopsis(&String::from_utf8_lossy(&text), &synopsis);
+    let text = text + &sections(&notes.unwrap_or_default());
+    write(&path, text.as_bytes())
+}
+
+fn write(path: &Path, text: &[u8]) -> anyhow::Result<()> {
+    std::fs::write(path, text).with_context(|| format!("Failed to write {}", path.display()))
+}
+
+/// The line below SYNOPSIS. clap_mangen leaves out what an option takes.
+fn synopsis(command: &clap::Command, name: &str) -> String {
+    // After build(), with the commands above it: `iommuctl policy apply`.
+    let typed = command.get_bin_name().unwrap_or(name);
+    let mut words = vec![format!("\\fB{}\\fR", escaped(typed))];
+    let shown = |arg: &&clap::Arg| {
+        let of_clap = matches!(arg.get_id().as_str(), "help" | "version");
+        !arg.is_hide_set() && !of_clap
+    };
+    let (positional, options): (Vec<&clap::Arg>, Vec<&clap::Arg>) = command
+        .get_arguments()
+        .filter(shown)
+        .partition(|arg| arg.is_positional());
+    for arg in options.into_iter().chain(positional) {
+        let mut word = String::new();
+        if let Some(long) = arg.get_long() {
+            word = format!("\\fB{}\\fR", escaped(&format!("--{long}")));
+        }
+        let takes_values = arg.get_num_args().is_some_and(|n| n.takes_values());
+        for value in arg.get_value_names().unwrap_or_default() {
+            if takes_values {
+                let space = if word.is_empty() { "" } else { " " };
+                word = format!("{word}{space}\\fI{}\\fR", escaped(value));
+            }
+        }
+        if arg.get_num_args().is_some_and(|n| n.max_values() > 1)
+            || matches!(arg.get_action(), clap::ArgAction::Append)
+        {
+            word.push_str("...");
+        }
+        words.push(match arg.is_required_set() {
+            true => word,
+            false => format!("[{word}]"),
+        });
+    }
+    if command.get_subcommands().any(|sub| !sub.is_hide_set()) {
+        words.push(match command.is_subcommand_required_set() {
+            true => "\\fICOMMAND\\fR".to_owned(),
+            false => "[\\fICOMMAND\\fR]".to_owned(),
+        });
+    }
+    words.join(" ")
+}
+
+/// `page` with `line` in the place of what is below SYNOPSIS.
+fn with_synopsis(page: &str, line: &str) -> String {
+    let head = ".SH SYNOPSIS\n";
+    let Some((before, rest)) = page.split_once(head) else {
+        return page.to_owned();
+    };
+    let after = rest.split_once(".SH ").map_or("", |(_, after)| after);
+    format!("{before}{head}{line}\n.SH {after}")
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\e").replace('-', "\\-")
 }
 
 /// The text below a help text as sections of a man page, with its lines as they are: each paragraph that begins with
@@ -59,8 +135,7 @@ fn sections(notes: &str) -> String {
             }
             _ => {
                 // `\&` keeps a dot or a quote at the beginning of a line from being a request.
-                let escaped = line.replace('\\', "\\e").replace('-', "\\-");
-                text.push_str(&format!("\\&{escaped}\n"));
+                text.push_str(&format!("\\&{}\n", escaped(line)));
             }
         }
     }

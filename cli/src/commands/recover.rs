@@ -74,6 +74,8 @@ pub struct RecoveredDevice {
 /// Runs the command.
 pub fn run(args: &RecoverArgs, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
     let context = Context::open(global)?;
+    // Journals are for root alone, so even to look at them takes it.
+    context.may_change()?;
     let root = context.run_root.as_deref();
     let mut groups = Vec::new();
     if let Some(run) = RunDir::find(root)? {
@@ -93,7 +95,7 @@ pub fn run(args: &RecoverArgs, global: &Global, output: &mut Output) -> anyhow::
             let work = Work {
                 context: &context,
                 run: &run,
-                timeout: args.timeout,
+                timeout: args.kernel.timeout,
             };
             groups.push(work.one(group, means.as_ref(), &mut fuse, &mut tick));
         }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use iommuctl_policy::{DomainType, GroupId, TypeRequest};
+use iommuctl_policy::{DomainType, GroupId, Inventory, TypeRequest};
 
 use super::lockdown::{self, LockdownReport};
 use crate::args::{Global, ReleaseArgs};
@@ -13,12 +13,18 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::lockdown::{Record, Store};
 use crate::output::Output;
-use crate::result::exit;
+use crate::route::Allowed;
+use crate::run_dir::RunDir;
 use crate::sysfs::Problems;
 
 /// Runs the command.
 pub fn run(args: &ReleaseArgs, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
     let context = Context::open(global)?;
+    if args.dry_run {
+        let report = survey(&context, args.timeout)?;
+        lockdown::say(&report, true, output)?;
+        return Ok(report.exit());
+    }
     let turn = context.turn(args.wait.lock_timeout, output)?;
     let store = Store::new(&turn.run);
     let mut record = store.read()?;
@@ -32,10 +38,41 @@ pub fn run(args: &ReleaseArgs, global: &Global, output: &mut Output) -> anyhow::
         );
         return Err(Failure::new(Exit::Refused, message).into());
     };
-    let exit = exit(&report.results);
+    let exit = report.exit();
     lockdown::say(&report, true, output)?;
     output.audit(&turn.trail);
     Ok(exit)
+}
+
+/// What would be relaxed if nobody held the lockdown any more. Nothing is.
+fn survey(context: &Context, timeout: Duration) -> anyhow::Result<LockdownReport> {
+    let record = match RunDir::find(context.run_root.as_deref())? {
+        Some(run) => Store::new(&run).read()?,
+        None => Record::default(),
+    };
+    let inventory = context.inventory(&mut Problems::default())?;
+    let mut results = Vec::new();
+    for (request, groups) in &batches(&record, &inventory) {
+        let switch = context.switch(*request, Allowed::Live, timeout);
+        results.extend(switch.survey(groups));
+    }
+    results.sort_by_key(|r| r.group);
+    Ok(LockdownReport::new(true, inventory.groups().len(), results))
+}
+
+/// What is to be relaxed to what.
+fn batches(record: &Record, inventory: &Inventory) -> BTreeMap<TypeRequest, BTreeSet<GroupId>> {
+    let mut batches: BTreeMap<TypeRequest, BTreeSet<GroupId>> = BTreeMap::new();
+    for remembered in &record.groups {
+        let group = inventory.group(remembered.id());
+        // Gone, another group by now, or changed by somebody else since: not ours to relax.
+        let ours =
+            group.is_some_and(|g| remembered.is_still(g) && g.domain_type == Some(DomainType::Dma));
+        if let (true, Some(request)) = (ours, request(&remembered.domain_type())) {
+            batches.entry(request).or_default().insert(remembered.id());
+        }
+    }
+    batches
 }
 
 /// Relaxes what the record says if nobody holds the lockdown any more; `None` if somebody does.
@@ -51,18 +88,8 @@ pub fn finish(
         return Ok(None);
     }
     let inventory = context.inventory(&mut Problems::default())?;
-    let mut batches: BTreeMap<TypeRequest, BTreeSet<GroupId>> = BTreeMap::new();
-    for remembered in &record.groups {
-        let group = inventory.group(remembered.id());
-        // Gone, another group by now, or changed by somebody else since: not ours to relax.
-        let ours =
-            group.is_some_and(|g| remembered.is_still(g) && g.domain_type == Some(DomainType::Dma));
-        if let (true, Some(request)) = (ours, request(&remembered.domain_type())) {
-            batches.entry(request).or_default().insert(remembered.id());
-        }
-    }
     let mut results = Vec::new();
-    for (request, groups) in &batches {
+    for (request, groups) in &batches(&record, &inventory) {
         results.extend(lockdown::switch(
             context, *request, groups, trail, timeout, output,
         ));
@@ -77,11 +104,8 @@ pub fn finish(
     } else {
         store.write(&record)?;
     }
-    Ok(Some(LockdownReport {
-        groups: inventory.groups().len(),
-        exit_code: exit(&results).code(),
-        results,
-    }))
+    let groups = inventory.groups().len();
+    Ok(Some(LockdownReport::new(false, groups, results)))
 }
 
 fn request(domain_type: &DomainType) -> Option<TypeRequest> {

@@ -58,7 +58,7 @@ pub fn run(args: &SetModeArgs, context: &Context, output: &mut Output) -> anyhow
     let allowed = Allowed::new(args.route, args.allow_interrupt);
     let switch = Switch {
         overrides: args.overrides.checks(),
-        ..context.switch(args.request, allowed, args.timeout)
+        ..context.switch(args.request, allowed, args.kernel.timeout)
     };
     let permitted = switch.capabilities.is_none_or(|c| c.missing().is_empty());
     let results = if args.dry_run {

@@ -58,6 +58,12 @@ pub fn run(context: &Context, output: &mut Output) -> anyhow::Result<Exit> {
         let name = name.map_or("unreadable", DomainType::as_str).to_owned();
         *by_type.entry(name).or_insert(0) += 1;
     }
+    let lockdown = context.lockdown().unwrap_or_else(|error| {
+        output.warn(&format!(
+            "it is not known whether a lockdown is in force: {error}"
+        ));
+        None
+    });
     let (default_type, default_source) = kernel.default.map(|d| (d.domain_type, d.source)).unzip();
     let report = StatusReport {
         kernel: KernelReport {
@@ -77,8 +83,7 @@ pub fn run(context: &Context, output: &mut Output) -> anyhow::Result<Exit> {
             total: inventory.groups().len(),
             by_type,
         },
-        // It is root's to know.
-        lockdown: context.lockdown().ok().flatten(),
+        lockdown,
     };
     output.report(&report, |w, r| render::status::write(w, r))?;
     output.problems(&problems);

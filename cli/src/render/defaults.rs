@@ -37,7 +37,17 @@ pub fn write(w: &mut dyn Write, report: &DefaultsReport) -> io::Result<()> {
         Some(helper) => format!("`iommuctl defaults set` goes through {helper}"),
         None => "no helper that we know writes the command line here".to_owned(),
     };
-    field(w, "next boot", &helper)
+    match &report.next_boot {
+        Some(words) => {
+            field(
+                w,
+                "next boot",
+                &format!("{words}, set by `iommuctl defaults set`"),
+            )?;
+            field(w, "", &helper)
+        }
+        None => field(w, "next boot", &helper),
+    }
 }
 
 fn field(w: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
@@ -47,6 +57,12 @@ fn field(w: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
 
 /// Writes what was done, or would be.
 pub fn write_change(w: &mut dyn Write, report: &ChangeReport) -> io::Result<()> {
+    if report.actions.is_empty() {
+        return writeln!(
+            w,
+            "There is nothing to undo: nothing was set for the next boot."
+        );
+    }
     let head = match report.dry_run {
         true => "This would be done:",
         false => "Done. It counts from the next boot on:",

@@ -7,12 +7,12 @@ use iommuctl_policy::TypeRequest;
 
 use super::set_mode::rows;
 use crate::commands::lockdown::LockdownReport;
+use crate::result::GroupResult;
 
 /// Writes it.
 pub fn write(w: &mut dyn Write, report: &LockdownReport, released: bool) -> io::Result<()> {
     if !report.results.is_empty() {
-        // The type asked for shows only in dry runs, which these commands do not have.
-        rows(w, report.results.iter().map(|r| (r, TypeRequest::Dma)))?;
+        rows(w, report.results.iter().map(|r| (r, wanted(r))))?;
     }
     let rest = report.groups.saturating_sub(report.results.len());
     let text = match (released, report.results.is_empty()) {
@@ -25,4 +25,11 @@ pub fn write(w: &mut dyn Write, report: &LockdownReport, released: bool) -> io::
         (true, false) => return Ok(()),
     };
     writeln!(w, "{text}")
+}
+
+/// The type asked for, which a dry run shows: what would be written says it.
+fn wanted(result: &GroupResult) -> TypeRequest {
+    let write = result.writes.first();
+    let request = write.and_then(|w| w.text.parse().ok());
+    request.unwrap_or(TypeRequest::Dma)
 }

@@ -56,6 +56,31 @@ fn grub_gets_a_file_of_its_own_and_undo_takes_it_away() {
     assert_eq!(run.code, 0, "{run:?}");
     assert!(!machine.root(GRUB).exists());
     assert_eq!(calls(&machine), "\n\n");
+    // Again, and nothing is left to do.
+    let run = machine.run(&["defaults", "undo"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(run.out.contains("nothing to undo"), "{}", run.out);
+    assert_eq!(calls(&machine), "\n\n");
+}
+
+#[test]
+fn what_is_set_for_the_next_boot_is_shown() {
+    let kernel_install = Machine::laptop();
+    kernel_install.file("etc/kernel/cmdline", "root=/dev/sda1 iommu.strict=0\n");
+    helper(&kernel_install, "usr/bin/kernel-install", 0);
+    for machine in [debian(0), kernel_install] {
+        let next = |machine: &Machine| {
+            let run = machine.run(&["--json", "defaults"]);
+            run.json()["next_boot"].clone()
+        };
+        assert!(next(&machine).is_null());
+        assert_eq!(machine.run(&["defaults", "set", "strict"]).code, 0);
+        assert_eq!(next(&machine), "iommu.passthrough=0 iommu.strict=1");
+        let shown = machine.run(&["defaults"]).out;
+        assert!(shown.contains("next boot        iommu.passthrough=0 iommu.strict=1"));
+        assert_eq!(machine.run(&["defaults", "undo"]).code, 0);
+        assert!(next(&machine).is_null());
+    }
 }
 
 #[test]

@@ -2,7 +2,6 @@
 //! What scripts and shells rely on: exit codes, streams, colours, completions and man pages.
 
 use std::fs;
-use std::io::Read;
 use std::process::Stdio;
 
 use crate::support::Machine;
@@ -105,6 +104,7 @@ fn man_pages_cover_every_command_and_the_exit_codes() {
             "iommuctl-defaults.8",
             "iommuctl-list.8",
             "iommuctl-lockdown.8",
+            "iommuctl-man.8",
             "iommuctl-policy-apply.8",
             "iommuctl-policy-check.8",
             "iommuctl-policy-diff.8",
@@ -112,6 +112,7 @@ fn man_pages_cover_every_command_and_the_exit_codes() {
             "iommuctl-policy-generate.8",
             "iommuctl-policy-plan.8",
             "iommuctl-policy-schema.8",
+            "iommuctl-policy.5",
             "iommuctl-policy.8",
             "iommuctl-recover.8",
             "iommuctl-release.8",
@@ -121,14 +122,25 @@ fn man_pages_cover_every_command_and_the_exit_codes() {
             "iommuctl.8",
         ]
     );
-    let mut text = String::new();
-    let mut page = fs::File::open(dir.path().join("iommuctl-set-mode.8")).unwrap();
-    page.read_to_string(&mut text).unwrap();
+    // What a page refers to is there.
+    for name in &names {
+        let text = fs::read_to_string(dir.path().join(name)).unwrap();
+        for word in text.replace("\\-", "-").split_whitespace() {
+            let word = word.trim_end_matches(['.', ',']);
+            if let Some(page) = word.strip_suffix(')').filter(|w| w.starts_with("iommuctl")) {
+                let page = page.replace('(', ".");
+                assert!(names.contains(&page), "{name} refers to {page}");
+            }
+        }
+    }
+    let text = fs::read_to_string(dir.path().join("iommuctl-set-mode.8")).unwrap();
     for words in [
         "partly done",
         "/dev/nvme0n1",
         "driver:nvme",
         r"\-\-allow\-mounted",
+        r"[\fB\-\-route\fR \fIROUTE\fR]",
+        r"\fITARGET\fR... \fITYPE\fR",
     ] {
         assert!(text.contains(words), "{words} is missing");
     }

@@ -47,6 +47,36 @@ fn release_restores_exactly_what_was() {
 }
 
 #[test]
+fn dry_runs_say_what_the_others_do_and_do_nothing() {
+    let machine = laptop();
+    let before = types(&machine);
+    let groups = |words: &[&str]| {
+        let run = machine.run(&[&["--json"], words].concat());
+        let document = run.json();
+        schema::check("lockdown", &document);
+        let results = document["results"].as_array().unwrap().clone();
+        let groups: Vec<_> = results.iter().map(|r| r["group"].clone()).collect();
+        (run.code, groups)
+    };
+    let would = groups(&["lockdown", "--dry-run"]);
+    assert_eq!(types(&machine), before);
+    assert!(!machine.root("run/iommuctl").exists());
+    assert_eq!(groups(&["lockdown"]), would);
+    let shown = machine.run(&["release", "--dry-run"]);
+    assert!(shown.out.contains("would become DMA-FQ"), "{shown:?}");
+    let would = groups(&["release", "--dry-run"]);
+    assert!(all_strict(&machine));
+    assert_eq!(groups(&["release"]), would);
+    assert_eq!(types(&machine), before);
+    assert_eq!(
+        machine
+            .run(&["lockdown", "--dry-run", "--while", "true"])
+            .code,
+        2
+    );
+}
+
+#[test]
 fn locking_down_twice_remembers_the_first() {
     let machine = laptop();
     let before = types(&machine);

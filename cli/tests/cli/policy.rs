@@ -265,6 +265,19 @@ fn what_others_can_write_stops_it_all() {
 }
 
 #[test]
+fn all_that_is_wrong_is_said_at_once() {
+    let rules = "version: 1\nrules:\n\
+                 - { name: a, matches: { class: nvme }, type: DMA }\n\
+                 - { name: b, match: { class: nvme }, type: lazy }\n";
+    let machine = Machine::laptop().with_policy(rules);
+    let run = machine.run(&["policy", "check"]);
+    assert_eq!(run.code, 1, "{run:?}");
+    for words in ["2 errors", ":3:14: rule `a`", ":4:44: rule `b`"] {
+        assert!(run.err.contains(words), "{words} is missing: {}", run.err);
+    }
+}
+
+#[test]
 fn one_wrong_file_stops_it_all() {
     let machine = Machine::laptop().with_policy(RELAX_WIFI);
     machine.file(&format!("{LIB}/99-wrong.yaml"), "version: 1\nrule: []\n");

@@ -56,6 +56,36 @@ fn tighten_is_refused_without_the_module_and_done_with_it() {
 }
 
 #[test]
+fn whoever_asks_for_a_rebind_hears_that_none_is_needed() {
+    let machine = Machine::laptop();
+    let hint = "leave out `--route rebind`";
+    let rebind = ["set-mode", "--dry-run", "--route", "rebind"];
+    // Relaxing is live, and giving up translation is not.
+    let run = machine.run(&[&rebind[..], &["14", "DMA-FQ"]].concat());
+    assert!(run.err.contains(hint), "{run:?}");
+    let run = machine.run(&[&rebind[..], &["8", "identity"]].concat());
+    assert!(!run.err.contains(hint), "{run:?}");
+    let run = machine.run(&["set-mode", "--dry-run", "14", "DMA-FQ"]);
+    assert!(!run.err.contains(hint), "{run:?}");
+}
+
+#[test]
+fn a_rebind_that_would_be_refused_is_not_advised() {
+    let machine = Machine::laptop();
+    let advised = "`set-mode --route rebind`, or";
+    let run = machine.run(&["set-mode", "8", "identity"]);
+    assert!(run.err.contains(advised), "{run:?}");
+    let run = machine.run(&["set-mode", "/", "identity"]);
+    assert!(!run.err.contains(advised), "{run:?}");
+    assert!(
+        run.err
+            .contains("would be refused as well: 0000:01:00.0 holds")
+            && run.err.contains("mounted at /"),
+        "{run:?}"
+    );
+}
+
+#[test]
 fn external_device_is_not_relaxed() {
     for machine in [Machine::laptop(), Machine::laptop().with_module()] {
         for request in ["DMA-FQ", "identity"] {

@@ -44,8 +44,11 @@ const FROM_SUITE: [&str; 16] = [
 /// From backports. The kernel's own libelf is the newer one, so libelf-dev has to be.
 const FROM_BACKPORTS: [&str; 2] = ["libelf-dev", "qemu-system-x86"];
 
-/// What a system needs to boot, beside its kernel.
-const SYSTEM: [&str; 6] = [
+/// What a system needs to boot, beside its kernel. dracut-core is dracut without what makes it the system's own, which does
+/// not go with initramfs-tools; grub2-common has update-grub, and installs no boot loader.
+const SYSTEM: [&str; 8] = [
+    "dracut-core",
+    "grub2-common",
     "initramfs-tools",
     "kmod",
     "pci.ids",

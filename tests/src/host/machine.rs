@@ -78,6 +78,7 @@ impl Kind {
             acpi_table,
             console: folder.join("console.log"),
             report: folder.join("report.log"),
+            monitor: None,
         })
     }
 }
@@ -91,7 +92,10 @@ fn empty_disk(path: &Path) -> Result<PathBuf> {
 }
 
 /// Compiles the table that makes the firmware call the port in slot 7 external.
-fn external_table(shop: &Workshop, folder: &Path) -> Result<PathBuf> {
+///
+/// # Errors
+/// When it does not compile.
+pub fn external_table(shop: &Workshop, folder: &Path) -> Result<PathBuf> {
     let source = checkout()?.join("tests/fixtures/external-port.asl");
     let prefix = folder.join("external-port");
     let log = Log::create(folder.join("iasl.log"))?;

@@ -15,6 +15,7 @@ pub mod kinds;
 pub mod litmus;
 pub mod machine;
 pub mod module_files;
+pub mod monitor;
 pub mod packages;
 pub mod prepare;
 pub mod progress;

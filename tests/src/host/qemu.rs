@@ -49,6 +49,11 @@ pub enum Device {
         /// The slot of the port on the root bus.
         slot: u8,
     },
+    /// An empty root port, `portN`, for what is plugged in while the machine runs.
+    EmptyPort {
+        /// The slot of the port on the root bus, N.
+        slot: u8,
+    },
     /// One slot with two functions that nothing keeps apart, an NVMe disk and an e1000 card: one group.
     Pair {
         /// The slot on the root bus.
@@ -93,6 +98,8 @@ pub struct Machine {
     pub console: PathBuf,
     /// Gets what the guest reports.
     pub report: PathBuf,
+    /// Where its monitor listens, for devices that come while it runs.
+    pub monitor: Option<PathBuf>,
 }
 
 impl Machine {
@@ -118,6 +125,11 @@ impl Machine {
         list.pair("-display", "none");
         list.pair("-serial", file("file:", &self.console));
         list.pair("-serial", file("file:", &self.report));
+        if let Some(monitor) = &self.monitor {
+            let socket = file("socket,id=monitor,server=on,wait=off,path=", monitor);
+            list.pair("-chardev", socket);
+            list.pair("-mon", "chardev=monitor,mode=control");
+        }
         if let Some(table) = &self.acpi_table {
             list.pair("-acpitable", file("file=", table));
         }
@@ -182,6 +194,10 @@ impl Arguments {
                 );
                 self.pair("-device", "e1000e,bus=rp,addr=0x0,romfile=");
             }
+            Device::EmptyPort { slot } => self.pair(
+                "-device",
+                format!("pcie-root-port,id=port{slot},chassis={slot},slot={slot},addr={slot:#x}"),
+            ),
             Device::Blank { slot } => {
                 self.blank(&format!("blank{slot}"), &format!("pcie.0,addr={slot:#x}"));
             }
@@ -251,6 +267,7 @@ mod tests {
             acpi_table: None,
             console: "/l/console".into(),
             report: "/l/report".into(),
+            monitor: None,
         }
     }
 
@@ -282,6 +299,17 @@ mod tests {
     #[test]
     fn the_report_has_a_serial_line_of_its_own() {
         assert!(line(&machine()).contains("-serial file:/l/console -serial file:/l/report"));
+    }
+
+    #[test]
+    fn a_monitor_and_a_port_for_what_comes_later() {
+        let mut machine = machine();
+        assert!(!line(&machine).contains("-mon"));
+        machine.monitor = Some("/l/qmp".into());
+        machine.devices.push(Device::EmptyPort { slot: 9 });
+        let line = line(&machine);
+        assert!(line.contains("wait=off,path=/l/qmp -mon chardev=monitor,mode=control"));
+        assert!(line.contains("pcie-root-port,id=port9,chassis=9,slot=9,addr=0x9"));
     }
 
     #[test]

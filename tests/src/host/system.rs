@@ -6,42 +6,60 @@
 //! `packaging/`, where its package would put them, and its initramfs is made again.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
 use super::chroot::Chroot;
 use super::command::{as_root, Log};
+use super::machine::external_table;
+use super::monitor;
 use super::packages;
 use super::progress::{say, seconds, step};
 use super::qemu::{Accelerator, Device, Machine};
 use super::userspace::{checkout, Programs};
 use super::vm::{self, Finished};
 use super::workshop::Workshop;
+use crate::report::{Line, Report};
 
 /// Size of the disk image in MiB; sparse.
 const IMAGE: &str = "3000M";
+
+/// Each initramfs, by what makes it: the name of the file.
+const INITRAMFS_TOOLS: &str = "initrd.img";
+const DRACUT: &str = "initrd-dracut.img";
 
 /// One boot of it.
 #[derive(Debug)]
 pub struct Scenario {
     /// Its name, which `tests/system/report.sh` knows.
     pub name: &'static str,
+    /// Its initramfs.
+    initramfs: &'static str,
     /// Words of the kernel command line.
     pub words: &'static [&'static str],
 }
 
 /// Every boot, in order.
-pub const SCENARIOS: [Scenario; 4] = [
+pub const SCENARIOS: [Scenario; 6] = [
     Scenario {
         name: "boots",
+        initramfs: INITRAMFS_TOOLS,
+        words: &["iommu.strict=0"],
+    },
+    Scenario {
+        name: "boots-by-dracut",
+        initramfs: DRACUT,
         words: &["iommu.strict=0"],
     },
     Scenario {
         name: "switched-off",
+        initramfs: DRACUT,
         words: &["iommu.strict=0", "iommuctl.policy=off"],
     },
     Scenario {
         name: "broken",
+        initramfs: INITRAMFS_TOOLS,
         words: &[
             "iommu.strict=0",
             "iommuctl.policy=/etc/iommuctl/broken.yaml",
@@ -49,15 +67,28 @@ pub const SCENARIOS: [Scenario; 4] = [
     },
     Scenario {
         name: "hotplug",
+        initramfs: INITRAMFS_TOOLS,
         words: &[
             "iommu.strict=1",
             "iommuctl.policy=/etc/iommuctl/hotplug.yaml",
         ],
     },
+    Scenario {
+        name: "lockdown",
+        initramfs: INITRAMFS_TOOLS,
+        words: &[
+            "iommu.strict=0",
+            "modules_load=iommu_live",
+            "iommuctl.policy=/etc/iommuctl/lockdown.yaml",
+        ],
+    },
 ];
 
+/// What is looked at in the system without booting it: its name.
+const DEFAULTS: &str = "defaults";
+
 /// Files of the checkout, where they go, and their modes.
-const FILES: [(&str, &str, &str); 10] = [
+const FILES: [(&str, &str, &str); 17] = [
     (
         "packaging/systemd/iommuctl-policy.service",
         "usr/lib/systemd/system/iommuctl-policy.service",
@@ -66,6 +97,21 @@ const FILES: [(&str, &str, &str); 10] = [
     (
         "packaging/systemd/iommuctl-hotplug@.service",
         "usr/lib/systemd/system/iommuctl-hotplug@.service",
+        "644",
+    ),
+    (
+        "packaging/systemd/iommuctl-lockdown.service",
+        "usr/lib/systemd/system/iommuctl-lockdown.service",
+        "644",
+    ),
+    (
+        "packaging/systemd/iommuctl-external.target",
+        "usr/lib/systemd/system/iommuctl-external.target",
+        "644",
+    ),
+    (
+        "packaging/udev/81-iommuctl-lockdown.rules",
+        "usr/lib/udev/rules.d/81-iommuctl-lockdown.rules",
         "644",
     ),
     (
@@ -84,6 +130,16 @@ const FILES: [(&str, &str, &str); 10] = [
         "755",
     ),
     (
+        "packaging/dracut/50iommuctl/module-setup.sh",
+        "usr/lib/dracut/modules.d/50iommuctl/module-setup.sh",
+        "755",
+    ),
+    (
+        "packaging/dracut/50iommuctl/iommuctl.sh",
+        "usr/lib/dracut/modules.d/50iommuctl/iommuctl.sh",
+        "755",
+    ),
+    (
         "tests/system/boots.yaml",
         "etc/iommuctl/policy.d/50-test.yaml",
         "644",
@@ -98,6 +154,12 @@ const FILES: [(&str, &str, &str); 10] = [
         "etc/iommuctl/hotplug.yaml",
         "644",
     ),
+    (
+        "tests/system/lockdown.yaml",
+        "etc/iommuctl/lockdown.yaml",
+        "644",
+    ),
+    ("tests/system/defaults.sh", "root/defaults", "755"),
     ("tests/system/report.sh", "usr/local/sbin/report", "755"),
     (
         "tests/system/report.service",
@@ -112,6 +174,8 @@ pub struct System {
     shop: Workshop,
     /// Its disk, kernel and initramfs are in here; goes with it.
     folder: tempfile::TempDir,
+    /// What the helpers of the distribution did in it.
+    defaults: Report,
 }
 
 impl System {
@@ -120,6 +184,7 @@ impl System {
     /// # Errors
     /// When a package cannot be fetched, or a file of ours is missing.
     pub fn make(shop: Workshop) -> Result<Self> {
+        let module = shop.module()?;
         let lock = shop.cache.lock()?;
         let base = Chroot::ensure_system(&shop.cache, &shop.kernel.version, || {
             packages::ensure(&shop.cache)
@@ -132,13 +197,34 @@ impl System {
             .context("cannot make a folder for the system")?;
         let log = shop.cache.log("system-image")?;
         let tree = base.beside(folder.path().join("tree"));
-        let system = Self { shop, folder };
+        let mut system = Self {
+            shop,
+            folder,
+            defaults: Report::default(),
+        };
         let made = step("installing ours into a copy of the system", || {
             log.run(as_root("cp").arg("-a").arg(base.path()).arg(tree.path()))?;
             install(&log, &checkout, &programs.iommuctl, tree.path())?;
+            let release = system.shop.kernel.release.clone();
+            let modules = tree.path().join("usr/lib/modules").join(&release);
+            log.run(
+                as_root("install")
+                    .args(["-D", "-m", "644"])
+                    .arg(&module)
+                    .arg(modules.join("updates/iommu_live.ko")),
+            )?;
+            log.run(&mut tree.command("depmod", [&release]))?;
             log.run(&mut tree.command("systemctl", ["enable", "iommuctl-policy", "report"]))?;
             log.run(&mut tree.command("update-initramfs", ["-u", "-k", "all"]))?;
-            system.image(&log, &tree)
+            // For any machine, as the other one: what this one has is not what the virtual one has.
+            let image = format!("/boot/{DRACUT}");
+            let dracut = ["--no-hostonly", "--kver", &release, &image];
+            log.run(&mut tree.command("dracut", dracut))?;
+            system.image(&log, &tree)?;
+            // Last, for what it leaves in the tree is not to be on the disk.
+            let said = log.capture(&mut tree.command("/root/defaults", [""; 0]))?;
+            system.defaults = Report::parse(&said);
+            Ok(())
         });
         // Root's files, which the folder's own removal could not touch.
         log.run(
@@ -153,12 +239,18 @@ impl System {
 
     /// The disk, and beside it what boots it.
     fn image(&self, log: &Log, tree: &Chroot) -> Result<()> {
-        for (link, name) in [("vmlinuz", "vmlinuz"), ("initrd.img", "initrd.img")] {
+        // The first two are links to the newest.
+        let boot = format!("boot/{DRACUT}");
+        for (file, name) in [
+            ("vmlinuz", "vmlinuz"),
+            (INITRAMFS_TOOLS, INITRAMFS_TOOLS),
+            (&boot, DRACUT),
+        ] {
             let copy = self.folder.path().join(name);
             log.run(
                 as_root("cp")
                     .arg("-L")
-                    .arg(tree.path().join(link))
+                    .arg(tree.path().join(file))
                     .arg(&copy),
             )?;
             log.run(as_root("chmod").arg("644").arg(&copy))?;
@@ -194,18 +286,32 @@ impl System {
             memory: 1024,
             iommu: true,
             kernel: at("vmlinuz"),
-            initramfs: at("initrd.img"),
+            initramfs: at(scenario.initramfs),
             command_line,
             devices: vec![
                 disk(3, at("root.img")),
                 disk(4, second),
                 Device::Network { slot: 5 },
+                Device::EmptyPort { slot: 7 },
+                Device::EmptyPort { slot: 8 },
+                Device::EmptyPort { slot: 9 },
             ],
-            acpi_table: None,
+            // What is behind the port in slot 7 is external then.
+            acpi_table: Some(external_table(&self.shop, self.folder.path())?),
             console: at(&format!("{}-console.log", scenario.name)),
             report: at(&format!("{}-report.log", scenario.name)),
+            monitor: Some(at("monitor")),
         };
-        vm::run_machine(&self.shop, &machine, self.folder.path(), scenario.name)
+        // What cannot be plugged in is missed by the guest, which says so.
+        let mut plug = |line: &Line| {
+            let Line::Plug(name) = line else { return };
+            let done = monitor::commands(name).and_then(|c| monitor::execute(&at("monitor"), &c));
+            if let Err(error) = done {
+                say(&format!("   cannot plug in `{name}`: {error:#}"));
+            }
+        };
+        let folder = self.folder.path();
+        vm::run_machine(&self.shop, &machine, folder, scenario.name, &mut plug)
     }
 
     /// Keeps its folder, with the logs: something failed.
@@ -241,6 +347,16 @@ fn install(log: &Log, checkout: &Path, program: &Path, tree: &Path) -> Result<()
 pub fn run(names: &[String], mut listen: impl FnMut(&Finished)) -> Result<Option<String>> {
     let system = System::make(Workshop::ensure()?)?;
     let mut failures = String::new();
+    if names.is_empty() || names.iter().any(|n| n == DEFAULTS) {
+        let finished = Finished {
+            report: system.defaults.clone(),
+            cut_short: None,
+            console: system.shop.cache.join("logs/system-image.log"),
+            took: Duration::ZERO,
+        };
+        listen(&finished);
+        failures.push_str(&finished.failure(DEFAULTS).unwrap_or_default());
+    }
     for scenario in &SCENARIOS {
         if !names.is_empty() && !names.iter().any(|n| n == scenario.name) {
             continue;

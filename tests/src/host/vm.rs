@@ -169,11 +169,12 @@ pub fn run_machine(
     machine: &Machine,
     folder: &Path,
     name: &str,
+    listen: &mut dyn FnMut(&Line),
 ) -> Result<Finished> {
     let _turn = turn(shop)?;
     let mut last = String::new();
     for attempt in 1..=ATTEMPTS {
-        match once(shop, machine, folder, &mut |_| {})? {
+        match once(shop, machine, folder, listen)? {
             VmOutcome::Finished(finished) => return Ok(finished),
             VmOutcome::Broke(reason) => {
                 say(&format!(

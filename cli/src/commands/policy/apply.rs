@@ -83,7 +83,7 @@ pub fn run(
         inventory: &inventory,
         only: only.as_ref(),
         turn: turn.as_ref(),
-        timeout: args.timeout,
+        timeout: args.kernel.timeout,
     };
     let wanted = output.wants_progress();
     let mut progress = None;

@@ -86,7 +86,7 @@ fn wrong(errors: &[LoadError]) -> anyhow::Error {
         [one] => Failure::new(Exit::Failed, one).with_advice(vec![whole.to_owned()]),
         many => Failure::new(
             Exit::Failed,
-            format!("{} files of the policy cannot be used; {whole}", many.len()),
+            format!("{} errors in the policy; {whole}", many.len()),
         )
         .with_advice(lines),
     };
