@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What is recorded: one type, in one version of one schema (`cli/schema/audit-record.json`), wherever it goes.
+//! What is recorded: one type, in one version of one schema (`cli/schema/audit-log.json`), wherever it goes.
 
 use std::collections::BTreeSet;
 

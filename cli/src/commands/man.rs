@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `iommuctl man`: the man pages, from the definitions of the command line, and the one about policies.
+//! `iommuctl man`: the man pages, from the definitions of the command line, and those about files.
 
 use std::path::Path;
 
@@ -10,19 +10,26 @@ use clap::CommandFactory;
 use crate::args::Args;
 use crate::exit::Exit;
 
-/// The page about the format of a policy, which is written by hand.
-const POLICY: (&str, &str) = (
-    "iommuctl-policy.5",
-    include_str!("../../../packaging/man/iommuctl-policy.5"),
-);
+/// The pages about the formats of files, which are written by hand.
+const FORMATS: [(&str, &str); 2] = [
+    (
+        "iommuctl-audit.5",
+        include_str!("../../../packaging/man/iommuctl-audit.5"),
+    ),
+    (
+        "iommuctl-policy.5",
+        include_str!("../../../packaging/man/iommuctl-policy.5"),
+    ),
+];
 
-/// Writes `iommuctl.8` and one page for each command into `directory`, and `iommuctl-policy.5`.
+/// Writes `iommuctl.8` and one page for each command into `directory`, and those about files.
 pub fn run(directory: &Path) -> anyhow::Result<Exit> {
     let mut command = Args::command();
     command.build();
     pages(directory, &command, "iommuctl")?;
-    let (name, text) = POLICY;
-    write(&directory.join(name), text.as_bytes())?;
+    for (name, text) in FORMATS {
+        write(&directory.join(name), text.as_bytes())?;
+    }
     Ok(Exit::Done)
 }
 

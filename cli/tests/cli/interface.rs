@@ -98,6 +98,12 @@ fn man_pages_cover_every_command_and_the_exit_codes() {
     assert_eq!(
         names,
         [
+            "iommuctl-audit-log.8",
+            "iommuctl-audit-record.8",
+            "iommuctl-audit-report.8",
+            "iommuctl-audit-verify.8",
+            "iommuctl-audit.5",
+            "iommuctl-audit.8",
             "iommuctl-completions.8",
             "iommuctl-defaults-set.8",
             "iommuctl-defaults-undo.8",

@@ -16,3 +16,4 @@ mod schema;
 mod set_mode;
 mod support;
 mod targets;
+mod trail;
