@@ -114,8 +114,8 @@ boots | boots-by-dracut)
 	check it-is-bound test -e /sys/bus/pci/drivers/nvme/$second
 	check nothing-is-left-behind test ! -e /run/iommuctl/rebind-*
 	check network-card-is-strict is $card DMA
-	check before-the-drivers before 'iommuctl: initramfs: ' 'nvme nvme0: pci function'
-	check before-the-root-is-mounted before 'iommuctl: initramfs: ' 'EXT4-fs (nvme0n1): mounted'
+	check before-the-drivers before 'iommuctl: initramfs: ' 'nvme nvme[01]: pci function'
+	check before-the-root-is-mounted before 'iommuctl: initramfs: ' 'EXT4-fs (nvme[01]n1): mounted'
 	check unit unit active
 	echo "fact security $(systemd-analyze security --no-pager iommuctl-policy.service | tail -n1)" >/dev/ttyS1
 	;;

@@ -24,6 +24,8 @@ use crate::report::{Line, Report};
 
 /// Size of the disk image in MiB; sparse.
 const IMAGE: &str = "3000M";
+/// The label of its file system.
+const LABEL: &str = "iommuctl-root";
 
 /// Each initramfs, by what makes it: the name of the file.
 const INITRAMFS_TOOLS: &str = "initrd.img";
@@ -258,7 +260,7 @@ impl System {
         let image = self.folder.path().join("root.img");
         log.run(
             as_root("mkfs.ext4")
-                .args(["-q", "-F", "-d"])
+                .args(["-q", "-F", "-L", LABEL, "-d"])
                 .arg(tree.path())
                 .arg(&image)
                 .arg(IMAGE),
@@ -276,7 +278,9 @@ impl System {
         let file = std::fs::File::create(&second).context("cannot make the second disk")?;
         file.set_len(64 << 20)
             .context("cannot size the second disk")?;
-        let words = ["root=/dev/nvme0n1", "rw", "intel_iommu=on"];
+        // By its label: the kernel probes both disks at the same time, and either may be the first.
+        let root = format!("root=LABEL={LABEL}");
+        let words = [root.as_str(), "rw", "intel_iommu=on"];
         let mut command_line: Vec<String> = words.map(str::to_owned).to_vec();
         command_line.extend(scenario.words.iter().map(|w| (*w).to_owned()));
         command_line.push(format!("iommuctl.scenario={}", scenario.name));
