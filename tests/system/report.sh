@@ -141,18 +141,22 @@ hotplug)
 lockdown)
 	check root-disk-is-lazy is $disk DMA-FQ
 	check external-card-is-strict plug external-card 7 DMA
-	check not-enabled-means-nothing stays $disk DMA-FQ
-	check one-step systemctl enable iommuctl-lockdown.service
+	check not-asked-for-means-nothing stays $disk DMA-FQ
+	check one-step touch /etc/iommuctl/lockdown-on-external
 	check card-comes-back-strict replug "$(behind 7)" DMA
 	check root-disk-becomes-strict becomes $disk DMA
 	check second-disk-becomes-strict becomes $second DMA
-	check status-says-so sh -c 'iommuctl status | grep lockdown'
+	check status-says-so sh -c 'iommuctl status | grep -i lockdown'
 	check released release $disk
 	check events-made-up-by-udev udevadm trigger --action=add --subsystem-match=pci
 	check a-release-lasts stays $disk DMA-FQ
 	check again-for-the-next-card replug "$(behind 7)" DMA
 	check root-disk-becomes-strict-again becomes $disk DMA
-	check unit-says journalctl -b -u iommuctl-lockdown.service --no-pager -o cat
+	check released-again release $disk
+	# As when the machine starts: udev knows of no device yet.
+	check udev-begins-anew sh -c 'udevadm info --cleanup-db; udevadm trigger --action=add --subsystem-match=pci'
+	check also-for-what-is-there-at-boot becomes $disk DMA
+	check unit-says sh -c 'journalctl -b -u iommuctl-lockdown.service --no-pager -o cat | grep changed'
 	echo "fact security $(systemd-analyze security --no-pager iommuctl-lockdown.service | tail -n1)" >/dev/ttyS1
 	;;
 esac

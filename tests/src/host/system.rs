@@ -90,7 +90,7 @@ pub const SCENARIOS: [Scenario; 6] = [
 const DEFAULTS: &str = "defaults";
 
 /// Files of the checkout, where they go, and their modes.
-const FILES: [(&str, &str, &str); 17] = [
+const FILES: [(&str, &str, &str); 16] = [
     (
         "packaging/systemd/iommuctl-policy.service",
         "usr/lib/systemd/system/iommuctl-policy.service",
@@ -104,11 +104,6 @@ const FILES: [(&str, &str, &str); 17] = [
     (
         "packaging/systemd/iommuctl-lockdown.service",
         "usr/lib/systemd/system/iommuctl-lockdown.service",
-        "644",
-    ),
-    (
-        "packaging/systemd/iommuctl-external.target",
-        "usr/lib/systemd/system/iommuctl-external.target",
         "644",
     ),
     (
