@@ -103,7 +103,7 @@ pub struct ReportArgs {
     /// Only in this period.
     #[command(flatten)]
     pub period: Period,
-    /// Write one HTML page that needs nothing else into this file
+    /// Write one HTML page that needs nothing else into this file, which only its owner can read
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 }

@@ -55,8 +55,18 @@ fn closed(event: &Event) -> String {
 #[must_use]
 pub fn by(who: &Who) -> Option<String> {
     let pid = who.pid?;
+    Some(described(who, &format!(" [{pid}]")))
+}
+
+/// The same without the number of the process: so that what one program did again and again is one line.
+#[must_use]
+pub fn by_whom(who: &Who) -> Option<String> {
+    who.pid.map(|_| described(who, ""))
+}
+
+fn described(who: &Who, number: &str) -> String {
     let name = who.command.as_deref().or(who.executable.as_deref());
-    let mut words = format!("{} [{pid}]", name.unwrap_or("process"));
+    let mut words = format!("{}{number}", name.unwrap_or("process"));
     if let Some(user) = who.login_uid.or(who.uid) {
         words = format!("{words} of user {user}");
     }
@@ -66,7 +76,7 @@ pub fn by(who: &Who) -> Option<String> {
     if !who.rules.is_empty() {
         words = format!("{words} for rule {}", who.rules.join(", "));
     }
-    Some(words)
+    words
 }
 
 fn or_unknown(text: Option<&str>) -> &str {

@@ -5,6 +5,7 @@
 //! and `fixtures/module.tree` what the `iommu_live` module adds to sysfs. `expected` holds what is to be said about them, and
 //! is compared whole; `UPDATE_EXPECTED=1 cargo test -p iommuctl` rewrites it.
 
+mod audit;
 mod defaults;
 mod golden;
 mod hostile;

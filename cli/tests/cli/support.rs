@@ -144,6 +144,7 @@ impl Machine {
             .env("IOMMUCTL_SYSFS_ROOT", self.dir.path().join("sys"))
             .env("IOMMUCTL_PROC_ROOT", self.dir.path().join("proc"))
             .env("IOMMUCTL_ROOT", self.dir.path())
+            .env("TZ", "UTC")
             .env_remove("NO_COLOR")
             .env_remove("CLICOLOR_FORCE")
             .stdin(Stdio::null());
