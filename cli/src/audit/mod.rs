@@ -8,6 +8,7 @@
 
 pub mod boots;
 pub mod chain;
+pub mod checked;
 pub mod clock;
 pub mod event;
 pub mod head;

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Events in words, for people.
 
+use iommuctl_policy::DomainType;
+use nix::errno::Errno;
+
 use super::event::{Event, Learned, Outcome, Phase, Who};
 
 /// What happened, in one sentence without control characters.
@@ -77,6 +80,48 @@ fn described(who: &Who, number: &str) -> String {
         words = format!("{words} for rule {}", who.rules.join(", "));
     }
     words
+}
+
+/// What it means that `event` happened; `None` if nothing is to be said.
+#[must_use]
+pub fn meaning(event: &Event) -> Option<String> {
+    let why = || {
+        let errno = event.errno.map(|errno| Errno::from_raw(errno).desc());
+        let why = event.message.as_deref().or(errno);
+        why.map_or(String::new(), |why| format!(": {why}"))
+    };
+    let stays = || {
+        let now = event.new_type.as_deref();
+        now.map_or(String::new(), |now| format!("; it stays {now}"))
+    };
+    let text = match event.outcome? {
+        Outcome::Changed => from_now_on(event.new_type.as_deref()?)?.to_owned(),
+        Outcome::Refused => format!("refused{}{}", why(), stays()),
+        Outcome::Stopped => format!("stopped before anything was changed{}", why()),
+        Outcome::Denied => {
+            "denied: whoever wrote had not both of CAP_SYS_ADMIN and CAP_SYS_RAWIO".to_owned()
+        }
+        Outcome::Failed => format!("failed{}", why()),
+        Outcome::TimedOut => "the kernel was not done in time, and is still at it".to_owned(),
+        Outcome::Unchanged | Outcome::FirstSeen => return None,
+    };
+    Some(super::event::printable(&text))
+}
+
+fn from_now_on(new_type: &str) -> Option<&'static str> {
+    match DomainType::from_kernel(new_type) {
+        DomainType::Dma => {
+            Some("strict: from now on the device loses access the moment memory is taken back")
+        }
+        DomainType::DmaFq => Some(
+            "lazy: from now on the device keeps access for up to 10 ms after memory is taken back",
+        ),
+        DomainType::Identity => {
+            Some("no protection: from now on the device can reach all memory at any time")
+        }
+        DomainType::Blocked => Some("blocked: from now on the device can reach no memory at all"),
+        DomainType::Unmanaged | DomainType::Unknown(_) => None,
+    }
 }
 
 fn or_unknown(text: Option<&str>) -> &str {

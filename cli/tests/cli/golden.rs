@@ -270,5 +270,11 @@ fn help_is_as_documented() {
         &help(&["policy", "apply", "--help"]),
     );
     compare("help-defaults.txt", &help(&["defaults", "--help"]));
+    compare("help-watch.txt", &help(&["watch", "--help"]));
+    compare("help-metrics.txt", &help(&["metrics", "--help"]));
+    compare(
+        "help-audit-report.txt",
+        &help(&["audit", "report", "--help"]),
+    );
     compare("help-lockdown.txt", &help(&["lockdown", "--help"]));
 }
