@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `iommuctl metrics`.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
