@@ -18,7 +18,8 @@ use crate::exit;
 use crate::overrides::Overrides;
 use crate::target::Target;
 
-pub use audit::{AuditArgs, AuditCommand, LogArgs, Period, RecordArgs, ReportArgs};
+pub use audit::{AuditArgs, AuditCommand, LogArgs, MetricsArgs, Period, RecordArgs, ReportArgs};
+use audit::{METRICS_HELP, WATCH_HELP};
 pub use defaults::{BootDefault, DefaultsArgs, DefaultsCommand};
 pub use policy::{
     ApplyArgs, CheckArgs, DiffArgs, ExplainArgs, LockdownArgs, PlanArgs, PolicyArgs, PolicyCommand,
@@ -139,6 +140,12 @@ pub enum Command {
     Release(ReleaseArgs),
     /// Show who changed what, check that nobody has rewritten it, and record what others change
     Audit(AuditArgs),
+    /// Show what happens to the types of groups, as it happens (no root needed)
+    #[command(after_help = WATCH_HELP)]
+    Watch,
+    /// Print metrics in the OpenMetrics text format
+    #[command(after_help = METRICS_HELP)]
+    Metrics(MetricsArgs),
     /// Show what groups start as and why, or change that for the next boot
     Defaults(DefaultsArgs),
     /// Print a completion script for a shell

@@ -28,6 +28,7 @@ pub mod exit;
 pub mod interrupt;
 pub mod lock;
 pub mod lockdown;
+pub mod metrics;
 pub mod overrides;
 pub mod pci_ids;
 pub mod policy_files;
@@ -86,6 +87,8 @@ fn dispatch(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
         Command::Release(release) => commands::release::run(release, &args.global, output),
         Command::Defaults(defaults) => commands::defaults::run(defaults, &args.global, output),
         Command::Audit(audit) => commands::audit::run(audit, &args.global, output),
+        Command::Watch => commands::watch::run(&args.global, output),
+        Command::Metrics(metrics) => commands::metrics::run(metrics, &args.global, output),
         Command::Completions { shell } => commands::completions::run(*shell, output),
         Command::Man { directory } => commands::man::run(directory),
         Command::WriteText { text } => Ok(writer::child(text)),

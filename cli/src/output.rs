@@ -44,6 +44,8 @@ struct ErrorReport {
 pub struct Output {
     json: bool,
     quiet: bool,
+    /// Whether nobody reads what is written any more.
+    closed: bool,
     stdout: AutoStream<Stdout>,
     stderr: AutoStream<Stderr>,
 }
@@ -59,6 +61,7 @@ impl Output {
         Self {
             json: global.json,
             quiet: global.quiet,
+            closed: false,
             stdout: AutoStream::new(io::stdout(), choice),
             stderr: AutoStream::new(io::stderr(), choice),
         }
@@ -72,6 +75,11 @@ impl Output {
     /// Whether only errors are to be written.
     pub fn is_quiet(&self) -> bool {
         self.quiet
+    }
+
+    /// Whether nobody reads standard output any more: what goes on without end can end then.
+    pub fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// Whether progress is welcome: to a person who looks on.
@@ -109,7 +117,10 @@ impl Output {
             .write_all(text)
             .and_then(|()| self.stdout.flush());
         match written {
-            Err(error) if error.raw_os_error() == Some(Errno::EPIPE as i32) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(Errno::EPIPE as i32) => {
+                self.closed = true;
+                Ok(())
+            }
             other => Ok(other?),
         }
     }

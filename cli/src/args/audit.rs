@@ -49,6 +49,16 @@ Exit codes:
   1  failed: it cannot be read, or there is none
   3  it is not as it was written";
 
+/// The text below the help of `watch`.
+pub const WATCH_HELP: &str = "\
+First every group as it is now, then a line for each change, refusal and failure, until Ctrl-C.
+With iommu_live loaded the kernel tells at once, and of whoever wrote. Without it, every group
+is looked at every two seconds, and nothing says who it was. With --json, one object a line.";
+
+/// The text below the help of `metrics`.
+pub const METRICS_HELP: &str = "\
+What is root's alone to know (the audit log, and when it was verified) is only there for root.";
+
 /// From when to when.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub struct Period {
@@ -103,9 +113,17 @@ pub struct ReportArgs {
     /// Only in this period.
     #[command(flatten)]
     pub period: Period,
-    /// Write one HTML page that needs nothing else into this file
+    /// Write one HTML page that needs nothing else into this file, which only its owner can read
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+}
+
+/// Arguments of `metrics`.
+#[derive(Debug, clap::Args)]
+pub struct MetricsArgs {
+    /// Put them into this file instead, whole, for the textfile collector of the Prometheus node exporter
+    #[arg(long, value_name = "FILE")]
+    pub textfile: Option<PathBuf>,
 }
 
 impl ValueEnum for Outcome {

@@ -88,7 +88,9 @@ impl Places {
         self.root.join("var/log")
     }
 
-    fn state(&self) -> PathBuf {
+    /// `/var/lib`, where the folder is of what is known about the log.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
         self.root.join("var/lib")
     }
 

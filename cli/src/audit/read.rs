@@ -78,7 +78,7 @@ pub fn lines(
     Ok(())
 }
 
-/// Calls `each` for every event behind `position`.
+/// Calls `found` for every event behind `position`.
 ///
 /// # Errors
 ///
@@ -86,15 +86,30 @@ pub fn lines(
 pub fn events(
     places: &Places,
     position: &mut Position,
-    mut each: impl FnMut(Event),
+    mut found: impl FnMut(Event),
+) -> Result<(), LogError> {
+    each(places, position, |line| {
+        if let Some(event) = event(&line) {
+            found(event);
+        }
+    })
+}
+
+/// Calls `found` for every line behind `position`.
+///
+/// # Errors
+///
+/// [`LogError`], if the log cannot be opened, or read.
+pub fn each(
+    places: &Places,
+    position: &mut Position,
+    mut found: impl FnMut(Line<'_>),
 ) -> Result<(), LogError> {
     let Some(snapshot) = Snapshot::take(places)? else {
         return Ok(());
     };
     let read = lines(snapshot, position, |line| {
-        if let Some(event) = event(&line) {
-            each(event);
-        }
+        found(line);
         true
     });
     read.map_err(|error| LogError::Os {

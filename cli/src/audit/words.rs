@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Events in words, for people.
 
+use iommuctl_policy::DomainType;
+use nix::errno::Errno;
+
 use super::event::{Event, Learned, Outcome, Phase, Who};
 
 /// What happened, in one sentence without control characters.
@@ -55,8 +58,18 @@ fn closed(event: &Event) -> String {
 #[must_use]
 pub fn by(who: &Who) -> Option<String> {
     let pid = who.pid?;
+    Some(described(who, &format!(" [{pid}]")))
+}
+
+/// The same without the number of the process: so that what one program did again and again is one line.
+#[must_use]
+pub fn by_whom(who: &Who) -> Option<String> {
+    who.pid.map(|_| described(who, ""))
+}
+
+fn described(who: &Who, number: &str) -> String {
     let name = who.command.as_deref().or(who.executable.as_deref());
-    let mut words = format!("{} [{pid}]", name.unwrap_or("process"));
+    let mut words = format!("{}{number}", name.unwrap_or("process"));
     if let Some(user) = who.login_uid.or(who.uid) {
         words = format!("{words} of user {user}");
     }
@@ -66,7 +79,49 @@ pub fn by(who: &Who) -> Option<String> {
     if !who.rules.is_empty() {
         words = format!("{words} for rule {}", who.rules.join(", "));
     }
-    Some(words)
+    words
+}
+
+/// What it means that `event` happened; `None` if nothing is to be said.
+#[must_use]
+pub fn meaning(event: &Event) -> Option<String> {
+    let why = || {
+        let errno = event.errno.map(|errno| Errno::from_raw(errno).desc());
+        let why = event.message.as_deref().or(errno);
+        why.map_or(String::new(), |why| format!(": {why}"))
+    };
+    let stays = || {
+        let now = event.new_type.as_deref();
+        now.map_or(String::new(), |now| format!("; it stays {now}"))
+    };
+    let text = match event.outcome? {
+        Outcome::Changed => from_now_on(event.new_type.as_deref()?)?.to_owned(),
+        Outcome::Refused => format!("refused{}{}", why(), stays()),
+        Outcome::Stopped => format!("stopped before anything was changed{}", why()),
+        Outcome::Denied => {
+            "denied: whoever wrote had not both of CAP_SYS_ADMIN and CAP_SYS_RAWIO".to_owned()
+        }
+        Outcome::Failed => format!("failed{}", why()),
+        Outcome::TimedOut => "the kernel was not done in time, and is still at it".to_owned(),
+        Outcome::Unchanged | Outcome::FirstSeen => return None,
+    };
+    Some(super::event::printable(&text))
+}
+
+fn from_now_on(new_type: &str) -> Option<&'static str> {
+    match DomainType::from_kernel(new_type) {
+        DomainType::Dma => {
+            Some("strict: from now on the device loses access the moment memory is taken back")
+        }
+        DomainType::DmaFq => Some(
+            "lazy: from now on the device keeps access for up to 10 ms after memory is taken back",
+        ),
+        DomainType::Identity => {
+            Some("no protection: from now on the device can reach all memory at any time")
+        }
+        DomainType::Blocked => Some("blocked: from now on the device can reach no memory at all"),
+        DomainType::Unmanaged | DomainType::Unknown(_) => None,
+    }
 }
 
 fn or_unknown(text: Option<&str>) -> &str {

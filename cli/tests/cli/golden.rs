@@ -10,7 +10,7 @@ use crate::schema;
 use crate::support::{tests_dir, Machine, Run};
 
 /// Compares, or rewrites what is expected.
-fn compare(name: &str, found: &str) {
+pub fn compare(name: &str, found: &str) {
     let path = tests_dir("expected").join(name);
     if std::env::var_os("UPDATE_EXPECTED").is_some() {
         let written = fs::write(&path, found);
@@ -25,7 +25,7 @@ fn compare(name: &str, found: &str) {
 }
 
 /// Everything a run said, in one text.
-fn transcript(run: &Run) -> String {
+pub fn transcript(run: &Run) -> String {
     format!("{}--- stderr\n{}--- exit {}\n", run.out, run.err, run.code)
 }
 
@@ -45,7 +45,7 @@ fn steady(mut document: Value) -> String {
 }
 
 /// One command, for people and for programs.
-fn both(machine: &Machine, name: &str, of: &str, args: &[&str]) {
+pub fn both(machine: &Machine, name: &str, of: &str, args: &[&str]) {
     compare(&format!("{name}.txt"), &transcript(&machine.run(args)));
     let json = machine.run(&[&["--json"], args].concat());
     schema::check(of, &json.json());
@@ -270,5 +270,11 @@ fn help_is_as_documented() {
         &help(&["policy", "apply", "--help"]),
     );
     compare("help-defaults.txt", &help(&["defaults", "--help"]));
+    compare("help-watch.txt", &help(&["watch", "--help"]));
+    compare("help-metrics.txt", &help(&["metrics", "--help"]));
+    compare(
+        "help-audit-report.txt",
+        &help(&["audit", "report", "--help"]),
+    );
     compare("help-lockdown.txt", &help(&["lockdown", "--help"]));
 }

@@ -111,6 +111,7 @@ fn man_pages_cover_every_command_and_the_exit_codes() {
             "iommuctl-list.8",
             "iommuctl-lockdown.8",
             "iommuctl-man.8",
+            "iommuctl-metrics.8",
             "iommuctl-policy-apply.8",
             "iommuctl-policy-check.8",
             "iommuctl-policy-diff.8",
@@ -125,6 +126,7 @@ fn man_pages_cover_every_command_and_the_exit_codes() {
             "iommuctl-set-mode.8",
             "iommuctl-show.8",
             "iommuctl-status.8",
+            "iommuctl-watch.8",
             "iommuctl.8",
         ]
     );

@@ -5,11 +5,13 @@
 //! and `fixtures/module.tree` what the `iommu_live` module adds to sysfs. `expected` holds what is to be said about them, and
 //! is compared whole; `UPDATE_EXPECTED=1 cargo test -p iommuctl` rewrites it.
 
+mod audit;
 mod defaults;
 mod golden;
 mod hostile;
 mod interface;
 mod lockdown;
+mod metrics;
 mod policy;
 mod rebind;
 mod schema;
@@ -17,3 +19,4 @@ mod set_mode;
 mod support;
 mod targets;
 mod trail;
+mod watch;

@@ -59,6 +59,12 @@ impl Machine {
         self.dir.path().join("run/iommuctl").join(path)
     }
 
+    /// Makes a file in its `/var/lib/iommuctl`.
+    pub fn state_file(&self, name: &str, text: &str) {
+        let file = self.file(&format!("var/lib/iommuctl/{name}"), text);
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
     /// Leaves a journal of a rebind of one device, as a killed process does.
     pub fn leave_journal(&self, group: u32, device: &str, driver: &str) {
         let folder = self.run_dir("");
@@ -144,6 +150,7 @@ impl Machine {
             .env("IOMMUCTL_SYSFS_ROOT", self.dir.path().join("sys"))
             .env("IOMMUCTL_PROC_ROOT", self.dir.path().join("proc"))
             .env("IOMMUCTL_ROOT", self.dir.path())
+            .env("TZ", "UTC")
             .env_remove("NO_COLOR")
             .env_remove("CLICOLOR_FORCE")
             .stdin(Stdio::null());

@@ -33,9 +33,19 @@ pub trait Sink {
 
     /// Calls `each` for what was recorded since the last time, by whomever.
     fn news(&mut self, each: &mut dyn FnMut(&Event));
+
+    /// How often every group is looked at while nothing else tells.
+    fn gently(&self) -> Duration {
+        GENTLY
+    }
+
+    /// Whether nobody takes any more.
+    fn is_done(&self) -> bool {
+        false
+    }
 }
 
-/// Runs until a signal asks to stop.
+/// Runs until a signal asks to stop, or the sink is done.
 ///
 /// # Errors
 ///
@@ -48,7 +58,7 @@ pub fn run(
     signals: &mut Signals,
 ) -> nix::Result<()> {
     let mut look = Instant::now();
-    while signals.seen().is_none() {
+    while signals.seen().is_none() && !sink.is_done() {
         let taken = take(recorder, socket)?;
         let full = taken.events.len() >= BATCH;
         if let Some(after) = taken.look {
@@ -62,8 +72,11 @@ pub fn run(
         }
         if Instant::now() >= look {
             compare(recorder, sysfs, socket, sink)?;
-            let module = sysfs.has_module();
-            look = Instant::now() + if module { SELDOM } else { GENTLY };
+            let often = match sysfs.has_module() {
+                true => SELDOM,
+                false => sink.gently(),
+            };
+            look = Instant::now() + often;
         }
         wait(
             socket,

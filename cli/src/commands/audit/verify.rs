@@ -5,12 +5,16 @@ use serde::Serialize;
 
 use super::{no_log, places, unreadable};
 use crate::args::Global;
+use crate::audit::checked::Checked;
+use crate::audit::clock;
+use crate::audit::head::HeadError;
 use crate::audit::log::Snapshot;
 use crate::audit::settings;
 use crate::audit::verify::{verify, Verdict};
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::render;
+use crate::run_dir::RunDir;
 use crate::trusted::Root;
 
 /// What `audit verify` found.
@@ -32,6 +36,15 @@ pub fn run(global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
     let verdict = verify(snapshot, key.as_ref())?;
     let intact = verdict.is_intact();
     let exit = if intact { Exit::Done } else { Exit::Refused };
+    let checked = Checked {
+        time: clock::now(),
+        intact,
+        records: verdict.records,
+    };
+    let kept = RunDir::make(Some(&places.state())).map_err(HeadError::from);
+    if let Err(error) = kept.and_then(|folder| checked.write(&folder)) {
+        output.warn(&format!("monitoring will not know of this: {error}"));
+    }
     let report = VerifyReport {
         intact,
         verdict,

@@ -2,7 +2,9 @@
 //! `iommuctl policy diff`: where the machine differs from the policy. For monitoring: it changes nothing, asks no route,
 //! and ends with 4 if there is a difference, or no policy.
 
-use iommuctl_policy::{evaluate, plan, DomainType, GroupId, RuleName, Step, TypeRequest};
+use iommuctl_policy::{
+    evaluate, plan, DomainType, GroupId, Inventory, Policy, RuleName, Step, TypeRequest,
+};
 use serde::Serialize;
 
 use super::look;
@@ -47,26 +49,7 @@ pub fn run(
     let policy = loaded.policy;
     let mut problems = Problems::default();
     let inventory = context.inventory_for_policy(&mut problems)?;
-    let decisions = evaluate(&policy, &inventory);
-    let mut differences = Vec::new();
-    for (decision, planned) in decisions.iter().zip(plan(&decisions, &inventory)) {
-        let (wanted, forbidden) = match planned.step {
-            Step::Change { request, .. } => (request, false),
-            Step::Forbidden { request, .. } => (request, true),
-            Step::Leave | Step::Satisfied { .. } | Step::Hold { .. } => continue,
-        };
-        let rules = decision.deciders().filter_map(|v| v.wish.rule());
-        differences.push(Difference {
-            group: decision.group,
-            devices: decision.votes.iter().map(|v| v.device.clone()).collect(),
-            domain_type: planned.current,
-            wanted,
-            forbidden,
-            rules: rules
-                .filter_map(|index| RuleName::of(&policy, index))
-                .collect(),
-        });
-    }
+    let differences = differences(&policy, &inventory);
     // A policy that has gone missing is not one that is met.
     let exit = if differences.is_empty() && !loaded.files.is_empty() {
         Exit::Done
@@ -81,4 +64,29 @@ pub fn run(
     output.report(&report, |w, r| render::policy::diff::write(w, r))?;
     output.problems(&problems);
     Ok(exit)
+}
+
+/// The groups of the machine that are not what the policy wants.
+pub fn differences(policy: &Policy, inventory: &Inventory) -> Vec<Difference> {
+    let decisions = evaluate(policy, inventory);
+    let mut differences = Vec::new();
+    for (decision, planned) in decisions.iter().zip(plan(&decisions, inventory)) {
+        let (wanted, forbidden) = match planned.step {
+            Step::Change { request, .. } => (request, false),
+            Step::Forbidden { request, .. } => (request, true),
+            Step::Leave | Step::Satisfied { .. } | Step::Hold { .. } => continue,
+        };
+        let rules = decision.deciders().filter_map(|v| v.wish.rule());
+        differences.push(Difference {
+            group: decision.group,
+            devices: decision.votes.iter().map(|v| v.device.clone()).collect(),
+            domain_type: planned.current,
+            wanted,
+            forbidden,
+            rules: rules
+                .filter_map(|index| RuleName::of(policy, index))
+                .collect(),
+        });
+    }
+    differences
 }

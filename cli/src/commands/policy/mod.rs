@@ -11,7 +11,7 @@ mod schema;
 
 pub use apply::ApplyReport;
 pub use check::CheckReport;
-pub use diff::DiffReport;
+pub use diff::{differences, DiffReport};
 pub use explain::ExplainReport;
 
 use std::path::Path;
@@ -79,7 +79,7 @@ fn warn_of_distrust(path: &Path, output: &mut Output) {
 }
 
 /// The policy cannot be used. All that is wrong is said at once.
-fn wrong(errors: &[LoadError]) -> anyhow::Error {
+pub fn wrong(errors: &[LoadError]) -> anyhow::Error {
     let whole = "nothing was changed: a policy counts whole or not at all";
     let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
     let failure = match lines.as_slice() {

@@ -64,6 +64,17 @@ impl Shown {
         output.raw(&text)
     }
 
+    /// Shows one, and below it what it means, for people.
+    pub fn explained(&mut self, entry: &Entry, output: &mut Output) -> anyhow::Result<()> {
+        self.entry(entry, output)?;
+        let meaning = words::meaning(&entry.event);
+        if let (Some(meaning), false, false) = (meaning, output.is_json(), output.is_quiet()) {
+            let dim = style::DIM;
+            output.raw(format!("{:21}{dim}{meaning}{dim:#}\n", "").as_bytes())?;
+        }
+        Ok(())
+    }
+
     /// Ends.
     pub fn end(&mut self, output: &mut Output) -> anyhow::Result<()> {
         if output.is_json() && self.one_document {
