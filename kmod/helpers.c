@@ -95,9 +95,10 @@ void iommu_live_current_comm(char *buf)
 /* Who may not write must not be able to flood those who listen. */
 bool iommu_live_may_report_denied(void)
 {
-	static DEFINE_RATELIMIT_STATE(denied, 5 * HZ, 20);
+	/* Not ratelimit_set_flags(): that starts it anew on recent kernels. */
+	static struct ratelimit_state denied = RATELIMIT_STATE_INIT_FLAGS(
+		denied, 5 * HZ, 20, RATELIMIT_MSG_ON_RELEASE);
 
-	ratelimit_set_flags(&denied, RATELIMIT_MSG_ON_RELEASE);
 	return __ratelimit(&denied);
 }
 

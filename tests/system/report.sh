@@ -98,6 +98,26 @@ release() {
 	iommuctl release && is "$1" DMA-FQ
 }
 
+# Waits until the audit log of this boot has a line with the pattern.
+audited() {
+	for _ in $(seq 50); do
+		iommuctl --color never audit log --boot | grep -- "$1" && return
+		sleep 0.2
+	done
+	iommuctl --color never audit log --boot
+	return 1
+}
+
+# The same for the journal, by the message id of the audit.
+journalled() {
+	journalctl -b MESSAGE_ID=3cd768da2d60453a88a39243c5957c0c --no-pager -o cat | grep -- "$1"
+}
+
+# A write as anybody makes it, who logged in as user 1000.
+raw_write() {
+	sh -c "echo 1000 >/proc/self/loginuid; echo $2 >/sys/bus/pci/devices/$1/iommu_group/type"
+}
+
 untouched() {
 	check root-disk-is-lazy is $disk DMA-FQ
 	check second-disk-is-lazy is $second DMA-FQ
@@ -117,7 +137,14 @@ boots | boots-by-dracut)
 	check before-the-drivers before 'iommuctl: initramfs: ' 'nvme nvme[01]: pci function'
 	check before-the-root-is-mounted before 'iommuctl: initramfs: ' 'EXT4-fs (nvme[01]n1): mounted'
 	check unit unit active
-	echo "fact security $(systemd-analyze security --no-pager iommuctl-policy.service | tail -n1)" >/dev/ttyS1
+	check recorder systemctl is-active iommuctl-audit.service
+	check audit-of-the-initramfs audited "$second.*for rule"
+	check audit-of-the-unit audited 'iommuctl-policy.service for rule'
+	check audit-journalled journalled 'for rule'
+	check audit-intact iommuctl audit verify
+	for unit in policy audit; do
+		echo "fact security-$unit $(systemd-analyze security --no-pager iommuctl-$unit.service | tail -n1)" >/dev/ttyS1
+	done
 	;;
 switched-off)
 	untouched
@@ -156,6 +183,14 @@ lockdown)
 	# As when the machine starts: udev knows of no device yet.
 	check udev-begins-anew sh -c 'udevadm info --cleanup-db; udevadm trigger --action=add --subsystem-match=pci'
 	check also-for-what-is-there-at-boot becomes $disk DMA
+	check audit-of-the-lockdown audited 'in iommuctl-lockdown.service'
+	check raw-write raw_write $disk DMA-FQ
+	check audit-of-the-raw-write audited "$disk; by sh .* of user 1000"
+	raw_write $disk identity
+	check audit-of-the-refused-write audited "refused .*$disk; wanted identity; by sh"
+	check audit-journalled journalled 'by sh .* of user 1000'
+	check nobody-rewrote-it iommuctl audit verify
+	check audit-memory systemctl show -P MemoryPeak iommuctl-audit.service
 	check unit-says sh -c 'journalctl -b -u iommuctl-lockdown.service --no-pager -o cat | grep changed'
 	echo "fact security $(systemd-analyze security --no-pager iommuctl-lockdown.service | tail -n1)" >/dev/ttyS1
 	;;

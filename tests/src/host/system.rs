@@ -90,10 +90,20 @@ pub const SCENARIOS: [Scenario; 6] = [
 const DEFAULTS: &str = "defaults";
 
 /// Files of the checkout, where they go, and their modes.
-const FILES: [(&str, &str, &str); 16] = [
+const FILES: [(&str, &str, &str); 18] = [
     (
         "packaging/systemd/iommuctl-policy.service",
         "usr/lib/systemd/system/iommuctl-policy.service",
+        "644",
+    ),
+    (
+        "packaging/systemd/iommuctl-audit.service",
+        "usr/lib/systemd/system/iommuctl-audit.service",
+        "644",
+    ),
+    (
+        "packaging/systemd/iommuctl-audit.socket",
+        "usr/lib/systemd/system/iommuctl-audit.socket",
         "644",
     ),
     (
@@ -211,7 +221,10 @@ impl System {
                     .arg(modules.join("updates/iommu_live.ko")),
             )?;
             log.run(&mut tree.command("depmod", [&release]))?;
-            log.run(&mut tree.command("systemctl", ["enable", "iommuctl-policy", "report"]))?;
+            log.run(&mut tree.command(
+                "systemctl",
+                ["enable", "iommuctl-policy", "iommuctl-audit", "report"],
+            ))?;
             log.run(&mut tree.command("update-initramfs", ["-u", "-k", "all"]))?;
             // For any machine, as the other one: what this one has is not what the virtual one has.
             let image = format!("/boot/{DRACUT}");
