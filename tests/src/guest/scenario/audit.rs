@@ -270,6 +270,7 @@ pub fn who(bench: &Bench) -> Result<()> {
         ),
     );
 
+    bench.check("watched", watched(&path));
     bench.check("by-policy", by_policy(group));
     bench.check(
         "refused-by-iommuctl",
@@ -285,6 +286,34 @@ pub fn who(bench: &Bench) -> Result<()> {
     );
     bench.check("recorder-ends", recorder.stop());
     Ok(())
+}
+
+/// Who watches sees a write of somebody else, and can stop at any time.
+fn watched(path: &str) -> Result<String> {
+    let mut command = Command::new(PROGRAM);
+    command.args(["--json", "watch"]).stdin(Stdio::null());
+    let child = command.stdout(Stdio::piped()).spawn();
+    let child = child.context("cannot start iommuctl watch")?;
+    std::thread::sleep(Duration::from_secs(3));
+    let written = shell(&format!("echo identity > {path}"));
+    // The kernel's word waits a moment for that of whoever wrote.
+    std::thread::sleep(Duration::from_secs(5));
+    kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGINT)?;
+    let output = child
+        .wait_with_output()
+        .context("cannot wait for iommuctl watch")?;
+    ensure!(!written?, "identity was accepted");
+    ensure!(
+        output.status.success(),
+        "watch ended with {}",
+        output.status
+    );
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let is_it = |line: &&str| line.contains("\"refused\"") && line.contains("\"sh\"");
+    let line = text.lines().find(is_it);
+    Ok(line
+        .with_context(|| format!("not among: {text}"))?
+        .to_owned())
 }
 
 /// A write by root in all but the capabilities.
