@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::event::{Event, Learned, Outcome, Phase, Writer};
 
-/// How long the kernel's word waits for that of whoever wrote.
+/// How long one word on a write waits for the other.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(2);
 /// The most that are waited for.
 const MOST: usize = 4096;
@@ -45,8 +45,8 @@ type Write = (String, Writer);
 pub struct Story {
     /// Begun, and not ended, by id.
     open: BTreeMap<String, Event>,
-    /// What is about to be told. The kernel's word on a write waits here for that of whoever wrote, and what comes after it
-    /// waits with it.
+    /// What is about to be told. Each of the two words on a write waits here for the other, whichever is recorded first, and
+    /// what comes after it waits with it.
     next: VecDeque<Entry>,
     /// Writes that were told of by whoever made them.
     told: VecDeque<Write>,
@@ -72,7 +72,11 @@ impl Story {
             (Phase::Closed, Learned::Iommuctl) => self.close(event),
             (Phase::Closed, Learned::Kernel) => {
                 let write = write_of(&event);
-                if write.is_none_or(|write| !self.told.contains(&write)) {
+                let is_same = |e: &&mut Entry| !is_by_kernel(e) && write_of(&e.event) == write;
+                let own = self.next.iter_mut().find(is_same);
+                if let (Some(own), true) = (own, write.is_some()) {
+                    own.confirmed = true;
+                } else if write.is_none_or(|write| !self.told.contains(&write)) {
                     let confirmed = true;
                     self.next.push_back(Entry { event, confirmed });
                 }
@@ -88,7 +92,7 @@ impl Story {
         if let Some(write) = write_of(&event) {
             let count = self.next.len();
             self.next
-                .retain(|e| !is_waiting(e) || write_of(&e.event).as_ref() != Some(&write));
+                .retain(|e| !is_by_kernel(e) || write_of(&e.event).as_ref() != Some(&write));
             confirmed = self.next.len() < count;
             // What took too long may have ended otherwise: then the kernel's word is news.
             if event.outcome != Some(Outcome::TimedOut) {
@@ -121,8 +125,15 @@ impl Story {
 }
 
 /// Whether it is the kernel's word alone.
-fn is_waiting(entry: &Entry) -> bool {
+fn is_by_kernel(entry: &Entry) -> bool {
     entry.event.learned == Learned::Kernel
+}
+
+/// Whether the other word on the same write may still come: that of whoever wrote, or the kernel's, which tells only of what
+/// goes through the module.
+fn is_waiting(entry: &Entry) -> bool {
+    let by_module = entry.event.route.as_deref() == Some("module");
+    is_by_kernel(entry) || (by_module && !entry.confirmed)
 }
 
 fn unconfirmed(event: Event) -> Entry {
@@ -175,7 +186,13 @@ mod tests {
             assert_eq!(told(list), [("a".to_owned(), confirmed)]);
         };
         one(vec![begun(), kernel.clone(), ended.clone()], true);
-        // The kernel's word came too late to be counted as one, but is no entry of its own either.
+        let by_module = Event {
+            route: Some("module".to_owned()),
+            ..ended.clone()
+        };
+        one(vec![begun(), by_module.clone(), kernel.clone()], true);
+        one(vec![begun(), by_module], false);
+        // Where nothing was waited for, it is still no entry of its own.
         one(vec![begun(), ended, kernel], false);
         one(vec![begun()], false);
     }
