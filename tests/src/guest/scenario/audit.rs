@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,8 @@ use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::{disk, load_live, set_mode, write_type};
+use super::reports::as_nobody;
+use super::{disk, load_live, policy, set_mode, write_type};
 use crate::guest::bench::Bench;
 use crate::guest::cli::{self, PROGRAM};
 use crate::guest::{modules, pci};
@@ -320,22 +320,13 @@ fn watched(path: &str) -> Result<String> {
 fn without_capabilities(path: &str) -> Result<bool> {
     use std::io::Write as _;
     let mut file = fs::OpenOptions::new().write(true).open(path)?;
-    nix::unistd::seteuid(nix::unistd::Uid::from_raw(65534))?;
-    let answer = file.write_all(b"DMA\n");
-    nix::unistd::seteuid(nix::unistd::Uid::from_raw(0))?;
+    let answer = as_nobody(|| file.write_all(b"DMA\n"))?;
     Ok(answer.is_err())
 }
 
 fn by_policy(group: u32) -> Result<String> {
-    let folder = Path::new("/etc/iommuctl/policy.d");
-    fs::create_dir_all(folder)?;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
-    let file = folder.join("50-test.yaml");
-    let rule = format!(
-        "{{ name: the disk, match: {{ address: \"{}\" }}, type: DMA }}",
-        pci::DISK
-    );
-    fs::write(&file, format!("version: 1\nrules:\n  - {rule}\n"))?;
+    let address = format!("address: \"{}\"", pci::DISK);
+    policy::write_policy(&policy::rule("the disk", &address, "DMA"))?;
     cli::iommuctl("policy apply")?.ended(0)?;
     let told = last(
         group,
@@ -345,7 +336,7 @@ fn by_policy(group: u32) -> Result<String> {
             ("/who/rules/0", "the disk"),
         ],
     );
-    fs::remove_file(file)?;
+    fs::remove_file(policy::FILE)?;
     told
 }
 

@@ -15,10 +15,10 @@ use crate::guest::volume::Volume;
 use crate::guest::{cli, modules, pci};
 
 /// The policy of the system.
-const FILE: &str = "/etc/iommuctl/policy.d/50-test.yaml";
+pub(super) const FILE: &str = "/etc/iommuctl/policy.d/50-test.yaml";
 
 /// Puts a policy in its place, as a package or a person would: nobody else can write there.
-fn write_policy(rules: &str) -> Result<()> {
+pub(super) fn write_policy(rules: &str) -> Result<()> {
     let folder = Path::new(FILE).parent().context("no folder")?;
     std::fs::create_dir_all(folder)?;
     for folder in folder.ancestors() {
@@ -33,7 +33,7 @@ fn mode(path: &Path, mode: u32) -> Result<()> {
         .with_context(|| format!("cannot change the mode of {}", path.display()))
 }
 
-fn rule(name: &str, matches: &str, goal: &str) -> String {
+pub(super) fn rule(name: &str, matches: &str, goal: &str) -> String {
     format!("  - {{ name: {name}, match: {{ {matches} }}, type: {goal} }}\n")
 }
 

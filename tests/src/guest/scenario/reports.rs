@@ -72,10 +72,7 @@ pub fn denied(bench: &Bench) -> Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .open(format!("/sys/kernel/iommu_groups/{group}/type"))?;
-    // Root in all but the effective user, and so without effective capabilities.
-    seteuid(Uid::from_raw(65534)).context("cannot become nobody")?;
-    let answer = file.write_all(b"DMA\n");
-    seteuid(Uid::from_raw(0)).context("cannot become root again")?;
+    let answer = as_nobody(|| file.write_all(b"DMA\n"))?;
     let errno = answer.err().and_then(|error| error.raw_os_error());
     bench.check(
         "eacces",
@@ -89,6 +86,14 @@ pub fn denied(bench: &Bench) -> Result<()> {
     bench.check("flood", flood(&mut file, &events));
     bench.check("still-lazy", pci::expect_type(group, "DMA-FQ"));
     Ok(())
+}
+
+/// Does something as root in all but the effective user, and so without effective capabilities.
+pub(super) fn as_nobody<T>(work: impl FnOnce() -> T) -> Result<T> {
+    seteuid(Uid::from_raw(65534)).context("cannot become nobody")?;
+    let done = work();
+    seteuid(Uid::from_raw(0)).context("cannot become root again")?;
+    Ok(done)
 }
 
 /// One event, which says who it was.
@@ -111,12 +116,12 @@ fn named(list: &[Event]) -> Result<String> {
 /// A thousand denied writes make no more than twenty events.
 fn flood(file: &mut std::fs::File, events: &Events) -> Result<usize> {
     let before = counter("denied")?;
-    seteuid(Uid::from_raw(65534)).context("cannot become nobody")?;
-    for _ in 0..1000 {
-        // Denied, as the one before.
-        let _ = file.write_all(b"DMA\n");
-    }
-    seteuid(Uid::from_raw(0)).context("cannot become root again")?;
+    as_nobody(|| {
+        for _ in 0..1000 {
+            // Denied, as the one before.
+            let _ = file.write_all(b"DMA\n");
+        }
+    })?;
     exactly(before + 1000, counter("denied")?)?;
     let told = events.switches()?.len();
     ensure!(told <= 40, "{told} events");
