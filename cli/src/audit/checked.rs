@@ -5,11 +5,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::head::HeadError;
-use crate::run_dir::RunDir;
-
-/// The name of the file.
-const NAME: &str = "audit-verified.json";
+use super::state::Kept;
 
 /// What `audit verify` found last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,33 +18,9 @@ pub struct Checked {
     pub records: u64,
 }
 
-impl Checked {
-    /// Reads it; `None` if the log was never verified.
-    ///
-    /// # Errors
-    ///
-    /// [`HeadError`].
-    pub fn read(folder: &RunDir) -> Result<Option<Self>, HeadError> {
-        let bytes = folder.read(NAME)?;
-        let checked = bytes.map(|bytes| serde_json::from_slice(&bytes));
-        checked.transpose().map_err(|error| HeadError::Broken {
-            path: folder.display(NAME),
-            error,
-        })
-    }
-
-    /// Puts it in the place of the one before: whole, and synced, or not at all.
-    ///
-    /// # Errors
-    ///
-    /// [`HeadError`].
-    pub fn write(&self, folder: &RunDir) -> Result<(), HeadError> {
-        let text = serde_json::to_vec(self).map_err(|error| HeadError::Broken {
-            path: folder.display(NAME),
-            error,
-        })?;
-        Ok(folder.replace(NAME, &text)?)
-    }
+impl Kept for Checked {
+    const NAME: &'static str = "audit-verified.json";
+    const WHAT: &'static str = "what a verification found";
 }
 
 #[cfg(test)]
@@ -67,7 +39,8 @@ mod tests {
         };
         checked.write(&folder).unwrap();
         assert_eq!(Checked::read(&folder).unwrap(), Some(checked));
-        folder.replace(NAME, b"{}").unwrap();
-        assert!(Checked::read(&folder).is_err());
+        folder.replace(Checked::NAME, b"{}").unwrap();
+        let error = Checked::read(&folder).unwrap_err().to_string();
+        assert!(error.contains("what a verification found"), "{error}");
     }
 }

@@ -186,6 +186,17 @@ pub struct Who {
     pub rules: Vec<String>,
 }
 
+impl Who {
+    /// The process, if it is known for certain.
+    #[must_use]
+    pub fn process(&self) -> Option<Writer> {
+        Some(Writer {
+            pid: self.pid?,
+            started: self.started?,
+        })
+    }
+}
+
 /// The process that made the write, where it is not the one in [`Who`] but a child of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Writer {
@@ -271,6 +282,14 @@ pub struct Moment {
     pub boot: String,
 }
 
+impl Moment {
+    /// An id that no other event has: `number` is another each time in this process.
+    #[must_use]
+    pub fn id(&self, number: u64) -> String {
+        format!("{}-{}-{number}", self.uptime_ms, std::process::id())
+    }
+}
+
 impl Event {
     /// Nothing known yet but that it is about group number `group`, and is being closed.
     #[must_use]
@@ -331,16 +350,20 @@ impl Event {
         self.devices.iter().map(|d| d.path.as_str()).collect()
     }
 
+    /// The type that its group has now, as far as this says. A write that was denied was not looked at, and one that takes
+    /// long will still tell.
+    #[must_use]
+    pub fn type_now(&self) -> Option<&str> {
+        match self.outcome {
+            Some(Outcome::Denied | Outcome::TimedOut) => None,
+            _ => self.new_type.as_deref(),
+        }
+    }
+
     /// The process that wrote, if it is known for certain.
     #[must_use]
     pub fn written_by(&self) -> Option<Writer> {
-        let me = || {
-            Some(Writer {
-                pid: self.who.pid?,
-                started: self.who.started?,
-            })
-        };
-        self.writer.or_else(me)
+        self.writer.or_else(|| self.who.process())
     }
 }
 

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::boots::Boots;
-use super::event::{Event, Learned, Member, Outcome};
+use super::event::{Learned, Member, Outcome};
 use super::spans::{Spans, State};
 use super::story::Entry;
 use super::words;
@@ -284,14 +284,6 @@ pub fn time(at: i64) -> Timestamp {
     })
 }
 
-/// What an entry says its devices are now; `None` if it says nothing.
-fn now(event: &Event) -> Option<State> {
-    // A write that was denied was not looked at; one that takes long will still tell.
-    let is_silent = matches!(event.outcome, Some(Outcome::Denied | Outcome::TimedOut));
-    let new_type = event.new_type.as_deref().filter(|_| !is_silent);
-    new_type.map(State::of)
-}
-
 /// Goes through all entries of the log, in order.
 #[derive(Debug)]
 pub struct History<'a> {
@@ -332,7 +324,7 @@ impl<'a> History<'a> {
             let device = self.devices.entry(key);
             let device = device.or_insert_with(|| Device::new(member, self.window));
             device.member.clone_from(member);
-            if let Some(state) = now(event) {
+            if let Some(state) = event.type_now().map(State::of) {
                 let unrecorded = device.becomes(state, before, at, &event.boot, self.boots);
                 device.counts.unrecorded += u64::from(unrecorded && is_in);
             }

@@ -25,13 +25,21 @@ const LIMIT: usize = 8000;
 /// cannot be cut short.
 const PATIENCE: u16 = 1000;
 
-/// Tells the audit system of `event`, which has ended.
+/// Tells the audit system of `event`, which has ended. That there is none, or that it is off, is no trouble.
 ///
 /// # Errors
 ///
-/// The errno of the kernel: `EPERM` without `CAP_AUDIT_WRITE` or in a container, `EPROTONOSUPPORT` or `ECONNREFUSED` if the
-/// kernel has no audit system or it is off.
-pub fn send(event: &Event) -> nix::Result<()> {
+/// In words.
+pub fn send(event: &Event) -> Result<(), String> {
+    match try_send(event) {
+        Ok(()) | Err(Errno::EPROTONOSUPPORT | Errno::ECONNREFUSED) => Ok(()),
+        // As root of a container, or without the capability.
+        Err(Errno::EPERM) => Err("CAP_AUDIT_WRITE is missing".to_owned()),
+        Err(errno) => Err(errno.desc().to_owned()),
+    }
+}
+
+fn try_send(event: &Event) -> nix::Result<()> {
     let socket = socket(
         AddressFamily::Netlink,
         SockType::Raw,
@@ -43,21 +51,6 @@ pub fn send(event: &Event) -> nix::Result<()> {
     let kernel = NetlinkAddr::new(0, 0);
     sendto(socket.as_raw_fd(), &message, &kernel, MsgFlags::empty())?;
     answer(&socket)
-}
-
-/// What an answer of the audit system means: that there is none, or that it is off, is no trouble.
-///
-/// # Errors
-///
-/// In words.
-pub fn explain(answer: nix::Result<()>) -> Result<(), String> {
-    match answer {
-        Err(Errno::EPROTONOSUPPORT | Errno::ECONNREFUSED) => Ok(()),
-        // As root of a container, or without the capability.
-        Err(Errno::EPERM) => Err("CAP_AUDIT_WRITE is missing".to_owned()),
-        Err(errno) => Err(errno.desc().to_owned()),
-        Ok(()) => Ok(()),
-    }
 }
 
 /// The message with its header, which is in the machine's byte order.

@@ -10,6 +10,7 @@ pub mod boots;
 pub mod chain;
 pub mod checked;
 pub mod clock;
+mod end;
 pub mod event;
 pub mod head;
 pub mod history;
@@ -20,6 +21,7 @@ pub mod read;
 pub mod recorder;
 pub mod settings;
 pub mod spans;
+pub mod state;
 pub mod story;
 #[cfg(test)]
 mod tests;

@@ -19,16 +19,6 @@ pub struct Line<'a> {
     pub whole: bool,
 }
 
-/// The log could not be read to its end.
-#[derive(Debug, thiserror::Error)]
-#[error("Failed to read {path}: {error}")]
-pub struct ReadError {
-    /// The file.
-    pub path: String,
-    /// Why.
-    pub error: io::Error,
-}
-
 /// How far a reader is: in which file, and behind which byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position {
@@ -36,25 +26,25 @@ pub struct Position {
     offset: u64,
 }
 
-/// Calls `each` for every line of `snapshot` behind `position`, until that says no; `position` is behind the last of them
-/// then. A file that was read before and is not kept any more makes no difference: all that are kept are newer.
+/// Calls `each` for every line of `snapshot` behind `position`, which is behind the last of them then. A file that was read before and is not kept any more makes no difference: all that are kept are newer.
 ///
 /// # Errors
 ///
-/// [`ReadError`].
+/// [`LogError::Os`], if a file cannot be read to its end.
 pub fn lines(
     snapshot: Snapshot,
     position: &mut Position,
-    mut each: impl FnMut(Line<'_>) -> bool,
-) -> Result<(), ReadError> {
+    mut each: impl FnMut(Line<'_>),
+) -> Result<(), LogError> {
     let inode = |file: &File| file.metadata().map(|m| m.ino());
     let is_ours = |file: &File| inode(file).is_ok_and(|inode| inode == position.inode);
     let at = snapshot.files.iter().position(|(_, file, _)| is_ours(file));
     let mut bytes = Vec::new();
     for (path, mut file, length) in snapshot.files.into_iter().skip(at.unwrap_or(0)) {
-        let failed = |error| ReadError {
+        let failed = |error| LogError::Os {
+            verb: "read",
             path: path.clone(),
-            error,
+            errno: errno(&error),
         };
         let inode = inode(&file).map_err(failed)?;
         if inode != position.inode {
@@ -70,9 +60,7 @@ pub fn lines(
                 position.offset += length + 1;
             }
             let bytes = &bytes;
-            if !each(Line { bytes, whole }) {
-                return Ok(());
-            }
+            each(Line { bytes, whole });
         }
     }
     Ok(())
@@ -103,20 +91,12 @@ pub fn events(
 pub fn each(
     places: &Places,
     position: &mut Position,
-    mut found: impl FnMut(Line<'_>),
+    found: impl FnMut(Line<'_>),
 ) -> Result<(), LogError> {
-    let Some(snapshot) = Snapshot::take(places)? else {
-        return Ok(());
-    };
-    let read = lines(snapshot, position, |line| {
-        found(line);
-        true
-    });
-    read.map_err(|error| LogError::Os {
-        verb: "read",
-        path: error.path,
-        errno: errno(&error.error),
-    })
+    match Snapshot::take(places)? {
+        Some(snapshot) => lines(snapshot, position, found),
+        None => Ok(()),
+    }
 }
 
 /// Reads one line into `bytes`; `None` at the end. A line that is longer than any record is read in pieces, none of which is

@@ -7,6 +7,7 @@ use std::path::Path;
 use iommuctl_policy::{parse_audit_settings, AuditSettings, ParseError};
 
 use super::chain::Key;
+use super::log::{Log, Places, Rotation};
 use crate::trusted::{Content, Root, TrustError};
 
 const FOLDER: &str = "etc/iommuctl";
@@ -56,12 +57,24 @@ pub enum SettingsError {
     },
 }
 
-/// Reads the settings; the defaults if there is no file.
+/// The settings, and the log as they want it, below `/` or `root`.
 ///
 /// # Errors
 ///
 /// [`SettingsError`].
-pub fn read(root: &Root) -> Result<AuditSettings, SettingsError> {
+pub fn log(root: Option<&Path>) -> Result<(AuditSettings, Log), SettingsError> {
+    let trusted = Root::open(root)?;
+    let settings = read(&trusted)?;
+    let rotation = Rotation {
+        bytes: u64::from(settings.rotate.size_mib.max(1)) * 1024 * 1024,
+        keep: settings.rotate.keep,
+    };
+    let log = Log::new(Places::new(root), rotation, key(&trusted)?);
+    Ok((settings, log))
+}
+
+/// Reads the settings; the defaults if there is no file.
+fn read(root: &Root) -> Result<AuditSettings, SettingsError> {
     let Some(folder) = root.folder(FOLDER)? else {
         return Ok(AuditSettings::default());
     };

@@ -15,13 +15,12 @@ use iommuctl_policy::{AuditSettings, Group, GroupId, Require, Route, TypeRequest
 use super::chain::Body;
 use super::clock;
 use super::event::{Event, Learned, Phase, Who};
-use super::log::{Log, Places, Rotation};
+use super::log::Log;
 use super::settings::{self, SettingsError};
 use super::{journal, kernel};
 use crate::proc::Proc;
 use crate::result::GroupResult;
 use crate::sysfs::{Problems, Sysfs};
-use crate::trusted::{Root, TrustError};
 
 /// A change that was announced.
 #[derive(Debug)]
@@ -48,17 +47,6 @@ pub struct Trail {
     troubles: Mutex<BTreeSet<String>>,
 }
 
-/// The trail cannot be begun.
-#[derive(Debug, thiserror::Error)]
-pub enum TrailError {
-    /// Its settings are wrong.
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    /// They cannot be found.
-    #[error(transparent)]
-    Trust(#[from] TrustError),
-}
-
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Whoever panicked with it left nothing half done: what is in there is only added and taken.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -69,14 +57,12 @@ impl Trail {
     ///
     /// # Errors
     ///
-    /// [`TrailError`]. Whether anything can be recorded only shows when it is.
-    pub fn begin(root: Option<&Path>, proc: &Proc) -> Result<Self, TrailError> {
-        let trusted = Root::open(root)?;
-        let settings = settings::read(&trusted)?;
-        let key = settings::key(&trusted)?;
+    /// [`SettingsError`]. Whether anything can be recorded only shows when it is.
+    pub fn begin(root: Option<&Path>, proc: &Proc) -> Result<Self, SettingsError> {
+        let (settings, log) = settings::log(root)?;
         Ok(Self {
             root: root.unwrap_or(Path::new("/")).to_owned(),
-            log: Mutex::new(Log::new(Places::new(root), rotation(&settings), key)),
+            log: Mutex::new(log),
             settings,
             who: Who::myself(proc),
             boot: proc.boot_id(),
@@ -141,8 +127,7 @@ impl Trail {
     fn event(&self, group: GroupId) -> Event {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let moment = clock::moment(&self.boot);
-        let id = format!("{}-{}-{number}", moment.uptime_ms, std::process::id());
-        let mut event = Event::new(id, moment, Learned::Iommuctl, group);
+        let mut event = Event::new(moment.id(number), moment, Learned::Iommuctl, group);
         event.who = self.who.clone();
         event.who.rules = locked(&self.rules).get(&group).cloned().unwrap_or_default();
         event
@@ -170,7 +155,7 @@ impl Trail {
         };
         if self.settings.linux_audit && event.phase == Phase::Closed {
             // It does not count: a kernel whose audit is off takes messages all the same, and forgets them.
-            if let Err(why) = kernel::explain(kernel::send(event)) {
+            if let Err(why) = kernel::send(event) {
                 self.trouble(format!("the Linux audit system was not told: {why}"));
             }
         }
@@ -215,14 +200,5 @@ impl Trail {
             let _ = slot.set(written.clone());
         }
         written
-    }
-}
-
-/// As the log takes it.
-#[must_use]
-pub fn rotation(settings: &AuditSettings) -> Rotation {
-    Rotation {
-        bytes: u64::from(settings.rotate.size_mib.max(1)) * 1024 * 1024,
-        keep: settings.rotate.keep,
     }
 }

@@ -13,8 +13,8 @@ use serde::Serialize;
 use super::chain::{Hash, Key, Link, Note, Tip, LINE_LIMIT};
 use super::event::VERSION;
 use super::head::Head;
-use super::log::Snapshot;
-use super::read::{self, Position, ReadError};
+use super::log::{LogError, Snapshot};
+use super::read::{self, Position};
 
 /// How many findings are listed. A log that was replaced by another has one for each line.
 const MOST: usize = 1000;
@@ -126,14 +126,13 @@ impl Waste {
 ///
 /// # Errors
 ///
-/// [`ReadError`], if it cannot be read to its end.
-pub fn verify(mut snapshot: Snapshot, key: Option<&Key>) -> Result<Verdict, ReadError> {
+/// [`LogError`], if it cannot be read to its end.
+pub fn verify(mut snapshot: Snapshot, key: Option<&Key>) -> Result<Verdict, LogError> {
     let unknown = Err("it was taken".to_owned());
     let head = std::mem::replace(&mut snapshot.head, unknown);
     let mut verifier = Verifier::new(head.as_ref().ok(), key);
     read::lines(snapshot, &mut Position::default(), |line| {
         verifier.line(line.bytes, line.whole);
-        true
     })?;
     Ok(verifier.end(head.as_ref().err().cloned()))
 }

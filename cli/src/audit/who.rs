@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Who a process is, as far as the kernel tells (proc(5)).
 
-use crate::audit::event::{printable, Who};
+use crate::audit::event::{printable, Event, Who, Writer};
 use crate::proc::Proc;
-
-/// The login uid of what no login started.
-const NO_LOGIN: u32 = u32::MAX;
 
 impl Who {
     /// This process.
@@ -29,10 +26,21 @@ impl Who {
         self.executable = proc.executable(pid).map(|text| printable(&text));
         self.unit = proc.unit(pid).map(|text| printable(&text));
     }
+}
 
-    /// A login uid as the kernel has it.
+impl Writer {
+    /// Whether the process is there, and not another that has got its number.
     #[must_use]
-    pub fn login(uid: u32) -> Option<u32> {
-        (uid != NO_LOGIN).then_some(uid)
+    pub fn is_alive(self, proc: &Proc) -> bool {
+        proc.started(self.pid) == Some(self.started)
+    }
+}
+
+impl Event {
+    /// Whether the process that wrote, or is about to, is there.
+    #[must_use]
+    pub fn is_at_work(&self, proc: &Proc) -> bool {
+        self.written_by()
+            .is_some_and(|writer| writer.is_alive(proc))
     }
 }

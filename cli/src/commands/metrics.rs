@@ -7,8 +7,9 @@ use iommuctl_policy::{DomainType, Inventory};
 
 use crate::args::{Global, MetricsArgs};
 use crate::audit::checked::Checked;
-use crate::audit::head::{Head, HeadError};
+use crate::audit::head::Head;
 use crate::audit::log::Places;
+use crate::audit::state::{Kept as _, StateError};
 use crate::commands::policy::{differences, wrong};
 use crate::context::Context;
 use crate::dir;
@@ -143,7 +144,7 @@ fn module(module: Option<&Module>) -> Vec<Family> {
 }
 
 /// What is known of the audit log, for who may know.
-fn audit(places: &Places) -> Result<Vec<Family>, HeadError> {
+fn audit(places: &Places) -> Result<Vec<Family>, StateError> {
     let folder = match RunDir::find(Some(&places.state())) {
         Ok(Some(folder)) => folder,
         Ok(None) => return Ok(Vec::new()),

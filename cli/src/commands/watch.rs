@@ -40,13 +40,7 @@ pub fn run(global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
         failed: None,
     };
     let mut recorder = Recorder::new(&context.sysfs, &context.proc);
-    let ended = work(
-        &mut recorder,
-        &context.sysfs,
-        &mut socket,
-        &mut sink,
-        &mut signals,
-    );
+    let ended = work(&mut recorder, &mut socket, &mut sink, &mut signals);
     ended.context("Failed to receive the kernel's events")?;
     sink.failed.map_or(Ok(Exit::Done), Err)
 }

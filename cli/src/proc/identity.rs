@@ -27,8 +27,7 @@ impl Proc {
     #[must_use]
     pub fn login_uid(&self, pid: u32) -> Option<u32> {
         let text = self.tree.text(&format!("{pid}/loginuid")).ok()??;
-        let uid: u32 = text.parse().ok()?;
-        (uid != u32::MAX).then_some(uid)
+        text.parse().ok().and_then(login_uid)
     }
 
     /// Its name.
@@ -50,6 +49,12 @@ impl Proc {
         let path = lines.iter().find_map(|line| line.strip_prefix("0::"))?;
         unit(path).map(str::to_owned)
     }
+}
+
+/// The login uid `uid` as the kernel has it, which is -1 for what no login started.
+#[must_use]
+pub fn login_uid(uid: u32) -> Option<u32> {
+    (uid != u32::MAX).then_some(uid)
 }
 
 /// The 22nd field. The second is a name in parentheses, which can have anything in it.

@@ -18,6 +18,7 @@ use procfs::process::{MountInfos, Status};
 use procfs::FromBufRead;
 
 pub use capabilities::Capabilities;
+pub use identity::login_uid;
 pub use kernel::{Kernel, KernelDefault};
 pub use policy_word::PolicyWord;
 pub use processes::{Connection, OpenFile};

@@ -4,7 +4,7 @@
 use iommuctl_policy::GroupId;
 
 use super::*;
-use crate::audit::event::{Interruption, Moment, Who};
+use crate::audit::event::{Event, Interruption, Moment, Who};
 
 const NIC: &str = "0000:00:05.0";
 

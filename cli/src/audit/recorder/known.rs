@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::audit::event::{Event, Learned, Outcome, Phase, Writer};
+use crate::audit::event::{Event, Learned, Phase, Writer};
 use crate::proc::Proc;
 
 /// The most that are remembered as begun. Each takes some hundred bytes, and whoever ends, in whatever way, is forgotten.
@@ -15,7 +15,7 @@ pub struct Known {
     /// The directories of its devices: with others it is another group, whatever its number.
     pub devices: BTreeSet<String>,
     /// Its type.
-    pub domain_type: Option<String>,
+    pub domain_type: String,
 }
 
 impl Known {
@@ -61,11 +61,9 @@ impl Ledger {
             return;
         }
         self.open.remove(&event.id);
-        // A write that was denied was not looked at; one that takes long will still tell.
-        let is_silent = matches!(event.outcome, Some(Outcome::Denied | Outcome::TimedOut));
-        if is_silent || event.new_type.is_none() {
+        let Some(now) = event.type_now() else {
             return;
-        }
+        };
         match (event.learned, event.written_by()) {
             (Learned::Kernel, Some(writer)) => {
                 if self.told.back() != Some(&writer) {
@@ -80,12 +78,12 @@ impl Ledger {
         }
         let known = self.groups.get_mut(&event.group);
         if let Some(known) = known.filter(|known| known.is_of(event)) {
-            known.domain_type.clone_from(&event.new_type);
+            known.domain_type = now.to_owned();
             return;
         }
         let known = Known {
             devices: event.devices.iter().map(|d| d.path.clone()).collect(),
-            domain_type: event.new_type.clone(),
+            domain_type: now.to_owned(),
         };
         self.groups.insert(event.group, known);
     }
@@ -103,9 +101,8 @@ impl Ledger {
 
     /// The groups that somebody who is alive has announced to change.
     pub fn in_progress(&mut self, proc: &Proc) -> BTreeSet<u32> {
-        self.open.retain(|_, (_, process)| {
-            process.is_some_and(|p| proc.started(p.pid) == Some(p.started))
-        });
+        self.open
+            .retain(|_, (_, process)| process.is_some_and(|process| process.is_alive(proc)));
         self.open.values().map(|(group, _)| *group).collect()
     }
 }

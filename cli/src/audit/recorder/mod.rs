@@ -13,12 +13,12 @@ pub mod run;
 pub mod socket;
 pub mod uevent;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use iommuctl_policy::{Group, GroupId};
 
 use crate::audit::clock;
-use crate::audit::event::{members, Event, Learned, Member, Outcome, Who};
+use crate::audit::event::{members, Event, Learned, Member, Outcome, Who, Writer};
 use crate::proc::Proc;
 use crate::sysfs::{Problems, Sysfs};
 use known::{Known, Ledger};
@@ -38,9 +38,10 @@ pub struct Recorder<'a> {
     ledger: Ledger,
     /// Devices of groups, so that a flood of writes to one is not a flood of lookups.
     devices: BTreeMap<u32, Vec<Member>>,
-    processes: BTreeMap<(u32, u64), Who>,
+    processes: HashMap<Writer, Who>,
     /// The number of the last write.
     seq: Option<u64>,
+    /// How many events were made.
     next: u64,
 }
 
@@ -55,10 +56,16 @@ impl<'a> Recorder<'a> {
             ledger: Ledger::new(boot.clone()),
             boot,
             devices: BTreeMap::new(),
-            processes: BTreeMap::new(),
+            processes: HashMap::new(),
             seq: None,
-            next: 1,
+            next: 0,
         }
+    }
+
+    /// Whether the module is loaded, and so the kernel tells of every write.
+    #[must_use]
+    pub fn has_module(&self) -> bool {
+        self.sysfs.has_module()
     }
 
     /// Takes in what somebody has recorded.
@@ -101,9 +108,8 @@ impl<'a> Recorder<'a> {
 
     fn event(&mut self, learned: Learned, group: GroupId) -> Event {
         let moment = clock::moment(&self.boot);
-        let id = format!("{}-{}-{}", moment.uptime_ms, std::process::id(), self.next);
         self.next += 1;
-        Event::new(id, moment, learned, group)
+        Event::new(moment.id(self.next), moment, learned, group)
     }
 
     fn members(&mut self, id: GroupId) -> Vec<Member> {
@@ -118,26 +124,25 @@ impl<'a> Recorder<'a> {
 
     /// Adds what `/proc` tells of a process, if it is still the one that wrote.
     fn process(&mut self, mut who: Who) -> Who {
-        let (Some(pid), Some(started)) = (who.pid, who.started) else {
+        let Some(process) = who.process() else {
             return who;
         };
-        if let Some(known) = self.processes.get(&(pid, started)) {
+        if let Some(known) = self.processes.get(&process) {
             who.executable.clone_from(&known.executable);
             who.unit.clone_from(&known.unit);
             return who;
         }
-        let is_it = || self.proc.started(pid) == Some(started);
-        if is_it() {
-            who.look(self.proc, pid);
+        if process.is_alive(self.proc) {
+            who.look(self.proc, process.pid);
             // It may have ended meanwhile, and another have got its number.
-            if !is_it() {
+            if !process.is_alive(self.proc) {
                 (who.executable, who.unit) = (None, None);
             }
         }
         if self.processes.len() >= PROCESSES {
             self.processes.clear();
         }
-        self.processes.insert((pid, started), who.clone());
+        self.processes.insert(process, who.clone());
         who
     }
 
@@ -160,7 +165,7 @@ impl<'a> Recorder<'a> {
         let devices = self.sysfs.member_paths(id).unwrap_or_default();
         let known = self.ledger.group(id.0);
         known.is_some_and(|known| {
-            known.devices == devices && known.domain_type == now.map(|t| t.to_string())
+            known.devices == devices && now.is_some_and(|now| known.domain_type == now.as_str())
         })
     }
 
@@ -173,29 +178,22 @@ impl<'a> Recorder<'a> {
         let now = group.domain_type.as_ref()?.to_string();
         let mut event = self.event(Learned::Comparison, id);
         event.devices = members(&group);
-        event.new_type = Some(now);
         let is_member = |known: &Known| {
             let mut devices = group.devices.iter();
             devices.any(|device| known.devices.contains(&device.path))
         };
         let before = self.ledger.group(id.0).filter(|known| is_member(known));
         match before {
-            Some(known) if known.domain_type != event.new_type => {
-                event.old_type.clone_from(&known.domain_type);
+            Some(known) if known.domain_type != now => {
+                event.old_type = Some(known.domain_type.clone());
                 event.outcome = Some(Outcome::Changed);
             }
             // New here, or with other devices.
             _ => event.outcome = Some(Outcome::FirstSeen),
         }
+        event.new_type = Some(now);
         self.devices.insert(id.0, event.devices.clone());
         self.ledger.learn(&event);
         Some(event)
-    }
-
-    /// Whether `event` is of an `iommuctl` that records by itself what it does.
-    #[must_use]
-    pub fn is_our_own(&self, event: &Event) -> bool {
-        let me = self.proc.executable(std::process::id());
-        event.who.executable.is_some() && event.who.executable == me
     }
 }

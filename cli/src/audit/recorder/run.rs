@@ -13,7 +13,6 @@ use super::{Recorder, BATCH};
 use crate::audit::chain::Note;
 use crate::audit::event::Event;
 use crate::signals::Signals;
-use crate::sysfs::Sysfs;
 
 /// How often every group is looked at if the kernel tells of each write: only for what went wrong.
 const SELDOM: Duration = Duration::from_secs(60);
@@ -52,7 +51,6 @@ pub trait Sink {
 /// Those of recvmsg(2) and poll(2).
 pub fn run(
     recorder: &mut Recorder<'_>,
-    sysfs: &Sysfs,
     socket: &mut Socket,
     sink: &mut dyn Sink,
     signals: &mut Signals,
@@ -64,15 +62,13 @@ pub fn run(
         if let Some(after) = taken.look {
             look = look.min(Instant::now() + after);
         }
-        if !taken.events.is_empty() || !taken.notes.is_empty() {
-            sink.record(taken.events, taken.notes);
-        }
+        taken.hand_on(sink);
         if full {
             continue;
         }
         if Instant::now() >= look {
-            compare(recorder, sysfs, socket, sink)?;
-            let often = match sysfs.has_module() {
+            compare(recorder, socket, sink)?;
+            let often = match recorder.has_module() {
                 true => SELDOM,
                 false => sink.gently(),
             };
@@ -83,8 +79,7 @@ pub fn run(
             look.saturating_duration_since(Instant::now()).min(TICK),
         )?;
     }
-    let taken = take(recorder, socket)?;
-    sink.record(taken.events, taken.notes);
+    take(recorder, socket)?.hand_on(sink);
     Ok(())
 }
 
@@ -98,6 +93,12 @@ struct Taken {
 }
 
 impl Taken {
+    fn hand_on(self, sink: &mut dyn Sink) {
+        if !self.events.is_empty() || !self.notes.is_empty() {
+            sink.record(self.events, self.notes);
+        }
+    }
+
     fn look(&mut self, after: Duration) {
         self.look = Some(self.look.map_or(after, |before| before.min(after)));
     }
@@ -139,7 +140,6 @@ fn take(recorder: &mut Recorder<'_>, socket: &mut Socket) -> nix::Result<Taken> 
 /// Looks at every group, and records what differs from what is known.
 fn compare(
     recorder: &mut Recorder<'_>,
-    sysfs: &Sysfs,
     socket: &mut Socket,
     sink: &mut dyn Sink,
 ) -> nix::Result<()> {
@@ -149,12 +149,9 @@ fn compare(
         return Ok(());
     }
     // A write that was seen in sysfs may not have told yet, and who made it may not have recorded it.
-    if sysfs.has_module() {
+    if recorder.has_module() {
         std::thread::sleep(TELLS);
-        let taken = take(recorder, socket)?;
-        if !taken.events.is_empty() || !taken.notes.is_empty() {
-            sink.record(taken.events, taken.notes);
-        }
+        take(recorder, socket)?.hand_on(sink);
     }
     sink.news(&mut |event| recorder.learn(event));
     let again = recorder.differing();

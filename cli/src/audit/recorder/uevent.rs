@@ -8,6 +8,7 @@ use iommuctl_policy::GroupId;
 use nix::libc;
 
 use crate::audit::event::{printable, Outcome, Who};
+use crate::proc::login_uid;
 
 /// Buses whose devices can be in a group.
 const BUSES: [&str; 5] = ["pci", "platform", "amba", "fsl-mc", "cdx"];
@@ -107,7 +108,7 @@ fn report<'a>(group: &str, get: impl Fn(&str) -> Option<&'a str>) -> Option<Repo
             pid: get("WRITER_PID").and_then(|pid| pid.parse().ok()),
             started: started.map(|ns| ns / NS_PER_TICK),
             uid: get("WRITER_UID").and_then(|uid| uid.parse().ok()),
-            login_uid: login.and_then(Who::login),
+            login_uid: login.and_then(login_uid),
             command: word("WRITER_COMM").filter(|name| !name.is_empty()),
             ..Who::default()
         },

@@ -4,11 +4,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{no_log, places, unreadable};
+use super::{places, snapshot, unreadable};
 use crate::args::{Global, LogArgs};
 use crate::audit::clock;
 use crate::audit::event::{Event, Member};
-use crate::audit::log::{Places, Snapshot};
+use crate::audit::log::Places;
 use crate::audit::read::{self, Position};
 use crate::audit::story::{Entry, Story};
 use crate::exit::Exit;
@@ -99,19 +99,16 @@ pub fn run(args: &LogArgs, global: &Global, output: &mut Output) -> anyhow::Resu
             }
         }
     };
-    if Snapshot::take(&places).map_err(unreadable)?.is_none() && !args.follow {
-        return Err(no_log(&places).into());
+    if !args.follow {
+        snapshot(&places)?;
     }
     read::events(&places, &mut position, |event| story.tell(event, &mut each))
         .map_err(unreadable)?;
     if args.follow {
         story.release(clock::now(), &mut each);
     } else {
-        let is_alive = |event: &Event| {
-            let process = event.written_by();
-            process.is_some_and(|p| proc.started(p.pid) == Some(p.started))
-        };
-        std::mem::take(&mut story).end(is_alive, &mut each);
+        let is_at_work = |event: &Event| event.is_at_work(&proc);
+        std::mem::take(&mut story).end(is_at_work, &mut each);
     }
     result?;
     for entry in last {

@@ -7,7 +7,7 @@ pub mod report;
 pub mod verify;
 
 use crate::args::{AuditArgs, AuditCommand, Global};
-use crate::audit::log::{LogError, Places};
+use crate::audit::log::{LogError, Places, Snapshot};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
@@ -26,13 +26,15 @@ pub fn places(global: &Global) -> Places {
     Places::new(global.root.as_deref())
 }
 
-/// There is no log.
-pub fn no_log(places: &Places) -> Failure {
+/// The log as it is now; without one, a failure that says how it begins.
+pub fn snapshot(places: &Places) -> anyhow::Result<Snapshot> {
+    if let Some(snapshot) = Snapshot::take(places).map_err(unreadable)? {
+        return Ok(snapshot);
+    }
     let message = format!("there is no audit log ({})", places.display());
-    Failure::new(Exit::Failed, message).with_advice(vec![
-        "it begins with the first change, or with `systemctl enable --now iommuctl-audit`"
-            .to_owned(),
-    ])
+    let advice = "it begins with the first change, or with `systemctl enable --now iommuctl-audit`";
+    let failure = Failure::new(Exit::Failed, message);
+    Err(failure.with_advice(vec![advice.to_owned()]).into())
 }
 
 /// The log cannot be read; most likely for want of rights.

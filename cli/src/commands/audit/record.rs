@@ -16,12 +16,11 @@ use crate::audit::read::{self, Position};
 use crate::audit::recorder::run::{run as work, Sink};
 use crate::audit::recorder::socket::Socket;
 use crate::audit::recorder::{Recorder, BATCH};
-use crate::audit::{journal, kernel, settings, trail};
+use crate::audit::{journal, kernel, settings};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::signals::Signals;
-use crate::trusted::Root;
 
 /// The most events at once that the journal and the audit system are told of one by one. They are slower than the log, and
 /// journald drops what comes too fast.
@@ -34,16 +33,13 @@ pub fn run(args: &RecordArgs, global: &Global, output: &mut Output) -> anyhow::R
         Socket::open(args.buffer).context("Failed to listen to the kernel's events")?;
     let mut signals = Signals::watch().context("Failed to hold back signals")?;
     let context = Context::open(global)?;
-    let root = Root::open(global.root.as_deref())?;
-    let settings = settings::read(&root)?;
-    let key = settings::key(&root)?;
-    let places = places(global);
+    let (settings, log) = settings::log(global.root.as_deref())?;
     let me = context.proc.executable(std::process::id());
     let mut sink = Keeper {
         root: global.root.clone().unwrap_or_else(|| PathBuf::from("/")),
-        log: Log::new(places.clone(), trail::rotation(&settings), key),
+        log,
         settings,
-        places,
+        places: places(global),
         position: Position::default(),
         unsaved: Vec::new(),
         told: BTreeSet::new(),
@@ -51,15 +47,9 @@ pub fn run(args: &RecordArgs, global: &Global, output: &mut Output) -> anyhow::R
         output,
     };
     let mut recorder = Recorder::new(&context.sysfs, &context.proc);
-    let module = context.sysfs.has_module();
+    let module = recorder.has_module();
     sink.record(Vec::new(), vec![Note::Started { module }]);
-    let ended = work(
-        &mut recorder,
-        &context.sysfs,
-        &mut socket,
-        &mut sink,
-        &mut signals,
-    );
+    let ended = work(&mut recorder, &mut socket, &mut sink, &mut signals);
     sink.record(Vec::new(), vec![Note::Stopped]);
     ended.context("Failed to receive the kernel's events")?;
     Ok(Exit::Done)
@@ -106,7 +96,7 @@ impl Keeper<'_> {
                 }
             }
             if self.settings.linux_audit {
-                if let Err(why) = kernel::explain(kernel::send(event)) {
+                if let Err(why) = kernel::send(event) {
                     self.complain(format!("the Linux audit system was not told: {why}"));
                 }
             }

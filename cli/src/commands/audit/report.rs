@@ -8,13 +8,12 @@ use iommuctl_policy::{Group, GroupId, Inventory};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{no_log, places, unreadable};
+use super::{places, snapshot, unreadable};
 use crate::args::{Global, ReportArgs};
 use crate::audit::boots::Boots;
 use crate::audit::clock;
 use crate::audit::event::{Event, Member};
 use crate::audit::history::{time, Author, Change, Counts, Device, History, Past, Window};
-use crate::audit::log::Snapshot;
 use crate::audit::read::{self, Position};
 use crate::audit::spans::{Span, State, States};
 use crate::audit::story::{Entry, Story};
@@ -188,9 +187,7 @@ impl PastReport {
 pub fn run(args: &ReportArgs, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
     let proc = Proc::open(global.proc_root.as_deref())?;
     let places = places(global);
-    if Snapshot::take(&places).map_err(unreadable)?.is_none() {
-        return Err(no_log(&places).into());
-    }
+    snapshot(&places)?;
     let boots = Boots::read(&places).map_err(unreadable)?;
     let now = clock::now();
     let to = args.period.until.map_or(now, |until| until.min(now));
@@ -208,11 +205,7 @@ pub fn run(args: &ReportArgs, global: &Global, output: &mut Output) -> anyhow::R
         story.tell(event, &mut each);
     })
     .map_err(unreadable)?;
-    let is_alive = |event: &Event| {
-        let process = event.written_by();
-        process.is_some_and(|p| proc.started(p.pid) == Some(p.started))
-    };
-    story.end(is_alive, &mut each);
+    story.end(|event: &Event| event.is_at_work(&proc), &mut each);
     let report = PastReport::of(history.finish(&proc.boot_id()), global.pci_ids.as_deref());
     match &args.html {
         None => output.report(&report, |w, r| render::write(w, r))?,

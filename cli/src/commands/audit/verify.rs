@@ -3,13 +3,12 @@
 
 use serde::Serialize;
 
-use super::{no_log, places, unreadable};
+use super::{places, snapshot};
 use crate::args::Global;
 use crate::audit::checked::Checked;
 use crate::audit::clock;
-use crate::audit::head::HeadError;
-use crate::audit::log::Snapshot;
 use crate::audit::settings;
+use crate::audit::state::{Kept as _, StateError};
 use crate::audit::verify::{verify, Verdict};
 use crate::exit::Exit;
 use crate::output::Output;
@@ -30,10 +29,7 @@ pub struct VerifyReport {
 pub fn run(global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
     let places = places(global);
     let key = settings::key(&Root::open(global.root.as_deref())?)?;
-    let Some(snapshot) = Snapshot::take(&places).map_err(unreadable)? else {
-        return Err(no_log(&places).into());
-    };
-    let verdict = verify(snapshot, key.as_ref())?;
+    let verdict = verify(snapshot(&places)?, key.as_ref())?;
     let intact = verdict.is_intact();
     let exit = if intact { Exit::Done } else { Exit::Refused };
     let checked = Checked {
@@ -41,7 +37,7 @@ pub fn run(global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
         intact,
         records: verdict.records,
     };
-    let kept = RunDir::make(Some(&places.state())).map_err(HeadError::from);
+    let kept = RunDir::make(Some(&places.state())).map_err(StateError::from);
     if let Err(error) = kept.and_then(|folder| checked.write(&folder)) {
         output.warn(&format!("monitoring will not know of this: {error}"));
     }
