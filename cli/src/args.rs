@@ -153,7 +153,7 @@ pub enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Write the man pages into a directory: one for each command, and iommuctl-policy(5)
+    /// Write the man pages into a directory: one for each command, iommuctl-audit(5) and iommuctl-policy(5)
     Man {
         /// The directory; it must exist
         directory: PathBuf,
