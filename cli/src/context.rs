@@ -15,12 +15,12 @@ use crate::exit::{Exit, Failure};
 use crate::lock::{Lock, LockError};
 use crate::lockdown::{self, InForce, LockdownError, Store};
 use crate::output::Output;
+use crate::own_dir::OwnDir;
 use crate::pci_ids::PciNames;
 use crate::proc::Proc;
 use crate::rebind::journal;
 use crate::resolve::{ResolveError, Resolver};
 use crate::route::Allowed;
-use crate::run_dir::RunDir;
 use crate::switch::Switch;
 use crate::sysfs::{Problems, Sysfs};
 use crate::target::Target;
@@ -102,7 +102,7 @@ impl Context {
     /// The lockdown that is in force, if there is one: for everybody, who runs one only for root.
     pub fn lockdown(&self) -> Result<Option<InForce>, LockdownError> {
         let root = self.run_root.as_deref();
-        match RunDir::find(root) {
+        match OwnDir::find(root) {
             Err(error) if error.errno() == Some(Errno::EACCES) => lockdown::from_outside(root),
             found => found?.map_or(Ok(None), |run| Store::new(&run).in_force()),
         }
@@ -122,7 +122,7 @@ impl Context {
     /// not wait: nothing is made in `/run` then.
     pub fn turn(&self, patience: Duration, output: &mut Output) -> anyhow::Result<Turn> {
         self.may_change()?;
-        let run = RunDir::make(self.run_root.as_deref())?;
+        let run = OwnDir::make(self.run_root.as_deref())?;
         let lock = self.lock(&run, patience, output)?;
         for group in journal::left_behind(&run)? {
             output.remark(&format!(
@@ -136,7 +136,7 @@ impl Context {
     /// Takes the lock that everything which changes a group needs, and says so if that means to wait.
     pub fn lock(
         &self,
-        run: &RunDir,
+        run: &OwnDir,
         patience: Duration,
         output: &mut Output,
     ) -> anyhow::Result<Lock> {

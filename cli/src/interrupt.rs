@@ -12,6 +12,7 @@ use iommuctl_policy::{DomainType, Group, GroupId, Route, TypeRequest};
 use crate::advice::{self, Facts, Kind};
 use crate::checks::{self, Check, Finding, Inspector};
 use crate::lock::Lock;
+use crate::own_dir::OwnDir;
 use crate::proc::Proc;
 use crate::rebind::account::{Account, End};
 use crate::rebind::engine;
@@ -23,7 +24,6 @@ use crate::rebind::plan::{Plan, Write};
 use crate::rebind::survey;
 use crate::result::{milliseconds, GroupResult, Interrupted, Outcome, WriteReport};
 use crate::route::Allowed;
-use crate::run_dir::RunDir;
 use crate::signals::Signals;
 use crate::sysfs::{Problems, Sysfs};
 use crate::tree::TreeError;
@@ -48,7 +48,7 @@ pub struct Interrupt<'a> {
 /// What a rebind works with while it runs.
 pub struct Tools<'a> {
     /// Where journals are.
-    pub run: &'a RunDir,
+    pub run: &'a OwnDir,
     /// Held.
     pub lock: &'a Lock,
     /// Asked between two steps.

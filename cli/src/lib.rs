@@ -13,9 +13,10 @@
 //! A policy is found and believed in [`policy_files`] and [`trusted`], and applied in [`apply`]; what a lockdown changed is
 //! remembered in [`lockdown`].
 //!
-//! [`sysfs`] and [`proc`] are the ways to the kernel, [`trusted`] to what was configured, and [`run_dir`] to what is kept
-//! until the next boot. Each is opened once, on a root that is given from outside, so
-//! that everything here, including what writes, can be run on a folder of plain files.
+//! [`sysfs`] and [`proc`] are the ways to the kernel, [`trusted`] to what was configured, and [`own_dir`] to what is kept, by
+//! whoever changes something, until the next boot or longer. Each is opened once, on a root that is given from outside, so
+//! that everything here, including what writes, can be run on a folder of plain files. What is done is recorded in
+//! [`audit`].
 
 pub mod advice;
 pub mod apply;
@@ -30,6 +31,7 @@ pub mod lock;
 pub mod lockdown;
 pub mod metrics;
 pub mod overrides;
+pub mod own_dir;
 pub mod pci_ids;
 pub mod policy_files;
 pub mod proc;
@@ -38,7 +40,6 @@ pub mod rebind;
 pub mod resolve;
 pub mod result;
 pub mod route;
-pub mod run_dir;
 pub mod signals;
 pub mod switch;
 pub mod sysfs;

@@ -16,7 +16,7 @@ use nix::libc;
 use serde::{Deserialize, Serialize};
 
 use crate::dir::errno;
-use crate::run_dir::{RunDir, RunError};
+use crate::own_dir::{OwnDir, OwnDirError};
 
 const NAME: &str = "lock";
 /// How often a waiting process tries again.
@@ -65,7 +65,7 @@ pub enum LockError {
     Held(String),
     /// There is no place for it.
     #[error(transparent)]
-    Run(#[from] RunError),
+    Run(#[from] OwnDirError),
 }
 
 /// The lock, held.
@@ -86,7 +86,7 @@ impl Lock {
     ///
     /// [`LockError::Held`] when `patience` is over, [`LockError::Run`] if the lock file cannot be used.
     pub fn take(
-        run: &RunDir,
+        run: &OwnDir,
         command: &str,
         patience: Duration,
         waiting: impl FnOnce(&str),
@@ -128,9 +128,9 @@ impl Lock {
     }
 }
 
-fn failed(run: &RunDir, verb: &'static str, errno: Errno) -> LockError {
+fn failed(run: &OwnDir, verb: &'static str, errno: Errno) -> LockError {
     let path = run.display(NAME);
-    LockError::Run(RunError::Os { verb, path, errno })
+    LockError::Run(OwnDirError::Os { verb, path, errno })
 }
 
 /// Locks `file` as a whole, for as long as it or a copy of its handle is open. Whether it was free, and is ours now.
@@ -170,7 +170,7 @@ fn whole() -> libc::flock {
 }
 
 /// Who has the lock, in words. What is in the file may be half written, or be of the one before.
-fn holder(run: &RunDir) -> String {
+fn holder(run: &OwnDir) -> String {
     let bytes = run.read(NAME).ok().flatten();
     let holder: Option<Holder> = bytes.and_then(|b| serde_json::from_slice(&b).ok());
     holder.map_or_else(

@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::lock::{is_locked, try_lock};
-use crate::run_dir::{read_published, RunDir, RunError};
+use crate::own_dir::{read_published, OwnDir, OwnDirError};
 
 /// The record.
 const RECORD: &str = "lockdown.json";
@@ -29,7 +29,7 @@ const HOLDER: &str = "lockdown-while-";
 pub enum LockdownError {
     /// Its folder or file is not ours alone, or cannot be used.
     #[error(transparent)]
-    Run(#[from] RunError),
+    Run(#[from] OwnDirError),
     /// It is not a record.
     #[error("{path} is not the record of a lockdown: {error}")]
     Broken {
@@ -160,7 +160,7 @@ pub fn from_outside(root: Option<&Path>) -> Result<Option<InForce>, LockdownErro
 /// Where the record is.
 #[derive(Clone, Copy, Debug)]
 pub struct Store<'a> {
-    run: &'a RunDir,
+    run: &'a OwnDir,
 }
 
 /// The lock file of a `lockdown --while`: the lockdown lasts at least as long as this.
@@ -173,7 +173,7 @@ pub struct Holder {
 impl<'a> Store<'a> {
     /// In `run`.
     #[must_use]
-    pub fn new(run: &'a RunDir) -> Self {
+    pub fn new(run: &'a OwnDir) -> Self {
         Self { run }
     }
 
@@ -232,7 +232,7 @@ impl<'a> Store<'a> {
         if !free {
             let path = self.run.display(&name);
             let why = "somebody else has locked it";
-            return Err(RunError::NotOurs { path, why }.into());
+            return Err(OwnDirError::NotOurs { path, why }.into());
         }
         Ok(Holder {
             name,
@@ -274,9 +274,9 @@ impl<'a> Store<'a> {
         Ok((in_force.standing || !in_force.processes.is_empty()).then_some(in_force))
     }
 
-    fn failed(self, verb: &'static str, name: &str, errno: Errno) -> RunError {
+    fn failed(self, verb: &'static str, name: &str, errno: Errno) -> OwnDirError {
         let path = self.run.display(name);
-        RunError::Os { verb, path, errno }
+        OwnDirError::Os { verb, path, errno }
     }
 
     /// The processes that hold the lockdown. Files of those that ended without a word are cleared away.

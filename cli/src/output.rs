@@ -11,9 +11,9 @@ use serde::Serialize;
 use crate::args::{Color, Global};
 use crate::audit::trail::Trail;
 use crate::exit::{Exit, Failure};
+use crate::own_dir::OwnDirError;
 use crate::render::style;
 use crate::resolve::ResolveError;
-use crate::run_dir::RunError;
 use crate::sysfs::Problems;
 use crate::trusted::TrustError;
 
@@ -198,7 +198,7 @@ const RUN_AS_ROOT: &str = "run it as root, for example with sudo";
 /// are configured.
 fn is_for_root(error: &anyhow::Error) -> bool {
     let denied = |errno| matches!(errno, Errno::EACCES | Errno::EPERM);
-    let of_run = |e: &RunError| e.errno().is_some_and(denied);
+    let of_run = |e: &OwnDirError| e.errno().is_some_and(denied);
     let of_trust = |e: &TrustError| matches!(e, TrustError::Os { errno, .. } if denied(*errno));
     let is = |e: &(dyn std::error::Error + 'static)| {
         e.downcast_ref().is_some_and(of_run) || e.downcast_ref().is_some_and(of_trust)

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `/run/iommuctl`: the lock, the journals of rebinds that are under way, and the record of a lockdown.
+//! `iommuctl` in `/run`, `/var/log` and `/var/lib`: our own folders.
 //!
-//! It is in `/run` because what it holds is only true until the next boot: then the kernel binds every driver afresh
-//! and gives every group its default type, and there is nothing left to finish or to undo.
+//! In `/run` are the lock, the journals of rebinds that are under way, and the record of a lockdown: what is only true until
+//! the next boot, when the kernel binds every driver afresh and gives every group its default type, and there is nothing left
+//! to finish or to undo. In the other two are the audit log, and what is known about it.
 //!
 //! Whoever can write here can make root write to sysfs. So the folder and the files in it must belong to the user who
 //! runs the program, nobody else may write to them, and nothing is opened through a link.
@@ -31,7 +32,7 @@ const FILE_LIMIT: usize = 4 * 1024 * 1024;
 
 /// The folder cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum RunError {
+pub enum OwnDirError {
     /// A system call failed with this errno.
     #[error("Failed to {verb} {path}: {}", errno.desc())]
     Os {
@@ -52,7 +53,7 @@ pub enum RunError {
     },
 }
 
-impl RunError {
+impl OwnDirError {
     /// The errno behind it, if a system call failed.
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {
@@ -69,18 +70,18 @@ impl RunError {
 ///
 /// It is a directory of the effective user that nobody else can write to.
 #[derive(Debug)]
-pub struct RunDir {
+pub struct OwnDir {
     path: PathBuf,
     handle: OwnedFd,
 }
 
-impl RunDir {
+impl OwnDir {
     /// Opens `iommuctl` in `root` (`/run` if it is not given), and makes it first where it is missing.
     ///
     /// # Errors
     ///
-    /// [`RunError`], if it cannot be made or is not ours alone.
-    pub fn make(root: Option<&Path>) -> Result<Self, RunError> {
+    /// [`OwnDirError`], if it cannot be made or is not ours alone.
+    pub fn make(root: Option<&Path>) -> Result<Self, OwnDirError> {
         let root = root.unwrap_or(Path::new("/run"));
         let parent = directory(root, root)?;
         let path = root.join(NAME);
@@ -95,8 +96,8 @@ impl RunDir {
     ///
     /// # Errors
     ///
-    /// [`RunError`], if it is there and cannot be opened or is not ours alone.
-    pub fn find(root: Option<&Path>) -> Result<Option<Self>, RunError> {
+    /// [`OwnDirError`], if it is there and cannot be opened or is not ours alone.
+    pub fn find(root: Option<&Path>) -> Result<Option<Self>, OwnDirError> {
         let root = root.unwrap_or(Path::new("/run"));
         let parent = match directory(root, root) {
             Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(None),
@@ -108,11 +109,11 @@ impl RunDir {
         }
     }
 
-    fn beneath(parent: &OwnedFd, path: PathBuf) -> Result<Self, RunError> {
+    fn beneath(parent: &OwnedFd, path: PathBuf) -> Result<Self, OwnDirError> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let handle = openat(parent, NAME, flags, Mode::empty()).map_err(|e| match e {
             // O_NOFOLLOW with O_DIRECTORY answers so to a link.
-            Errno::ENOTDIR | Errno::ELOOP => RunError::NotOurs {
+            Errno::ENOTDIR | Errno::ELOOP => OwnDirError::NotOurs {
                 path: path.display().to_string(),
                 why: "it is not a directory",
             },
@@ -137,8 +138,8 @@ impl RunDir {
     ///
     /// # Errors
     ///
-    /// [`RunError`], if that does not work, or the file is not ours alone.
-    pub fn open(&self, name: &str) -> Result<File, RunError> {
+    /// [`OwnDirError`], if that does not work, or the file is not ours alone.
+    pub fn open(&self, name: &str) -> Result<File, OwnDirError> {
         self.open_with(name, OFlag::O_RDWR | OFlag::O_CREAT)
     }
 
@@ -146,8 +147,8 @@ impl RunDir {
     ///
     /// # Errors
     ///
-    /// [`RunError`], if that does not work, or the file is not ours alone.
-    pub fn open_to_append(&self, name: &str) -> Result<File, RunError> {
+    /// [`OwnDirError`], if that does not work, or the file is not ours alone.
+    pub fn open_to_append(&self, name: &str) -> Result<File, OwnDirError> {
         self.open_with(name, OFlag::O_RDWR | OFlag::O_APPEND | OFlag::O_CREAT)
     }
 
@@ -155,8 +156,8 @@ impl RunDir {
     ///
     /// # Errors
     ///
-    /// [`RunError`], if it is not there, cannot be opened, or is not ours alone.
-    pub fn open_to_read(&self, name: &str) -> Result<File, RunError> {
+    /// [`OwnDirError`], if it is not there, cannot be opened, or is not ours alone.
+    pub fn open_to_read(&self, name: &str) -> Result<File, OwnDirError> {
         self.open_with(name, OFlag::O_RDONLY)
     }
 
@@ -164,8 +165,8 @@ impl RunDir {
     ///
     /// # Errors
     ///
-    /// [`RunError`], if it keeps its name.
-    pub fn rename(&self, from: &str, to: &str) -> Result<(), RunError> {
+    /// [`OwnDirError`], if it keeps its name.
+    pub fn rename(&self, from: &str, to: &str) -> Result<(), OwnDirError> {
         let renamed = renameat(&self.handle, from, &self.handle, to);
         renamed.map_err(|e| failed("rename", &self.path.join(from), e))?;
         self.sync()
@@ -175,8 +176,8 @@ impl RunDir {
     ///
     /// # Errors
     ///
-    /// [`RunError`], if it is there already, or cannot be made.
-    pub fn create(&self, name: &str) -> Result<File, RunError> {
+    /// [`OwnDirError`], if it is there already, or cannot be made.
+    pub fn create(&self, name: &str) -> Result<File, OwnDirError> {
         let file = self.open_with(name, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL)?;
         self.sync()?;
         Ok(file)
@@ -186,8 +187,8 @@ impl RunDir {
     ///
     /// # Errors
     ///
-    /// [`RunError`], if it cannot be read, is not ours alone, or is longer than anything we write.
-    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, RunError> {
+    /// [`OwnDirError`], if it cannot be read, is not ours alone, or is longer than anything we write.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, OwnDirError> {
         let file = match self.open_with(name, OFlag::O_RDONLY) {
             Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(None),
             other => other?,
@@ -199,8 +200,8 @@ impl RunDir {
     ///
     /// # Errors
     ///
-    /// [`RunError`], if it cannot be listed.
-    pub fn names(&self) -> Result<Vec<String>, RunError> {
+    /// [`OwnDirError`], if it cannot be listed.
+    pub fn names(&self) -> Result<Vec<String>, OwnDirError> {
         dir::names(&self.handle).map_err(|e| failed("list", &self.path, e))
     }
 
@@ -208,8 +209,8 @@ impl RunDir {
     ///
     /// # Errors
     ///
-    /// [`RunError`], if that does not work; what was there before then still is.
-    pub fn publish(&self, name: &str, bytes: &[u8]) -> Result<(), RunError> {
+    /// [`OwnDirError`], if that does not work; what was there before then still is.
+    pub fn publish(&self, name: &str, bytes: &[u8]) -> Result<(), OwnDirError> {
         let path = self.path.join(name);
         dir::replace(&self.handle, name, bytes, PUBLIC).map_err(|e| failed("write", &path, e))
     }
@@ -218,8 +219,8 @@ impl RunDir {
     ///
     /// # Errors
     ///
-    /// [`RunError`], if that does not work; what was there before then still is.
-    pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), RunError> {
+    /// [`OwnDirError`], if that does not work; what was there before then still is.
+    pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), OwnDirError> {
         let path = self.path.join(name);
         dir::replace(&self.handle, name, bytes, FILE).map_err(|e| failed("write", &path, e))
     }
@@ -228,8 +229,8 @@ impl RunDir {
     ///
     /// # Errors
     ///
-    /// [`RunError`], if it stays.
-    pub fn remove(&self, name: &str) -> Result<(), RunError> {
+    /// [`OwnDirError`], if it stays.
+    pub fn remove(&self, name: &str) -> Result<(), OwnDirError> {
         let path = self.path.join(name);
         match unlinkat(&self.handle, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => self.sync(),
@@ -237,11 +238,11 @@ impl RunDir {
         }
     }
 
-    fn sync(&self) -> Result<(), RunError> {
+    fn sync(&self) -> Result<(), OwnDirError> {
         fsync(&self.handle).map_err(|e| failed("sync", &self.path, e))
     }
 
-    fn open_with(&self, name: &str, flags: OFlag) -> Result<File, RunError> {
+    fn open_with(&self, name: &str, flags: OFlag) -> Result<File, OwnDirError> {
         let path = self.path.join(name);
         // Neither waits for the other end of a pipe, nor becomes attached to a terminal.
         let careful = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
@@ -257,8 +258,8 @@ impl RunDir {
 ///
 /// # Errors
 ///
-/// [`RunError`], if it is there and cannot be read, or somebody other than root can write it.
-pub fn read_published(root: Option<&Path>, name: &str) -> Result<Option<Vec<u8>>, RunError> {
+/// [`OwnDirError`], if it is there and cannot be read, or somebody other than root can write it.
+pub fn read_published(root: Option<&Path>, name: &str) -> Result<Option<Vec<u8>>, OwnDirError> {
     let root = root.unwrap_or(Path::new("/run"));
     let path = root.join(NAME);
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -276,7 +277,7 @@ pub fn read_published(root: Option<&Path>, name: &str) -> Result<Option<Vec<u8>>
     contents(File::from(file), &path).map(Some)
 }
 
-fn contents(file: File, path: &Path) -> Result<Vec<u8>, RunError> {
+fn contents(file: File, path: &Path) -> Result<Vec<u8>, OwnDirError> {
     let limit = u64::try_from(FILE_LIMIT).unwrap_or(u64::MAX);
     let mut bytes = Vec::new();
     let read = file.take(limit.saturating_add(1)).read_to_end(&mut bytes);
@@ -284,18 +285,18 @@ fn contents(file: File, path: &Path) -> Result<Vec<u8>, RunError> {
     if bytes.len() > FILE_LIMIT {
         let path = path.display().to_string();
         let why = "it is longer than anything that is written here";
-        return Err(RunError::NotOurs { path, why });
+        return Err(OwnDirError::NotOurs { path, why });
     }
     Ok(bytes)
 }
 
-fn directory(path: &Path, shown: &Path) -> Result<OwnedFd, RunError> {
+fn directory(path: &Path, shown: &Path) -> Result<OwnedFd, OwnDirError> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     nix::fcntl::open(path, flags, Mode::empty()).map_err(|e| failed("open", shown, e))
 }
 
 /// Whether what is open is of the kind `wanted`, belongs to us, and is written to by nobody else.
-fn check(handle: &OwnedFd, path: &Path, wanted: SFlag) -> Result<FileStat, RunError> {
+fn check(handle: &OwnedFd, path: &Path, wanted: SFlag) -> Result<FileStat, OwnDirError> {
     check_owner(handle, path, wanted, geteuid())
 }
 
@@ -305,7 +306,7 @@ fn check_owner(
     path: &Path,
     wanted: SFlag,
     owner: Uid,
-) -> Result<FileStat, RunError> {
+) -> Result<FileStat, OwnDirError> {
     let stat = fstat(handle).map_err(|e| failed("inspect", path, e))?;
     let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
     let others = Mode::S_IWGRP | Mode::S_IWOTH;
@@ -321,12 +322,12 @@ fn check_owner(
         return Ok(stat);
     };
     let path = path.display().to_string();
-    Err(RunError::NotOurs { path, why })
+    Err(OwnDirError::NotOurs { path, why })
 }
 
-fn failed(verb: &'static str, path: &Path, errno: Errno) -> RunError {
+fn failed(verb: &'static str, path: &Path, errno: Errno) -> OwnDirError {
     let path = path.display().to_string();
-    RunError::Os { verb, path, errno }
+    OwnDirError::Os { verb, path, errno }
 }
 
 #[cfg(test)]
@@ -343,8 +344,8 @@ mod tests {
     #[test]
     fn folder_and_files_are_for_us_alone() {
         let root = tempfile::tempdir().unwrap();
-        assert!(RunDir::find(Some(root.path())).unwrap().is_none());
-        let run = RunDir::make(Some(root.path())).unwrap();
+        assert!(OwnDir::find(Some(root.path())).unwrap().is_none());
+        let run = OwnDir::make(Some(root.path())).unwrap();
         run.create("rebind-3").unwrap();
         assert_eq!(mode(&root.path().join("iommuctl")), 0o711);
         assert_eq!(mode(&root.path().join("iommuctl/rebind-3")), 0o600);
@@ -365,10 +366,10 @@ mod tests {
         let folder = root.path().join("iommuctl");
         fs::create_dir(&folder).unwrap();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o770)).unwrap();
-        let error = RunDir::make(Some(root.path())).unwrap_err();
+        let error = OwnDir::make(Some(root.path())).unwrap_err();
         assert!(error.to_string().contains("others can write"), "{error}");
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
-        let run = RunDir::make(Some(root.path())).unwrap();
+        let run = OwnDir::make(Some(root.path())).unwrap();
         fs::write(folder.join("rebind-3"), "x").unwrap();
         fs::set_permissions(folder.join("rebind-3"), fs::Permissions::from_mode(0o666)).unwrap();
         assert!(run.read("rebind-3").is_err());
@@ -379,9 +380,9 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let other = tempfile::tempdir().unwrap();
         symlink(other.path(), root.path().join("iommuctl")).unwrap();
-        assert!(RunDir::make(Some(root.path())).is_err());
+        assert!(OwnDir::make(Some(root.path())).is_err());
         fs::remove_file(root.path().join("iommuctl")).unwrap();
-        let run = RunDir::make(Some(root.path())).unwrap();
+        let run = OwnDir::make(Some(root.path())).unwrap();
         let victim = other.path().join("victim");
         fs::write(&victim, "x").unwrap();
         symlink(&victim, root.path().join("iommuctl/lock")).unwrap();

@@ -4,12 +4,12 @@
 use iommuctl_policy::{Device, DomainType, Group, GroupId};
 use tempfile::TempDir;
 
-use crate::run_dir::RunDir;
+use crate::own_dir::OwnDir;
 
 /// A `/run/iommuctl` of its own, and the folder that it goes with.
-pub fn run_dir() -> (TempDir, RunDir) {
+pub fn run_dir() -> (TempDir, OwnDir) {
     let root = tempfile::tempdir().unwrap();
-    let run = RunDir::make(Some(root.path())).unwrap();
+    let run = OwnDir::make(Some(root.path())).unwrap();
     (root, run)
 }
 

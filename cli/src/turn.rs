@@ -4,13 +4,13 @@
 
 use crate::audit::trail::Trail;
 use crate::lock::Lock;
-use crate::run_dir::RunDir;
+use crate::own_dir::OwnDir;
 
 /// It is ours until this is dropped.
 #[derive(Debug)]
 pub struct Turn {
     /// Where journals and records are.
-    pub run: RunDir,
+    pub run: OwnDir,
     /// Held.
     pub lock: Lock,
     /// Where it is recorded what is changed.

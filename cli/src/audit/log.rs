@@ -17,7 +17,7 @@ use super::head::Head;
 use super::state::{Kept as _, StateError};
 use crate::dir::errno;
 use crate::lock::try_lock;
-use crate::run_dir::{RunDir, RunError};
+use crate::own_dir::{OwnDir, OwnDirError};
 use nix::errno::Errno;
 
 /// The file that is written to.
@@ -36,7 +36,7 @@ const SPOOL_LIMIT: u64 = 64 * 1024 * 1024;
 pub enum LogError {
     /// A folder or file is not ours alone, or cannot be used.
     #[error(transparent)]
-    Run(#[from] RunError),
+    Run(#[from] OwnDirError),
     /// What is known of its end cannot be read or written.
     #[error(transparent)]
     Head(#[from] StateError),
@@ -128,8 +128,8 @@ struct Known {
 
 /// What an open log needs, and the lock.
 struct Open {
-    folder: RunDir,
-    state: RunDir,
+    folder: OwnDir,
+    state: OwnDir,
     // Dropped last, and only to let go.
     _lock: File,
 }
@@ -156,7 +156,7 @@ impl Log {
             return self.spool(bodies);
         }
         let open = self.open()?;
-        let run = RunDir::find(Some(&self.places.run()))?;
+        let run = OwnDir::find(Some(&self.places.run()))?;
         let waiting = match &run {
             Some(run) => read_spool(run)?,
             None => Vec::new(),
@@ -258,8 +258,8 @@ impl Log {
     }
 
     fn open(&self) -> Result<Open, LogError> {
-        let folder = RunDir::make(Some(&self.places.log()))?;
-        let state = RunDir::make(Some(&self.places.state()))?;
+        let folder = OwnDir::make(Some(&self.places.log()))?;
+        let state = OwnDir::make(Some(&self.places.state()))?;
         let lock = lock(&folder)?;
         Ok(Open {
             folder,
@@ -270,7 +270,7 @@ impl Log {
 
     /// Puts what happened where it waits for the log.
     fn spool(&self, bodies: &[Body]) -> Result<(), LogError> {
-        let run = RunDir::make(Some(&self.places.run()))?;
+        let run = OwnDir::make(Some(&self.places.run()))?;
         let mut file = run.open_to_append(SPOOL)?;
         let length = file.metadata().map_or(0, |m| m.len());
         if length > SPOOL_LIMIT / 2 {
@@ -293,7 +293,7 @@ impl Log {
 }
 
 /// What waits for the log. A line that is not an event was torn, when whoever wrote it was killed.
-fn read_spool(run: &RunDir) -> Result<Vec<Body>, LogError> {
+fn read_spool(run: &OwnDir) -> Result<Vec<Body>, LogError> {
     let file = match run.open_to_read(SPOOL) {
         Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(Vec::new()),
         other => other?,
@@ -311,7 +311,7 @@ fn read_spool(run: &RunDir) -> Result<Vec<Body>, LogError> {
 }
 
 /// Waits until nobody else writes.
-fn lock(folder: &RunDir) -> Result<File, LogError> {
+fn lock(folder: &OwnDir) -> Result<File, LogError> {
     let file = folder.open(LOCK)?;
     let begin = Instant::now();
     loop {
@@ -331,7 +331,7 @@ fn lock(folder: &RunDir) -> Result<File, LogError> {
 }
 
 /// The numbers of the full files, from the newest (1).
-pub(super) fn full_files(folder: &RunDir) -> Result<Vec<u32>, RunError> {
+pub(super) fn full_files(folder: &OwnDir) -> Result<Vec<u32>, OwnDirError> {
     let names = folder.names()?;
     let number = |name: &String| name.strip_prefix(NAME)?.strip_prefix('.')?.parse().ok();
     let mut numbers: Vec<u32> = names.iter().filter_map(number).collect();
@@ -344,14 +344,14 @@ pub(super) fn full_file(number: u32) -> String {
     format!("{NAME}.{number}")
 }
 
-fn newest_full(folder: &RunDir) -> Result<Option<Tip>, LogError> {
+fn newest_full(folder: &OwnDir) -> Result<Option<Tip>, LogError> {
     let Some(&newest) = full_files(folder)?.first() else {
         return Ok(None);
     };
     end_of(folder, newest)
 }
 
-fn end_of(folder: &RunDir, number: u32) -> Result<Option<Tip>, LogError> {
+fn end_of(folder: &OwnDir, number: u32) -> Result<Option<Tip>, LogError> {
     let name = full_file(number);
     let mut file = folder.open_to_read(&name)?;
     let end = End::of(&mut file).map_err(|error| LogError::Os {
@@ -400,7 +400,7 @@ impl Snapshot {
     ///
     /// [`LogError`].
     pub fn take(places: &Places) -> Result<Option<Self>, LogError> {
-        let Some(folder) = RunDir::find(Some(&places.log()))? else {
+        let Some(folder) = OwnDir::find(Some(&places.log()))? else {
             return Ok(None);
         };
         let _lock = lock(&folder)?;
@@ -424,7 +424,7 @@ impl Snapshot {
             })?;
             files.push((path, file, length.len()));
         }
-        let head = match RunDir::find(Some(&places.state()))? {
+        let head = match OwnDir::find(Some(&places.state()))? {
             Some(state) => match Head::read(&state) {
                 Ok(Some(head)) => Ok(head),
                 Ok(None) => Err(format!("there is no {}", state.display(Head::NAME))),

@@ -16,8 +16,8 @@ use crate::dir;
 use crate::exit::{Exit, Failure};
 use crate::metrics::{text, Family, Format, Kind};
 use crate::output::Output;
+use crate::own_dir::{OwnDir, OwnDirError};
 use crate::policy_files;
-use crate::run_dir::{RunDir, RunError};
 use crate::sysfs::{Module, Problems};
 use crate::trusted::Root;
 
@@ -145,10 +145,10 @@ fn module(module: Option<&Module>) -> Vec<Family> {
 
 /// What is known of the audit log, for who may know.
 fn audit(places: &Places) -> Result<Vec<Family>, StateError> {
-    let folder = match RunDir::find(Some(&places.state())) {
+    let folder = match OwnDir::find(Some(&places.state())) {
         Ok(Some(folder)) => folder,
         Ok(None) => return Ok(Vec::new()),
-        Err(error) => return Err(RunError::into(error)),
+        Err(error) => return Err(OwnDirError::into(error)),
     };
     let mut families = Vec::new();
     if let Some(head) = Head::read(&folder)? {

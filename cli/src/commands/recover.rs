@@ -17,6 +17,7 @@ use crate::exit::Exit;
 use crate::interrupt::way_back;
 use crate::lock::Lock;
 use crate::output::Output;
+use crate::own_dir::OwnDir;
 use crate::progress::Progress;
 use crate::rebind::account::Account;
 use crate::rebind::engine;
@@ -27,7 +28,6 @@ use crate::rebind::machine::Bound;
 use crate::rebind::plan::{Plan, Subject};
 use crate::render;
 use crate::result::{GroupResult, Outcome};
-use crate::run_dir::RunDir;
 use crate::sysfs::Sysfs;
 
 /// What `recover` did.
@@ -78,7 +78,7 @@ pub fn run(args: &RecoverArgs, global: &Global, output: &mut Output) -> anyhow::
     context.may_change()?;
     let root = context.run_root.as_deref();
     let mut groups = Vec::new();
-    if let Some(run) = RunDir::find(root)? {
+    if let Some(run) = OwnDir::find(root)? {
         // Whoever is at work has a journal, too: it is no work for us before the lock is free.
         let means = match args.dry_run {
             true => None,
@@ -137,7 +137,7 @@ type Means = (Lock, Trail);
 
 struct Work<'a> {
     context: &'a Context,
-    run: &'a RunDir,
+    run: &'a OwnDir,
     timeout: Duration,
 }
 
@@ -182,7 +182,7 @@ impl Work<'_> {
         tick: &mut dyn FnMut(&str),
         report: &mut Recovered,
     ) {
-        let removed = |report: &mut Recovered, result: Result<(), crate::run_dir::RunError>| {
+        let removed = |report: &mut Recovered, result: Result<(), crate::own_dir::OwnDirError>| {
             report.done = result.is_ok();
             if let Err(error) = result {
                 report.message = Some(error.to_string());

@@ -13,8 +13,8 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::lockdown::{Record, Store};
 use crate::output::Output;
+use crate::own_dir::OwnDir;
 use crate::route::Allowed;
-use crate::run_dir::RunDir;
 use crate::sysfs::Problems;
 
 /// Runs the command.
@@ -46,7 +46,7 @@ pub fn run(args: &ReleaseArgs, global: &Global, output: &mut Output) -> anyhow::
 
 /// What would be relaxed if nobody held the lockdown any more. Nothing is.
 fn survey(context: &Context, timeout: Duration) -> anyhow::Result<LockdownReport> {
-    let record = match RunDir::find(context.run_root.as_deref())? {
+    let record = match OwnDir::find(context.run_root.as_deref())? {
         Some(run) => Store::new(&run).read()?,
         None => Record::default(),
     };

@@ -18,7 +18,7 @@ use super::fuse::Fuse;
 use super::plan::{Plan, Step};
 use super::record::{parse, Begin, Parsed, Record, Wrong, VERSION};
 use crate::dir::errno;
-use crate::run_dir::{RunDir, RunError};
+use crate::own_dir::{OwnDir, OwnDirError};
 
 const PREFIX: &str = "rebind-";
 
@@ -27,7 +27,7 @@ const PREFIX: &str = "rebind-";
 pub enum JournalError {
     /// The folder or the file.
     #[error(transparent)]
-    Run(#[from] RunError),
+    Run(#[from] OwnDirError),
     /// It is of another version of this program.
     #[error("{path} is of version {version}, and this program knows version {VERSION}; it was left alone")]
     Version {
@@ -49,7 +49,7 @@ pub enum JournalError {
 /// A journal that is being written.
 #[derive(Debug)]
 pub struct Journal<'a> {
-    run: &'a RunDir,
+    run: &'a OwnDir,
     name: String,
     file: File,
     fuse: &'a mut Fuse,
@@ -60,8 +60,8 @@ impl<'a> Journal<'a> {
     ///
     /// # Errors
     ///
-    /// [`RunError`], if it cannot be made; that one is there already shows as `EEXIST`.
-    pub fn begin(run: &'a RunDir, plan: &Plan, fuse: &'a mut Fuse) -> Result<Self, RunError> {
+    /// [`OwnDirError`], if it cannot be made; that one is there already shows as `EEXIST`.
+    pub fn begin(run: &'a OwnDir, plan: &Plan, fuse: &'a mut Fuse) -> Result<Self, OwnDirError> {
         let name = name(GroupId(plan.group));
         fuse.point();
         let file = run.create(&name)?;
@@ -87,8 +87,8 @@ impl<'a> Journal<'a> {
     ///
     /// # Errors
     ///
-    /// [`RunError`], if it cannot be opened, or a line that was torn cannot be taken off.
-    pub fn resume(run: &'a RunDir, found: &Found, fuse: &'a mut Fuse) -> Result<Self, RunError> {
+    /// [`OwnDirError`], if it cannot be opened, or a line that was torn cannot be taken off.
+    pub fn resume(run: &'a OwnDir, found: &Found, fuse: &'a mut Fuse) -> Result<Self, OwnDirError> {
         let mut file = run.open(&found.name)?;
         let end = found.length;
         let cut = file
@@ -110,8 +110,8 @@ impl<'a> Journal<'a> {
     ///
     /// # Errors
     ///
-    /// [`RunError`], if the record may be lost.
-    pub fn record(&mut self, step: Step) -> Result<(), RunError> {
+    /// [`OwnDirError`], if the record may be lost.
+    pub fn record(&mut self, step: Step) -> Result<(), OwnDirError> {
         self.fuse.point();
         self.line(&Record { step })
     }
@@ -121,7 +121,7 @@ impl<'a> Journal<'a> {
         self.fuse.point();
     }
 
-    fn line(&mut self, record: &impl Serialize) -> Result<(), RunError> {
+    fn line(&mut self, record: &impl Serialize) -> Result<(), OwnDirError> {
         let written = self.put(record);
         written.map_err(|error| failed(self.run, &self.name, &error))
     }
@@ -142,8 +142,8 @@ impl<'a> Journal<'a> {
     ///
     /// # Errors
     ///
-    /// [`RunError`], if it stays.
-    pub fn end(self) -> Result<(), RunError> {
+    /// [`OwnDirError`], if it stays.
+    pub fn end(self) -> Result<(), OwnDirError> {
         self.fuse.point();
         self.run.remove(&self.name)?;
         self.fuse.point();
@@ -151,10 +151,10 @@ impl<'a> Journal<'a> {
     }
 }
 
-fn failed(run: &RunDir, name: &str, error: &std::io::Error) -> RunError {
+fn failed(run: &OwnDir, name: &str, error: &std::io::Error) -> OwnDirError {
     let errno = errno(error);
     let path = run.display(name);
-    RunError::Os {
+    OwnDirError::Os {
         verb: "write",
         path,
         errno,
@@ -184,8 +184,8 @@ impl Found {
     ///
     /// # Errors
     ///
-    /// [`RunError`], if it stays.
-    pub fn remove(&self, run: &RunDir) -> Result<(), RunError> {
+    /// [`OwnDirError`], if it stays.
+    pub fn remove(&self, run: &OwnDir) -> Result<(), OwnDirError> {
         run.remove(&self.name)
     }
 }
@@ -194,8 +194,8 @@ impl Found {
 ///
 /// # Errors
 ///
-/// [`RunError`], if the folder cannot be listed.
-pub fn left_behind(run: &RunDir) -> Result<Vec<GroupId>, RunError> {
+/// [`OwnDirError`], if the folder cannot be listed.
+pub fn left_behind(run: &OwnDir) -> Result<Vec<GroupId>, OwnDirError> {
     let names = run.names()?;
     let numbers = names.iter().filter_map(|name| name.strip_prefix(PREFIX));
     let mut groups: Vec<GroupId> = numbers.filter_map(|n| n.parse().ok()).collect();
@@ -208,7 +208,7 @@ pub fn left_behind(run: &RunDir) -> Result<Vec<GroupId>, RunError> {
 /// # Errors
 ///
 /// [`JournalError`], if there is one that cannot be read or believed.
-pub fn read(run: &RunDir, group: GroupId) -> Result<Option<Found>, JournalError> {
+pub fn read(run: &OwnDir, group: GroupId) -> Result<Option<Found>, JournalError> {
     let name = name(group);
     let Some(bytes) = run.read(&name)? else {
         return Ok(None);

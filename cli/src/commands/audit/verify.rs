@@ -12,8 +12,8 @@ use crate::audit::state::{Kept as _, StateError};
 use crate::audit::verify::{verify, Verdict};
 use crate::exit::Exit;
 use crate::output::Output;
+use crate::own_dir::OwnDir;
 use crate::render;
-use crate::run_dir::RunDir;
 use crate::trusted::Root;
 
 /// What `audit verify` found.
@@ -37,7 +37,7 @@ pub fn run(global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
         intact,
         records: verdict.records,
     };
-    let kept = RunDir::make(Some(&places.state())).map_err(StateError::from);
+    let kept = OwnDir::make(Some(&places.state())).map_err(StateError::from);
     if let Err(error) = kept.and_then(|folder| checked.write(&folder)) {
         output.warn(&format!("monitoring will not know of this: {error}"));
     }
