@@ -7,6 +7,7 @@
 #include <linux/bottom_half.h>
 #include <linux/cpumask.h>
 #include <linux/cred.h>
+#include <linux/kobject.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/pci.h>
@@ -30,6 +31,9 @@ bool iommu_live_may_report_denied(void);
 bool iommu_live_dev_is_untrusted(struct device *dev);
 int iommu_live_mutex_lock_killable(struct mutex *lock);
 bool iommu_live_lock_keeps_sleepers(spinlock_t *lock);
+void iommu_live_set_show(struct kobj_attribute *attribute,
+			 ssize_t (*show)(struct kobject *,
+					 struct kobj_attribute *, char *));
 
 const char iommu_live_version[] = IOMMU_LIVE_VERSION;
 MODULE_VERSION(IOMMU_LIVE_VERSION);
@@ -120,6 +124,13 @@ bool iommu_live_lock_keeps_sleepers(spinlock_t *lock)
 #else
 	return false;
 #endif
+}
+
+void iommu_live_set_show(struct kobj_attribute *attribute,
+			 ssize_t (*show)(struct kobject *,
+					 struct kobj_attribute *, char *))
+{
+	attribute->show = show;
 }
 
 /* The same test as dev_is_untrusted() in drivers/iommu/dma-iommu.c. */

@@ -27,7 +27,8 @@ impl Refusal {
     pub(crate) fn error(self) -> Error {
         match self {
             Refusal::Untrusted => EPERM,
-            Refusal::NoDeferredFlush => EOPNOTSUPP,
+            // The `kernel` crate of 7.2 has no name for it.
+            Refusal::NoDeferredFlush => Error::from_errno(-(bindings::EOPNOTSUPP as i32)),
         }
     }
 

@@ -4,29 +4,55 @@
 
 use crate::{drivers, report};
 use core::{
-    ffi::CStr,
+    cell::UnsafeCell,
+    ffi::{c_void, CStr},
     ptr::{null, NonNull},
 };
 use kernel::prelude::*;
 use kernel::{bindings, ffi::c_char};
 
+// Only pointers to the structures with those are passed on; kernels with lockdep have no empty ones.
+#[allow(
+    improper_ctypes,
+    reason = "structures of the kernel that are empty in C"
+)]
 extern "C" {
     /// From `helpers.c`, NUL-terminated.
     static iommu_live_version: c_char;
+    /// `attribute` is a `struct kobj_attribute`. bindgen's name of the member depends on the kernel: since 7.3 it is in an
+    /// anonymous union.
+    fn iommu_live_set_show(attribute: *mut c_void, show: Show);
 }
+
+type Show = unsafe extern "C" fn(
+    *mut bindings::kobject,
+    *mut bindings::kobj_attribute,
+    *mut c_char,
+) -> isize;
 
 const COUNTERS: usize = report::COUNTERS.len();
 const VERSION: usize = COUNTERS;
 const DRIVERS: usize = COUNTERS + 1;
 const FILES: usize = COUNTERS + 2;
 
-/// The attributes of the directory, and the NULL-ended list sysfs wants.
+/// The attributes of the directory.
+///
+/// # Invariants
+///
+/// Written by [`Directory::create`] alone, before sysfs knows them, and there is one directory.
 struct Files {
-    attributes: [bindings::kobj_attribute; FILES],
+    attributes: UnsafeCell<[bindings::kobj_attribute; FILES]>,
 }
 
-// SAFETY: The attributes are never written to; their pointers are to static strings.
+// SAFETY: By the type invariant nobody reads while they are written; their pointers are to static strings and to a function.
 unsafe impl Sync for Files {}
+
+impl Files {
+    fn attribute(&self, index: usize) -> *mut bindings::kobj_attribute {
+        let first: *mut bindings::kobj_attribute = self.attributes.get().cast();
+        first.wrapping_add(index)
+    }
+}
 
 #[expect(clippy::disallowed_methods, reason = "as_char_ptr() is not const")]
 const fn attribute(name: &'static CStr) -> bindings::kobj_attribute {
@@ -34,12 +60,11 @@ const fn attribute(name: &'static CStr) -> bindings::kobj_attribute {
     let mut attribute: bindings::kobj_attribute = unsafe { core::mem::zeroed() };
     attribute.attr.name = name.as_ptr().cast();
     attribute.attr.mode = 0o444;
-    attribute.__bindgen_anon_1 = bindings::kobj_attribute__bindgen_ty_1 { show: Some(show) };
     attribute
 }
 
 static FILES_TABLE: Files = Files {
-    attributes: {
+    attributes: UnsafeCell::new({
         let mut attributes = [const { attribute(c"") }; FILES];
         let mut index = 0;
         while index < COUNTERS {
@@ -49,7 +74,7 @@ static FILES_TABLE: Files = Files {
         attributes[VERSION] = attribute(c"version");
         attributes[DRIVERS] = attribute(c"drivers");
         attributes
-    },
+    }),
 };
 
 /// Shows any of the files.
@@ -62,11 +87,7 @@ unsafe extern "C" fn show(
     attr: *mut bindings::kobj_attribute,
     buf: *mut c_char,
 ) -> isize {
-    let Some(index) = FILES_TABLE
-        .attributes
-        .iter()
-        .position(|known| core::ptr::eq(known, attr.cast_const()))
-    else {
+    let Some(index) = (0..FILES).find(|index| FILES_TABLE.attribute(*index) == attr) else {
         return 0;
     };
     let written = if let Some(counter) = report::COUNTERS.get(index) {
@@ -125,8 +146,13 @@ impl Directory {
         // INVARIANT: Just made.
         let directory = Self(NonNull::new(kobject).ok_or(ENOMEM)?);
         let mut list: [*const bindings::attribute; FILES + 1] = [null(); FILES + 1];
-        for (slot, attribute) in list.iter_mut().zip(&FILES_TABLE.attributes) {
-            *slot = &raw const attribute.attr;
+        for (index, slot) in list.iter_mut().take(FILES).enumerate() {
+            let attribute = FILES_TABLE.attribute(index);
+            // SAFETY: An element of the table. sysfs does not know it yet, so nobody else reads or writes it.
+            unsafe {
+                iommu_live_set_show(attribute.cast(), show);
+                *slot = &raw const (*attribute).attr;
+            }
         }
         // SAFETY: The kobject is registered by the type invariant; the list ends with NULL and its
         // attributes are static. sysfs does not keep the list.
