@@ -52,11 +52,12 @@ pub fn run(
     let missing = || Failure::new(Exit::Failed, format!("nothing found for {}", args.device));
     let group = inventory.group(group).ok_or_else(missing)?;
     let explanation = explain(&policy, group, &device.name).ok_or_else(missing)?;
+    let only = [group.id].into();
     let application = Application {
         context,
         policy: &policy,
         inventory: &inventory,
-        only: Some(&[group.id].into()),
+        only: Some(&only),
         turn: None,
         timeout: std::time::Duration::ZERO,
     };
