@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
+# shellcheck disable=SC2154 # dracut's own variables
 # Puts iommuctl and the policy into the initramfs, so that groups get their type before drivers are bound.
 
 # called by dracut
