@@ -227,17 +227,23 @@ fn in_use(errno: Errno, facts: &Facts<'_>) -> Explanation {
     )
 }
 
-/// What turns an IOMMU on, on this machine, one line each.
+/// The word on the kernel command line that switches the IOMMU off, if there is one.
 #[must_use]
-pub fn how_to_enable_iommu(kernel: &Kernel, architecture: &str) -> Vec<String> {
+pub fn switched_off(kernel: &Kernel) -> Option<&str> {
     let off = kernel.parameters.iter().find(|p| {
         let (_, value) = p.split_once('=').unwrap_or((p, ""));
         let names_iommu =
             p.starts_with("iommu=") || p.starts_with("intel_iommu=") || p.starts_with("amd_iommu=");
         names_iommu && value.split(',').any(|v| v == "off")
     });
+    off.map(String::as_str)
+}
+
+/// What turns an IOMMU on, on this machine, one line each.
+#[must_use]
+pub fn how_to_enable_iommu(kernel: &Kernel, architecture: &str) -> Vec<String> {
     let mut advice = Vec::new();
-    if let Some(word) = off {
+    if let Some(word) = switched_off(kernel) {
         advice.push(format!(
             "take {word} off the kernel command line and reboot: it switches the IOMMU off"
         ));

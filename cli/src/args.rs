@@ -123,6 +123,12 @@ pub enum Command {
     Show(ShowArgs),
     /// Show the IOMMU, the kernel's defaults, and the iommu_live module
     Status,
+    /// Check whether everything is in order, and say how to fix what is not
+    ///
+    /// Looks at the IOMMU, the module, its signature, the policy, the initramfs and the audit. It changes nothing. Without
+    /// root, what may not be read is said to be unknown.
+    #[command(after_help = DOCTOR_EXIT)]
+    Doctor,
     /// Change the type of one or more groups
     #[command(visible_alias = "set")]
     SetMode(SetModeArgs),
@@ -165,6 +171,20 @@ pub enum Command {
         text: String,
     },
 }
+
+/// How `doctor` ends, for monitoring.
+const DOCTOR_EXIT: &str = "\
+Exit codes:
+  0  nothing is bad; there may be notes, and what could not be looked at
+  1  failed: nothing could be looked at
+  2  usage: the command line makes no sense
+  4  something that was asked for does not work
+
+Levels:
+  ok       in order
+  note     not wrong, but worth knowing
+  bad      something that was asked for does not work
+  unknown  it could not be looked at; root may see more";
 
 /// What `type` can read (`iommu_group_show_type` in `drivers/iommu/iommu.c`).
 const SHOWN_TYPES: [&str; 6] = [

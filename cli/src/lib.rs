@@ -16,15 +16,17 @@
 //! [`sysfs`] and [`proc`] are the ways to the kernel, [`trusted`] to what was configured, and [`own_dir`] to what is kept, by
 //! whoever changes something, until the next boot or longer. Each is opened once, on a root that is given from outside, so
 //! that everything here, including what writes, can be run on a folder of plain files. What is done is recorded in
-//! [`audit`].
+//! [`audit`]. Whether all of this is in order on a machine is what [`doctor`] finds out.
 
 pub mod advice;
 pub mod apply;
 pub mod args;
+pub mod ask;
 pub mod audit;
 pub mod boot;
 pub mod checks;
 pub mod dir;
+pub mod doctor;
 pub mod exit;
 pub mod interrupt;
 pub mod lock;
@@ -81,6 +83,7 @@ fn dispatch(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
         Command::List(list) => commands::list::run(list, &open()?, output),
         Command::Show(show) => commands::show::run(show, &open()?, output),
         Command::Status => commands::status::run(&open()?, output),
+        Command::Doctor => commands::doctor::run(&args.global, output),
         Command::SetMode(set) => commands::set_mode::run(set, &open()?, output),
         Command::Recover(recover) => commands::recover::run(recover, &args.global, output),
         Command::Policy(policy) => commands::policy::run(policy, &args.global, output),

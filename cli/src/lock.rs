@@ -111,6 +111,23 @@ impl Lock {
         Ok(lock)
     }
 
+    /// Whether somebody has it. Only looks, and makes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`OwnDirError`], if that cannot be known.
+    pub fn is_held(run: &OwnDir) -> Result<bool, OwnDirError> {
+        let file = match run.open_to_read(NAME) {
+            Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(false),
+            other => other?,
+        };
+        is_locked(&file).map_err(|errno| OwnDirError::Os {
+            verb: "look at the lock of",
+            path: run.display(NAME),
+            errno,
+        })
+    }
+
     /// Leaves word of who has it.
     fn sign(&self, command: &str) -> std::io::Result<()> {
         let text = serde_json::to_vec(&Holder::new(command))?;

@@ -67,6 +67,9 @@ pub enum TrustError {
     /// It is a pipe, a device or a folder.
     #[error("{0} is not a regular file")]
     NotAFile(String),
+    /// It is no file that can be run.
+    #[error("{0} is not an executable file")]
+    NotAProgram(String),
     /// It is too long.
     #[error("{0} is longer than {LIMIT} bytes")]
     TooLong(String),
@@ -291,6 +294,27 @@ mod tests {
         assert!(matches!(folder.read("link"), Err(TrustError::Link { .. })));
         assert!(matches!(folder.read("pipe"), Err(TrustError::NotAFile(_))));
         assert_eq!(folder.read("none").unwrap(), Content::Absent);
+    }
+
+    #[test]
+    fn programs_of_others_are_not_run() {
+        let (dir, root) = root();
+        let at = |name: &str| dir.path().join("etc/p.d").join(name);
+        fs::write(at("tool"), "").unwrap();
+        chmod(&at("tool"), 0o755);
+        symlink("tool", at("link")).unwrap();
+        let folder = root.folder("etc/p.d").unwrap().unwrap();
+        assert_eq!(folder.program("tool").unwrap(), Some(at("tool")));
+        assert_eq!(folder.program("none").unwrap(), None);
+        let not = |name: &str| matches!(folder.program(name), Err(TrustError::NotAProgram(_)));
+        assert!(not("link"));
+        chmod(&at("tool"), 0o644);
+        assert!(not("tool"));
+        chmod(&at("tool"), 0o775);
+        assert!(matches!(
+            folder.program("tool"),
+            Err(TrustError::Writable { .. })
+        ));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use nix::errno::Errno;
 /// The file that is written to.
 pub const NAME: &str = "audit.jsonl";
 /// Who has this file locked may write.
-const LOCK: &str = "audit.lock";
+pub const LOCK: &str = "audit.lock";
 /// What waits for the log, in `/run/iommuctl`.
 pub const SPOOL: &str = "audit-spool.jsonl";
 /// How long another process may keep the log to itself. Whoever appends is done in milliseconds.

@@ -5,6 +5,7 @@
 pub mod audit;
 pub mod completions;
 pub mod defaults;
+pub mod doctor;
 pub mod list;
 pub mod lockdown;
 pub mod man;

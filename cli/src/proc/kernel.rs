@@ -81,6 +81,13 @@ impl Proc {
         Ok(self.tree.text("cmdline")?.unwrap_or_default())
     }
 
+    /// The configuration the kernel was built with; `None` if it is not readable.
+    #[must_use]
+    pub fn configuration(&self) -> Option<String> {
+        let release = self.tree.text("sys/kernel/osrelease").ok().flatten();
+        self.kernel_config(release.as_deref())
+    }
+
     /// The configuration the kernel was built with, from `/proc/config.gz` or `/boot/config-RELEASE`.
     fn kernel_config(&self, release: Option<&str>) -> Option<String> {
         let mut config = String::new();

@@ -4,6 +4,7 @@
 
 pub mod audit;
 pub mod defaults;
+pub mod doctor;
 pub mod list;
 pub mod lockdown;
 pub mod policy;

@@ -46,7 +46,7 @@ fn field(w: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
 }
 
 /// The drivers, each with the IOMMUs it drives.
-fn iommus(iommus: &[Iommu]) -> String {
+pub fn iommus(iommus: &[Iommu]) -> String {
     let mut by_driver: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for iommu in iommus {
         let driver = iommu.driver.as_deref().unwrap_or("unknown driver");

@@ -80,6 +80,28 @@ impl Folder {
         }
     }
 
+    /// The path of the program `name`, to be run; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError`] if it is no program, or somebody else can write it.
+    pub fn program(&self, name: &str) -> Result<Option<PathBuf>, TrustError> {
+        let path = self.path.join(name);
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let fd = match openat(&self.handle, name, flags, Mode::empty()) {
+            Err(Errno::ENOENT) => return Ok(None),
+            other => other.map_err(os("open", &path))?,
+        };
+        let stat = fstat(&fd).map_err(os("inspect", &path))?;
+        let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+        // The mode of a link says that everybody can write it.
+        if kind != SFlag::S_IFREG || stat.st_mode & 0o111 == 0 {
+            return Err(TrustError::NotAProgram(path.display().to_string()));
+        }
+        check(&stat, self.owner, &path)?;
+        Ok(Some(path))
+    }
+
     /// Puts a file with `text` in the place of `name`: whole, and on the disk, or not at all.
     ///
     /// # Errors

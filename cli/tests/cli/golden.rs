@@ -270,6 +270,7 @@ fn help_is_as_documented() {
         &help(&["policy", "apply", "--help"]),
     );
     compare("help-defaults.txt", &help(&["defaults", "--help"]));
+    compare("help-doctor.txt", &help(&["doctor", "--help"]));
     compare("help-watch.txt", &help(&["watch", "--help"]));
     compare("help-metrics.txt", &help(&["metrics", "--help"]));
     compare(

@@ -108,6 +108,7 @@ fn man_pages_cover_every_command_and_the_exit_codes() {
             "iommuctl-defaults-set.8",
             "iommuctl-defaults-undo.8",
             "iommuctl-defaults.8",
+            "iommuctl-doctor.8",
             "iommuctl-list.8",
             "iommuctl-lockdown.8",
             "iommuctl-man.8",

@@ -7,6 +7,7 @@
 
 mod audit;
 mod defaults;
+mod doctor;
 mod golden;
 mod hostile;
 mod interface;

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The initramfs of the running kernel: whether it has `iommuctl` and the policy of now.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use super::machine::why;
+use super::{Finding, Id, Machine};
+use crate::ask::ask;
+use crate::policy_files::FOLDERS;
+
+/// A maker of initramfs images.
+struct Maker {
+    /// Our part of it; one of these is enough.
+    hooks: &'static [&'static str],
+    /// Lists what is in an image.
+    lister: &'static [&'static str],
+    /// Makes the image anew.
+    fix: &'static str,
+}
+
+/// initramfs-tools(7), and dracut(8).
+const MAKERS: [Maker; 2] = [
+    Maker {
+        hooks: &[
+            "etc/initramfs-tools/hooks/iommuctl",
+            "usr/share/initramfs-tools/hooks/iommuctl",
+        ],
+        lister: &["usr/bin/lsinitramfs"],
+        fix: "update-initramfs -u",
+    },
+    Maker {
+        hooks: &["usr/lib/dracut/modules.d/50iommuctl"],
+        lister: &["usr/bin/lsinitrd", "usr/sbin/lsinitrd", "sbin/lsinitrd"],
+        fix: "dracut --force",
+    },
+];
+/// An image is decompressed to be listed.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The program, where the hooks put it.
+const PROGRAM: &str = "sbin/iommuctl";
+
+/// What the image should have, and does not, or the other way round.
+#[derive(Debug, PartialEq, Eq)]
+enum Stale {
+    /// It goes without us.
+    NoProgram,
+    /// This file of the policy is not in it.
+    Missing(String),
+    /// This one is, and is none any more.
+    Gone(String),
+}
+
+/// Whether the initramfs has the policy of now; nothing without a policy, or without our part of the maker of the image.
+pub fn initramfs(machine: &Machine<'_>) -> Option<Finding> {
+    let loaded = machine.policy.as_ref().ok()?;
+    // What is in /run is made after the image was.
+    let below = |path: &str| {
+        let root = machine.root.display("");
+        let path = path.strip_prefix(root.as_str()).unwrap_or(path);
+        path.trim_start_matches('/').to_owned()
+    };
+    let files = loaded.files.iter().map(|file| below(&file.path));
+    let files: Vec<String> = files.filter(|path| !path.starts_with("run/")).collect();
+    let maker = MAKERS
+        .iter()
+        .find(|m| m.hooks.iter().any(|hook| machine.exists(hook)))?;
+    if files.is_empty() {
+        return None;
+    }
+    let unknown = |why: String| Some(Finding::unknown(Id::Initramfs, why));
+    let Some(image) = image(machine) else {
+        return unknown("/boot has no image that is known to be this kernel's".to_owned());
+    };
+    let shown = image.display();
+    let bad = |text: String| Some(Finding::bad(Id::Initramfs, text).fix(maker.fix));
+    let made = modified(&image);
+    let newer = |path: &&String| matches!((modified(&machine.path(path)), made), (Some(file), Some(made)) if file > made);
+    if let Some(file) = files.iter().find(newer) {
+        let file = machine.root.display(file);
+        return bad(format!("{shown} has an older policy: {file} is newer"));
+    }
+    if let Err(error) = std::fs::File::open(&image) {
+        return unknown(why(Some(crate::dir::errno(&error)), &error));
+    }
+    let Some(lister) = machine.program(maker.lister) else {
+        return unknown(format!("there is nothing to list {shown} with"));
+    };
+    let answer = match ask(&lister, &[&image.to_string_lossy()], PATIENCE) {
+        Ok(answer) if answer.code == 0 => answer,
+        Ok(answer) => {
+            return unknown(format!("{} ended with {}", lister.display(), answer.code));
+        }
+        Err(error) => return unknown(error.to_string()),
+    };
+    match stale(&listed(&answer.text), &files) {
+        None => Some(Finding::ok(
+            Id::Initramfs,
+            format!("{shown} has iommuctl and the policy"),
+        )),
+        Some(Stale::NoProgram) => bad(format!("{shown} goes without iommuctl")),
+        Some(Stale::Missing(file)) => bad(format!("{shown} has an older policy: no {file}")),
+        Some(Stale::Gone(file)) => bad(format!(
+            "{shown} has an older policy: {file}, which is no more"
+        )),
+    }
+}
+
+/// The image of the running kernel, by the names that Debian, Fedora, and openSUSE and Arch give it.
+fn image(machine: &Machine<'_>) -> Option<PathBuf> {
+    let release = machine.release.as_deref()?;
+    let names = [
+        format!("boot/initrd.img-{release}"),
+        format!("boot/initramfs-{release}.img"),
+        format!("boot/initrd-{release}"),
+    ];
+    let mut paths = names.iter().map(|name| machine.path(name));
+    paths.find(|path| path.is_file())
+}
+
+fn modified(path: &std::path::Path) -> Option<SystemTime> {
+    path.symlink_metadata().ok()?.modified().ok()
+}
+
+/// The paths in a list: lsinitramfs has one on each line, lsinitrd lines as `ls -l` has them.
+fn listed(text: &str) -> BTreeSet<&str> {
+    let path = |line| {
+        let line = str::split(line, " -> ").next().unwrap_or_default();
+        let word = line.split_ascii_whitespace().next_back()?;
+        Some(word.trim_start_matches("./").trim_start_matches('/'))
+    };
+    text.lines().filter_map(path).collect()
+}
+
+fn stale(listed: &BTreeSet<&str>, files: &[String]) -> Option<Stale> {
+    let is_program = |path: &&str| *path == PROGRAM || path.strip_prefix("usr/") == Some(PROGRAM);
+    if !listed.iter().any(is_program) {
+        return Some(Stale::NoProgram);
+    }
+    let missing = files.iter().find(|file| !listed.contains(file.as_str()));
+    if let Some(file) = missing {
+        return Some(Stale::Missing(file.clone()));
+    }
+    let is_policy = |path: &&&str| {
+        let (folder, name) = path.rsplit_once('/').unwrap_or_default();
+        FOLDERS.contains(&folder) && name.ends_with(".yaml") && !name.starts_with('.')
+    };
+    let mut policies = listed.iter().filter(is_policy);
+    let gone = policies.find(|path| !files.iter().any(|file| file == *path));
+    gone.map(|path| Stale::Gone((*path).to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "etc/iommuctl/policy.d/50-site.yaml";
+
+    fn judged(text: &str) -> Option<Stale> {
+        stale(&listed(text), &[FILE.to_owned()])
+    }
+
+    #[test]
+    fn both_listers_are_understood() {
+        let lsinitramfs = format!(".\nusr/sbin/iommuctl\n{FILE}\n");
+        assert_eq!(judged(&lsinitramfs), None);
+        let lsinitrd = format!(
+            "Image: /boot/initramfs-7.3.img: 30M\n\
+             lrwxrwxrwx   1 root root  8 Jan  1 00:00 sbin -> usr/sbin\n\
+             -rwxr-xr-x   1 root root 99 Jan  1 00:00 usr/sbin/iommuctl\n\
+             -rw-r--r--   1 root root 99 Jan  1 00:00 {FILE}\n"
+        );
+        assert_eq!(judged(&lsinitrd), None);
+    }
+
+    #[test]
+    fn what_is_missing_or_gone_is_named() {
+        assert_eq!(judged(FILE), Some(Stale::NoProgram));
+        assert_eq!(
+            judged("usr/sbin/iommuctl\n"),
+            Some(Stale::Missing(FILE.to_owned()))
+        );
+        let old = "usr/lib/iommuctl/policy.d/10-old.yaml";
+        let text = format!("sbin/iommuctl\n{FILE}\n{old}\nusr/lib/iommuctl/policy.d/README\n");
+        assert_eq!(judged(&text), Some(Stale::Gone(old.to_owned())));
+    }
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The machine that is looked at: what several findings need, read once.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use iommuctl_policy::{Inventory, TypeRequest};
+use nix::errno::Errno;
+use nix::unistd::geteuid;
+
+use super::module::{self, Installed};
+use crate::args::Global;
+use crate::ask::{ask, Answer, AskError};
+use crate::commands::policy::differences;
+use crate::context::Context;
+use crate::lockdown::{InForce, LockdownError};
+use crate::policy_files::{self, LoadError, Loaded};
+use crate::proc::Kernel;
+use crate::sysfs::{Module, Problems};
+use crate::tree::TreeError;
+use crate::trusted::{Root, TrustError};
+
+/// How long a program may take that reads one file or asks one service.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// modinfo(8), wherever the distribution has it.
+const MODINFO: [&str; 3] = ["usr/sbin/modinfo", "usr/bin/modinfo", "sbin/modinfo"];
+
+/// What is to be done by whom it was not permitted to.
+pub const RUN_AS_ROOT: &str = "run as root";
+
+/// A group that is not what the policy wants.
+#[derive(Clone, Copy, Debug)]
+pub struct Differs {
+    /// Its number.
+    pub group: iommuctl_policy::GroupId,
+    /// What the policy wants.
+    pub wanted: TypeRequest,
+    /// Whether that is laxer than what it is.
+    pub laxer: bool,
+}
+
+/// The machine, opened, and what several findings need of it.
+pub struct Machine<'a> {
+    /// The kernel's file systems.
+    pub context: &'a Context,
+    /// Where `/etc`, `/usr`, `/boot` and so on are.
+    pub root: Root,
+    /// What the kernel says of itself.
+    pub kernel: Kernel,
+    /// Its release, if it can be a part of a path.
+    pub release: Option<String>,
+    /// The groups; an error if they cannot be listed.
+    pub inventory: Result<Inventory, TreeError>,
+    /// The module that is loaded.
+    pub live: Option<Module>,
+    /// The module that is installed for the running kernel.
+    pub installed: Result<Option<Installed>, TrustError>,
+    /// The policy.
+    pub policy: Result<Loaded, Vec<LoadError>>,
+    /// The lockdown that is in force.
+    pub lockdown: Result<Option<InForce>, LockdownError>,
+}
+
+impl<'a> Machine<'a> {
+    /// Looks at what `global` says; what could not be read on the way is added to `problems`.
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError`], if the root cannot be opened.
+    pub fn open(
+        context: &'a Context,
+        global: &Global,
+        problems: &mut Problems,
+    ) -> Result<Self, TrustError> {
+        let root = Root::open(global.root.as_deref())?;
+        let kernel = context.proc.kernel();
+        let release = kernel.release.clone();
+        let release = release.filter(|r| !r.contains('/') && !r.starts_with('.'));
+        let inventory = context.sysfs.inventory(problems).map(|inventory| {
+            inventory.with_devices(|device| context.sysfs.identify(device, problems))
+        });
+        let installed = match &release {
+            Some(release) => module::find(&root, release),
+            None => Ok(None),
+        };
+        Ok(Self {
+            live: context.sysfs.module(problems),
+            policy: policy_files::load(&root),
+            lockdown: context.lockdown(),
+            context,
+            root,
+            kernel,
+            release,
+            inventory,
+            installed,
+        })
+    }
+
+    /// Whether there is a group that anything could be done with.
+    pub fn has_groups(&self) -> bool {
+        self.inventory.as_ref().is_ok_and(|i| !i.is_empty())
+    }
+
+    /// Whether the module is in the kernel. While it is on its way in or out, only the first folder is there.
+    pub fn is_loaded(&self) -> bool {
+        self.live.is_some() || self.context.sysfs.tree().is_directory(module::LOADED)
+    }
+
+    /// The module that is installed, if one is.
+    pub fn module_file(&self) -> Option<&Installed> {
+        self.installed.as_ref().ok().and_then(Option::as_ref)
+    }
+
+    /// Whether there are files of a policy, valid or not.
+    pub fn has_policy(&self) -> bool {
+        match &self.policy {
+            Ok(loaded) => !loaded.files.is_empty(),
+            Err(_) => true,
+        }
+    }
+
+    /// The groups that are not what the policy wants; none if there is no policy or no group.
+    pub fn differing(&self) -> Vec<Differs> {
+        let (Ok(loaded), Ok(inventory)) = (&self.policy, &self.inventory) else {
+            return Vec::new();
+        };
+        let differences = differences(&loaded.policy, inventory).into_iter();
+        let differing = differences.map(|d| Differs {
+            laxer: crate::lockdown::is_laxer(d.domain_type.as_ref(), d.wanted),
+            group: d.group,
+            wanted: d.wanted,
+        });
+        differing.collect()
+    }
+
+    /// `path`, which is relative to the root, to be opened.
+    pub fn path(&self, path: &str) -> PathBuf {
+        PathBuf::from(self.root.display(path))
+    }
+
+    /// Whether there is a file or folder at `path`, below the root; also one that may not be opened.
+    pub fn exists(&self, path: &str) -> bool {
+        self.path(path).symlink_metadata().is_ok()
+    }
+
+    /// The first of `candidates`, which are relative to the root, that is there.
+    pub fn program(&self, candidates: &[&str]) -> Option<PathBuf> {
+        let mut there = candidates.iter().filter(|p| self.root.has_program(p));
+        there.next().map(|p| self.path(p))
+    }
+
+    /// What the first of `candidates` that is there answers; `None` if none is.
+    pub fn ask(&self, candidates: &[&str], args: &[&str]) -> Option<Result<Answer, AskError>> {
+        let program = self.program(candidates)?;
+        Some(ask(&program, args, PATIENCE))
+    }
+
+    /// What modinfo(8) says about `field` of the module in `file`; `None` if nothing, or if it cannot be asked.
+    pub fn modinfo(&self, field: &str, file: &Path) -> Option<String> {
+        let file = file.to_str()?;
+        let answer = self.ask(&MODINFO, &["-F", field, file])?.ok()?;
+        let line = answer.text.lines().next().unwrap_or_default().trim();
+        (answer.code == 0 && !line.is_empty()).then(|| line.to_owned())
+    }
+
+    /// Whether modinfo(8) is there.
+    pub fn has_modinfo(&self) -> bool {
+        self.program(&MODINFO).is_some()
+    }
+}
+
+/// Why something could not be looked at: most likely for want of rights, and otherwise because of `error`.
+pub fn why(errno: Option<Errno>, error: &dyn std::fmt::Display) -> String {
+    match errno {
+        Some(Errno::EACCES | Errno::EPERM) if !geteuid().is_root() => RUN_AS_ROOT.to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// The errno behind `error`, if a system call failed.
+pub fn errno_of(error: &TrustError) -> Option<Errno> {
+    match error {
+        TrustError::Os { errno, .. } => Some(*errno),
+        _ => None,
+    }
+}

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The `iommu_live` module: whether it is installed, is loaded, and is one and the same.
+
+use std::path::PathBuf;
+
+use super::machine::{errno_of, why};
+use super::support::{install, Support, PACKAGE};
+use super::{Finding, Id, Machine};
+use crate::trusted::{Content, Root, TrustError};
+
+/// Where a loaded module is (`Documentation/ABI/stable/sysfs-module`).
+pub const LOADED: &str = "module/iommu_live";
+/// Where modules are that are not the kernel's own (depmod.d(5), dkms(8), weak-modules of Fedora's kmod), the most important
+/// first.
+const PLACES: [&str; 4] = ["updates/dkms", "updates", "extra", "weak-updates"];
+/// The file name of the module; kmod(8) also loads it compressed.
+const FILE: &str = "iommu_live.ko";
+const SUFFIXES: [&str; 4] = ["", ".xz", ".zst", ".gz"];
+/// Our version. The module of the same source has the same.
+const OURS: &str = env!("CARGO_PKG_VERSION");
+
+/// The module in the file system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installed {
+    /// Its file, relative to the root.
+    pub path: String,
+    /// Whether depmod(8) knows of it, and so modprobe(8).
+    pub listed: bool,
+}
+
+/// Finds the module for the kernel `release` below `root`.
+///
+/// # Errors
+///
+/// [`TrustError`], if the folders cannot be read, or others can write them.
+pub fn find(root: &Root, release: &str) -> Result<Option<Installed>, TrustError> {
+    let modules = format!("lib/modules/{release}");
+    let Some(folder) = root.folder(&modules)? else {
+        return Ok(None);
+    };
+    let is_there = |path: &String| PathBuf::from(root.display(path)).is_file();
+    if let Content::Text(dep) = folder.read("modules.dep")? {
+        let path = in_modules_dep(&dep).map(|path| format!("{modules}/{path}"));
+        if let Some(path) = path.filter(is_there) {
+            return Ok(Some(Installed { path, listed: true }));
+        }
+    }
+    for place in PLACES.map(|place| format!("{modules}/{place}")) {
+        let Some(folder) = root.folder(&place)? else {
+            continue;
+        };
+        for name in folder.names()? {
+            // In `extra` and `weak-updates`, each package has a folder.
+            let within = SUFFIXES.map(|suffix| format!("{place}/{name}/{FILE}{suffix}"));
+            let mut paths = within.to_vec();
+            if is_module(&name) {
+                paths.push(format!("{place}/{name}"));
+            }
+            if let Some(path) = paths.into_iter().find(is_there) {
+                let listed = false;
+                return Ok(Some(Installed { path, listed }));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn is_module(name: &str) -> bool {
+    let suffix = name.strip_prefix(FILE);
+    suffix.is_some_and(|suffix| SUFFIXES.contains(&suffix))
+}
+
+/// The path of the module in the text of `modules.dep` (modules.dep(5)): each line is a module, a colon, and what it needs.
+fn in_modules_dep(text: &str) -> Option<&str> {
+    let mut paths = text.lines().filter_map(|line| line.split(':').next());
+    paths.find(|path| is_module(path.rsplit('/').next().unwrap_or(path)))
+}
+
+/// Whether the module is installed for the running kernel. Nothing, if there is no package that would have built it, and
+/// none if it cannot be built.
+pub fn built(machine: &Machine<'_>, support: Support) -> Option<Finding> {
+    let installed = match &machine.installed {
+        Ok(installed) => installed,
+        Err(error) => {
+            let why = why(errno_of(error), error);
+            return Some(Finding::unknown(Id::ModuleBuilt, why));
+        }
+    };
+    let release = machine.release.as_deref()?;
+    match installed {
+        Some(Installed { path, listed: true }) => {
+            Some(Finding::ok(Id::ModuleBuilt, machine.root.display(path)))
+        }
+        Some(Installed { path, .. }) => {
+            let path = machine.root.display(path);
+            let text = format!("{path} is there, and modprobe does not know of it");
+            let finding = Finding::bad(Id::ModuleBuilt, text);
+            Some(finding.fix(format!("depmod {release}")))
+        }
+        None if matches!(support, Support::Yes | Support::Unknown) => {
+            let text = format!("the module is not built for {release}");
+            let finding = Finding::bad(Id::ModuleBuilt, text);
+            Some(finding.fix(format!("dkms autoinstall -k {release}")))
+        }
+        None if machine.is_loaded() => {
+            let text = "loaded, but not installed: it is gone after the next boot";
+            let place = format!("/lib/modules/{release}/updates/");
+            let finding = Finding::note(Id::ModuleBuilt, text)
+                .fix(format!("install -D -m 644 {FILE} -t {place}"))
+                .fix(format!("depmod {release}"));
+            Some(finding)
+        }
+        None => None,
+    }
+}
+
+/// Whether the module is loaded; nothing if there is none to be loaded.
+pub fn loaded(machine: &Machine<'_>) -> Option<Finding> {
+    if machine.is_loaded() {
+        let drivers = machine.live.as_ref().map(|live| live.drivers.join(", "));
+        let text = match drivers.filter(|d| !d.is_empty()) {
+            Some(drivers) => format!("loaded, for {drivers}"),
+            None => "loaded".to_owned(),
+        };
+        return Some(Finding::ok(Id::ModuleLoaded, text));
+    }
+    machine.module_file()?;
+    if !machine.has_groups() {
+        let text = "not loaded: there is no IOMMU for it";
+        return Some(Finding::note(Id::ModuleLoaded, text));
+    }
+    let finding = Finding::bad(Id::ModuleLoaded, "built, but not loaded");
+    let unit = super::systemd::is_installed(machine, "iommu-live.service");
+    let status = unit.then(|| "systemctl status iommu-live".to_owned());
+    Some(finding.fix("modprobe iommu_live").fixes(status))
+}
+
+/// What tells one build of the module from another: `MODULE_VERSION`, and a hash of its source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Build {
+    version: Option<String>,
+    srcversion: Option<String>,
+}
+
+/// How builds differ that should be the same.
+#[derive(Debug, PartialEq, Eq)]
+enum Mismatch {
+    /// The loaded and the installed one are of these versions.
+    Versions(String, String),
+    /// They are of the same version, and of another source.
+    Sources(String),
+    /// The loaded one is of this version, and `iommuctl` of another.
+    Ours(String),
+}
+
+fn mismatch(loaded: &Build, installed: &Build, ours: &str) -> Option<Mismatch> {
+    let differ = |a: &Option<String>, b: &Option<String>| match (a, b) {
+        (Some(a), Some(b)) if a != b => Some((a.clone(), b.clone())),
+        _ => None,
+    };
+    if let Some((loaded, installed)) = differ(&loaded.version, &installed.version) {
+        return Some(Mismatch::Versions(loaded, installed));
+    }
+    if differ(&loaded.srcversion, &installed.srcversion).is_some() {
+        let version = loaded.version.clone();
+        return Some(Mismatch::Sources(
+            version.unwrap_or_else(|| "unknown".to_owned()),
+        ));
+    }
+    let version = loaded.version.as_ref()?;
+    (version != ours).then(|| Mismatch::Ours(version.clone()))
+}
+
+/// Whether the loaded module is the installed one, and belongs to this `iommuctl`; nothing if none is loaded.
+pub fn matches(machine: &Machine<'_>) -> Option<Finding> {
+    if !machine.is_loaded() {
+        return None;
+    }
+    let tree = machine.context.sysfs.tree();
+    let attribute = |name: &str| tree.text(&format!("{LOADED}/{name}")).ok().flatten();
+    let live = machine.live.as_ref().and_then(|live| live.version.clone());
+    let loaded = Build {
+        version: live.or_else(|| attribute("version")),
+        srcversion: attribute("srcversion"),
+    };
+    let installed = match machine.module_file() {
+        Some(installed) => {
+            let file = machine.path(&installed.path);
+            Build {
+                version: machine.modinfo("version", &file),
+                srcversion: machine.modinfo("srcversion", &file),
+            }
+        }
+        None => Build::default(),
+    };
+    let reload = "rmmod iommu_live && modprobe iommu_live";
+    let bad = |text: String| Finding::bad(Id::ModuleMatches, text);
+    Some(match mismatch(&loaded, &installed, OURS) {
+        Some(Mismatch::Versions(loaded, installed)) => {
+            bad(format!("{loaded} is loaded, {installed} is installed")).fix(reload)
+        }
+        Some(Mismatch::Sources(version)) => {
+            let text = format!("another build of {version} is loaded than is installed");
+            bad(text).fix(reload)
+        }
+        Some(Mismatch::Ours(version)) => {
+            let fix = install(machine, &["iommuctl", PACKAGE]);
+            bad(format!("{version} is loaded, and iommuctl is {OURS}")).fix(fix)
+        }
+        None => match (&loaded.version, &installed.version) {
+            (None, _) => Finding::unknown(Id::ModuleMatches, "the module does not say its version"),
+            (Some(version), Some(_)) => Finding::ok(
+                Id::ModuleMatches,
+                format!("{version} is loaded and installed, as is iommuctl"),
+            ),
+            (Some(version), None) if machine.module_file().is_some() => Finding::unknown(
+                Id::ModuleMatches,
+                format!("{version} is loaded, and modinfo does not say what is installed"),
+            ),
+            (Some(version), None) => Finding::ok(
+                Id::ModuleMatches,
+                format!("{version} is loaded, as is iommuctl"),
+            ),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_module_itself_counts() {
+        for name in ["iommu_live.ko", "iommu_live.ko.xz", "iommu_live.ko.zst"] {
+            assert!(is_module(name), "{name}");
+        }
+        for name in ["iommu_live.ko.bak", "iommu_live", "not_iommu_live.ko"] {
+            assert!(!is_module(name), "{name}");
+        }
+        let dep = "kernel/a/b.ko.xz: kernel/c.ko.xz updates/iommu_live.ko\n\
+                   updates/dkms/iommu_live.ko.xz:\n";
+        assert_eq!(in_modules_dep(dep), Some("updates/dkms/iommu_live.ko.xz"));
+        assert_eq!(in_modules_dep("kernel/a.ko: updates/iommu_live.ko\n"), None);
+    }
+
+    #[test]
+    fn builds_are_told_apart() {
+        let build = |version: &str, srcversion: &str| {
+            let known = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+            Build {
+                version: known(version),
+                srcversion: known(srcversion),
+            }
+        };
+        let case = |loaded: &Build, installed: &Build| mismatch(loaded, installed, "1");
+        assert_eq!(case(&build("1", "A"), &build("1", "A")), None);
+        assert_eq!(
+            case(&build("1", "A"), &build("2", "B")),
+            Some(Mismatch::Versions("1".to_owned(), "2".to_owned()))
+        );
+        assert_eq!(
+            case(&build("1", "A"), &build("1", "B")),
+            Some(Mismatch::Sources("1".to_owned()))
+        );
+        assert_eq!(
+            case(&build("2", "A"), &build("2", "")),
+            Some(Mismatch::Ours("2".to_owned()))
+        );
+        // What is not known is not another one.
+        assert_eq!(case(&build("1", ""), &build("", "B")), None);
+        assert_eq!(case(&build("", ""), &build("2", "B")), None);
+    }
+}

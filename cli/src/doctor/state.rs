@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What is kept in `/run/iommuctl`: journals of rebinds, and the record of a lockdown.
+
+use super::machine::why;
+use super::{Finding, Id, Machine};
+use crate::lock::Lock;
+use crate::lockdown::LockdownError;
+use crate::own_dir::{OwnDir, OwnDirError};
+use crate::rebind::journal;
+
+/// Whether a rebind was interrupted.
+pub fn recover(machine: &Machine<'_>) -> Finding {
+    let left = OwnDir::find(machine.context.run_root.as_deref()).and_then(|run| match run {
+        Some(run) => Ok((journal::left_behind(&run)?, Lock::is_held(&run)?)),
+        None => Ok((Vec::new(), false)),
+    });
+    let (groups, busy) = match left {
+        Ok(left) => left,
+        Err(error) => return Finding::unknown(Id::Recover, because(&error)),
+    };
+    let names: Vec<String> = groups.iter().map(ToString::to_string).collect();
+    let names = names.join(", ");
+    match (groups.is_empty(), busy) {
+        (true, _) => Finding::ok(Id::Recover, "no rebind was interrupted"),
+        (false, true) => Finding::note(
+            Id::Recover,
+            format!("another iommuctl is at work; rebinds not finished yet, of groups: {names}"),
+        ),
+        (false, false) => {
+            let text = format!("a rebind was interrupted, of groups: {names}");
+            Finding::bad(Id::Recover, text).fix("iommuctl recover")
+        }
+    }
+}
+
+fn because(error: &OwnDirError) -> String {
+    why(error.errno(), error)
+}
+
+/// Whether a lockdown is in force.
+pub fn lockdown(machine: &Machine<'_>) -> Finding {
+    match &machine.lockdown {
+        Ok(None) => Finding::ok(Id::Lockdown, "none is in force"),
+        Ok(Some(in_force)) if in_force.standing => {
+            let groups = in_force.groups;
+            let text = format!("one is in force; groups made strict: {groups}");
+            Finding::note(Id::Lockdown, text).fix("iommuctl release")
+        }
+        Ok(Some(in_force)) => {
+            let processes = in_force.processes.join(", ");
+            let text = format!("one is in force while a command runs (process {processes})");
+            Finding::note(Id::Lockdown, text)
+        }
+        Err(LockdownError::Run(error)) => Finding::unknown(Id::Lockdown, because(error)),
+        Err(error) => Finding::unknown(Id::Lockdown, error),
+    }
+}

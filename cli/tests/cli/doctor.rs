@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `iommuctl doctor`, on a machine where everything is in order, and on others.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod parts;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use crate::golden::{compare, transcript};
+use crate::schema;
+use crate::support::Machine;
+
+const RELEASE: &str = "7.3.4+deb13-amd64";
+const OURS: &str = env!("CARGO_PKG_VERSION");
+const SIGNED: &str = "ELF~Module signature appended~\n";
+const SECURE_BOOT: &str =
+    "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+const POLICY: &str = "\
+version: 1
+rules:
+  - name: graphics are fast
+    match: { class: display }
+    type: DMA-FQ
+";
+const POLICY_FILE: &str = "etc/iommuctl/policy.d/50-site.yaml";
+
+/// Puts a program there that runs `script`.
+fn program(machine: &Machine, path: &str, script: &str) {
+    let program = machine.file(path, &format!("#!/bin/sh\n{script}\n"));
+    fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// What modinfo says about the installed module.
+fn modinfo(machine: &Machine, version: &str) {
+    let script = format!(
+        "case $2 in version) echo {version};; srcversion) echo ABC;; signer) echo DKMS key;; esac"
+    );
+    program(machine, "usr/sbin/modinfo", &script);
+}
+
+fn module_path() -> String {
+    format!("lib/modules/{RELEASE}/updates/dkms/iommu_live.ko")
+}
+
+/// An Intel laptop with Secure Boot, the module, a policy that is kept, and an intact log.
+fn healthy() -> Machine {
+    let machine = Machine::laptop().with_module().with_policy(POLICY);
+    machine.file("sys/kernel/iommu_live/version", OURS);
+    machine.file("sys/module/iommu_live/srcversion", "ABC\n");
+    machine.file(
+        "sys/kernel/security/lockdown",
+        "none [integrity] confidentiality\n",
+    );
+    machine.file("sys/module/module/parameters/sig_enforce", "N\n");
+    machine.file(SECURE_BOOT, "\x06\0\0\0\x01");
+    program(
+        &machine,
+        "usr/lib/iommu-live/can-build",
+        &format!("test \"$*\" = {RELEASE}"),
+    );
+    machine.file(&module_path(), SIGNED);
+    let modules_dep = format!("lib/modules/{RELEASE}/modules.dep");
+    machine.file(&modules_dep, "kernel/a.ko:\nupdates/dkms/iommu_live.ko:\n");
+    modinfo(&machine, OURS);
+    program(&machine, "usr/bin/systemctl", "echo active");
+    fs::create_dir_all(machine.root("run/systemd/system")).unwrap();
+    for unit in ["iommuctl-policy.service", "iommuctl-audit.service"] {
+        machine.file(&format!("usr/lib/systemd/system/{unit}"), "");
+        let wants = "etc/systemd/system/sysinit.target.wants";
+        machine.file(&format!("{wants}/x"), "");
+        let target = format!("/usr/lib/systemd/system/{unit}");
+        symlink(target, machine.root(&format!("{wants}/{unit}"))).unwrap();
+    }
+    machine.file("etc/initramfs-tools/hooks/iommuctl", "");
+    let image = machine.file(&format!("boot/initrd.img-{RELEASE}"), "");
+    touch(&image, 60);
+    let list = format!("echo usr/sbin/iommuctl; echo {POLICY_FILE}");
+    program(&machine, "usr/bin/lsinitramfs", &list);
+    machine.file("var/log/x", "");
+    machine.file("var/lib/x", "");
+    assert_eq!(machine.run(&["set-mode", "14", "DMA-FQ"]).code, 0);
+    machine
+}
+
+/// Makes `file` as young as if it was written in so many seconds.
+fn touch(file: &Path, seconds: u64) {
+    let time = SystemTime::now() + Duration::from_secs(seconds);
+    fs::File::options()
+        .write(true)
+        .open(file)
+        .unwrap()
+        .set_modified(time)
+        .unwrap();
+}
+
+/// Takes the module out of the kernel.
+fn unload(machine: &Machine) {
+    for folder in ["sys/kernel/iommu_live", "sys/module/iommu_live"] {
+        fs::remove_dir_all(machine.root(folder)).unwrap();
+    }
+}
+
+/// For people and for programs.
+fn both(machine: &Machine, name: &str) {
+    let version = |text: &str| text.replace(OURS, "VERSION");
+    let run = machine.run(&["doctor"]);
+    compare(&format!("{name}.txt"), &version(&transcript(&run)));
+    let json = machine.run(&["--json", "doctor"]);
+    schema::check("doctor", &json.json());
+    assert_eq!(json.json()["exit_code"], json.code);
+    let text = version(&format!("{:#}\n", json.json()));
+    compare(&format!("{name}.json"), &text);
+}
+
+/// The findings about `id`: level, text and fixes of each.
+fn about(machine: &Machine, id: &str) -> Vec<(String, String, String)> {
+    let document = machine.run(&["--json", "doctor"]).json();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let findings = document["findings"].as_array().unwrap().iter();
+    let these = findings.filter(|f| f["id"] == id).map(|f| {
+        let fix: Vec<String> = f["fix"].as_array().unwrap().iter().map(text).collect();
+        (text(&f["level"]), text(&f["text"]), fix.join("; "))
+    });
+    these.collect()
+}
+
+/// The one finding about `id`.
+fn one(machine: &Machine, id: &str) -> (String, String, String) {
+    let mut found = about(machine, id);
+    assert_eq!(found.len(), 1, "{id}: {found:?}");
+    found.remove(0)
+}
+
+#[track_caller]
+fn expect(machine: &Machine, id: &str, level: &str, text: &str, fix: &str) {
+    let found = one(machine, id);
+    assert_eq!(found.0, level, "{found:?}");
+    assert!(found.1.contains(text), "{found:?}");
+    assert!(found.2.contains(fix), "{found:?}");
+}
+
+#[test]
+fn everything_is_in_order() {
+    both(&healthy(), "doctor");
+}
+
+#[test]
+fn no_iommu() {
+    let machine = Machine::new("no-iommu");
+    program(&machine, "usr/sbin/grubby", "exit 1");
+    both(&machine, "doctor-no-iommu");
+}
+
+#[test]
+fn secure_boot_without_the_key() {
+    let machine = healthy();
+    unload(&machine);
+    machine.file("var/lib/dkms/mok.pub", "");
+    program(&machine, "usr/bin/mokutil", "echo $2 is not enrolled");
+    both(&machine, "doctor-no-key");
+    program(
+        &machine,
+        "usr/bin/mokutil",
+        "echo $2 is already enrolled; exit 1",
+    );
+    expect(&machine, "module-signed", "ok", "is enrolled", "");
+}
+
+#[test]
+fn secure_boot_and_no_signature() {
+    let machine = healthy();
+    unload(&machine);
+    machine.file(&module_path(), "ELF");
+    machine.file("var/lib/dkms/iommu-live/1.2/x", "");
+    let fix = format!("dkms install --force iommu-live/1.2 -k {RELEASE}; mokutil --import ");
+    expect(&machine, "module-signed", "bad", "not signed", &fix);
+    machine.file("sys/kernel/security/lockdown", "[none] integrity\n");
+    expect(&machine, "module-signed", "ok", "only taints", "");
+}
+
+#[test]
+fn built_and_not_loaded() {
+    let machine = healthy();
+    unload(&machine);
+    machine.file(SECURE_BOOT, "\x06\0\0\0\0");
+    machine.file("sys/kernel/security/lockdown", "[none] integrity\n");
+    machine.file("usr/lib/systemd/system/iommu-live.service", "");
+    both(&machine, "doctor-not-loaded");
+}
+
+#[test]
+fn another_version_is_loaded() {
+    let machine = healthy();
+    modinfo(&machine, "9.9.9");
+    both(&machine, "doctor-version");
+    modinfo(&machine, OURS);
+    machine.file("sys/module/iommu_live/srcversion", "ABD\n");
+    expect(&machine, "module-matches", "bad", "another build", "rmmod");
+}
+
+#[test]
+fn exit_codes_and_quiet() {
+    let machine = healthy();
+    let run = machine.run(&["-q", "doctor"]);
+    assert_eq!((run.code, run.out.as_str(), run.err.as_str()), (0, "", ""));
+    unload(&machine);
+    let run = machine.run(&["-q", "doctor"]);
+    assert_eq!((run.code, run.out.as_str(), run.err.as_str()), (4, "", ""));
+    assert_eq!(machine.run(&["doctor", "now"]).code, 2);
+    let run = machine.run(&["--sysfs-root", "/nonexistent", "doctor"]);
+    assert_eq!(run.code, 1);
+}
+
+#[test]
+fn notes_are_not_bad() {
+    let machine = Machine::laptop();
+    let run = machine.run(&["doctor"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    expect(
+        &machine,
+        "module-support",
+        "note",
+        "not installed",
+        "iommu-live-dkms",
+    );
+    expect(
+        &machine,
+        "policy",
+        "note",
+        "there is none",
+        "policy generate",
+    );
+    for id in [
+        "module-built",
+        "module-signed",
+        "policy-at-boot",
+        "initramfs",
+    ] {
+        assert_eq!(about(&machine, id), [], "{id}");
+    }
+}
+
+/// Every file below `root`, with what tells whether it was touched.
+fn census(root: &Path) -> BTreeMap<String, (u32, u64, i64, i64)> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(root).unwrap().flatten() {
+        let (path, meta) = (entry.path(), entry.path().symlink_metadata().unwrap());
+        let stat = (meta.mode(), meta.size(), meta.mtime(), meta.mtime_nsec());
+        found.insert(path.display().to_string(), stat);
+        if meta.is_dir() {
+            found.extend(census(&path));
+        }
+    }
+    found
+}
+
+#[test]
+fn nothing_is_changed() {
+    let bare = Machine::laptop();
+    let (full, root) = (healthy(), "");
+    full.leave_journal(8, "0000:00:14.0", "xhci_hcd");
+    for machine in [&bare, &full] {
+        // The first may close our own folder to others.
+        machine.run(&["status"]);
+        let before = census(&machine.root(root));
+        machine.run(&["doctor"]);
+        assert_eq!(census(&machine.root(root)), before);
+    }
+}

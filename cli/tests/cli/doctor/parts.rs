@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! One finding at a time, on the machine where everything else is in order.
+
+use std::fs;
+use std::os::unix::fs::{symlink, PermissionsExt};
+
+use super::{
+    about, expect, healthy, module_path, one, program, touch, POLICY, POLICY_FILE, RELEASE,
+};
+
+#[test]
+fn package_that_builds_the_module_is_asked() {
+    let machine = healthy();
+    let tool = "usr/lib/iommu-live/can-build";
+    program(
+        &machine,
+        tool,
+        "echo There is no BTF.; echo fix: boot another; exit 1",
+    );
+    expect(
+        &machine,
+        "module-support",
+        "bad",
+        "There is no BTF",
+        "boot another",
+    );
+    program(&machine, tool, "exit 7");
+    expect(&machine, "module-support", "unknown", "ended with 7", "");
+    // What others can write is not run.
+    let ran = machine.root("ran");
+    program(&machine, tool, &format!("touch {}", ran.display()));
+    assert_eq!(one(&machine, "module-support").0, "ok");
+    fs::remove_file(&ran).unwrap();
+    let path = machine.root(tool);
+    fs::set_permissions(path, fs::Permissions::from_mode(0o757)).unwrap();
+    expect(
+        &machine,
+        "module-support",
+        "bad",
+        "written by others",
+        "chmod",
+    );
+    assert!(!ran.exists());
+}
+
+#[test]
+fn module_is_looked_for_where_depmod_has_not_been() {
+    let machine = healthy();
+    machine.file(&format!("lib/modules/{RELEASE}/modules.dep"), "");
+    expect(
+        &machine,
+        "module-built",
+        "bad",
+        "modprobe does not know",
+        "depmod 7.3.4",
+    );
+    fs::remove_file(machine.root(&module_path())).unwrap();
+    expect(
+        &machine,
+        "module-built",
+        "bad",
+        "not built",
+        "dkms autoinstall -k",
+    );
+    let weak = format!("lib/modules/{RELEASE}/weak-updates/iommu-live/iommu_live.ko.xz");
+    machine.file(&weak, "");
+    expect(&machine, "module-built", "bad", "weak-updates", "depmod");
+    // Signed, as modinfo says.
+    expect(&machine, "module-signed", "ok", "DKMS key", "");
+}
+
+#[test]
+fn policy_that_is_wrong_or_not_kept() {
+    let machine = healthy();
+    machine.file(POLICY_FILE, &POLICY.replace("DMA-FQ", "DMA"));
+    expect(
+        &machine,
+        "policy",
+        "bad",
+        "groups not as it wants",
+        "iommuctl policy plan",
+    );
+    machine.file(POLICY_FILE, "version: 7\n");
+    expect(
+        &machine,
+        "policy",
+        "bad",
+        "50-site.yaml",
+        "iommuctl policy check",
+    );
+}
+
+#[test]
+fn policy_at_boot() {
+    let machine = healthy();
+    let systemctl = |word: &str| program(&machine, "usr/bin/systemctl", &format!("echo {word}"));
+    systemctl("failed; exit 3");
+    expect(
+        &machine,
+        "policy-at-boot",
+        "bad",
+        "failed",
+        "journalctl -b -u iommuctl-policy",
+    );
+    expect(
+        &machine,
+        "audit",
+        "bad",
+        "failed",
+        "journalctl -b -u iommuctl-audit",
+    );
+    systemctl("inactive; exit 3");
+    expect(&machine, "policy-at-boot", "ok", "enabled", "");
+    expect(
+        &machine,
+        "audit",
+        "bad",
+        "does not run",
+        "systemctl enable --now iommuctl-audit",
+    );
+    let link = "etc/systemd/system/sysinit.target.wants/iommuctl-policy.service";
+    fs::remove_file(machine.root(link)).unwrap();
+    expect(
+        &machine,
+        "policy-at-boot",
+        "bad",
+        "not enabled",
+        "systemctl enable iommuctl-policy",
+    );
+    let mask = machine.root("etc/systemd/system/iommuctl-policy.service");
+    symlink("/dev/null", mask).unwrap();
+    expect(
+        &machine,
+        "policy-at-boot",
+        "note",
+        "masked",
+        "systemctl unmask",
+    );
+    machine.file("proc/cmdline", "quiet iommuctl.policy=off\n");
+    expect(
+        &machine,
+        "policy-at-boot",
+        "note",
+        "iommuctl.policy=off",
+        "",
+    );
+}
+
+#[test]
+fn initramfs_with_an_older_policy() {
+    let machine = healthy();
+    let lists = |script: &str| program(&machine, "usr/bin/lsinitramfs", script);
+    lists("echo usr/sbin/iommuctl");
+    expect(
+        &machine,
+        "initramfs",
+        "bad",
+        "older policy",
+        "update-initramfs -u",
+    );
+    lists(&format!("echo {POLICY_FILE}"));
+    expect(
+        &machine,
+        "initramfs",
+        "bad",
+        "without iommuctl",
+        "update-initramfs -u",
+    );
+    lists("exit 1");
+    expect(&machine, "initramfs", "unknown", "ended with 1", "");
+    touch(&machine.root(POLICY_FILE), 120);
+    expect(
+        &machine,
+        "initramfs",
+        "bad",
+        "50-site.yaml is newer",
+        "update-initramfs -u",
+    );
+}
+
+#[test]
+fn log_that_was_rewritten() {
+    let machine = healthy();
+    let log = machine.root("var/log/iommuctl/audit.jsonl");
+    let text = fs::read_to_string(&log).unwrap();
+    fs::write(&log, text.replace("\"group\":14", "\"group\":15")).unwrap();
+    expect(
+        &machine,
+        "audit",
+        "bad",
+        "not as it was written",
+        "iommuctl audit verify",
+    );
+    let lock = machine.root("var/log/iommuctl/audit.lock");
+    fs::remove_file(&lock).unwrap();
+    expect(&machine, "audit", "unknown", "audit.lock", "");
+    assert!(!lock.exists());
+    machine.file("etc/iommuctl/audit.yaml", "nonsense: 1\n");
+    let found = about(&machine, "audit");
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].1.contains("audit.yaml"), "{found:?}");
+}
+
+#[test]
+fn what_was_interrupted_or_is_in_force() {
+    let machine = healthy();
+    machine.leave_journal(8, "0000:00:14.0", "xhci_hcd");
+    expect(
+        &machine,
+        "recover",
+        "bad",
+        "of groups: 8",
+        "iommuctl recover",
+    );
+    let machine = healthy();
+    assert!(matches!(machine.run(&["lockdown"]).code, 0 | 3 | 4));
+    expect(&machine, "lockdown", "note", "in force", "iommuctl release");
+    // That is what a lockdown is for.
+    expect(&machine, "policy", "note", "stricter", "");
+}
