@@ -2,7 +2,7 @@
 # Each target calls one program. It makes everything else itself, from nothing, in ~/.cache/iommuctl
 # (IOMMUCTL_CACHE=... puts that elsewhere; IOMMUCTL_KVM=1 uses the processor's virtualization).
 
-.PHONY: help demo test test-full model litmus fuzz module clean-cache
+.PHONY: help demo test test-full model litmus fuzz module deb rpm arch clean-cache
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile
@@ -27,6 +27,15 @@ fuzz: ## Look for texts that the policy's parser or planner cannot stand, FUZZ_S
 
 module: ## Build iommu_live.ko for the newest kernel of Debian stable-backports
 	@tests/testbed.sh module
+
+deb: ## Build the Debian packages iommuctl and iommu-live-dkms
+	@tests/testbed.sh deb
+
+rpm: ## Build RPM packages of both, as for Fedora
+	@tests/testbed.sh rpm
+
+arch: ## Build packages of both for Arch Linux
+	@tests/testbed.sh arch
 
 clean-cache: ## Remove everything that was made outside the checkout
 	@tests/testbed.sh clean-cache

@@ -56,4 +56,4 @@ check entry-has-no-words has /boot/loader/entries/*.conf none
 check line-is-what-it-was grep -x "$line" /etc/kernel/cmdline
 
 echo end defaults
-echo done
+echo "done"

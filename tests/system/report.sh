@@ -8,22 +8,7 @@ second=0000:00:04.0
 card=0000:00:05.0
 scenario=$(sed -n 's/.*iommuctl\.scenario=\([^ ]*\).*/\1/p' /proc/cmdline)
 
-type_of() {
-	cat "/sys/bus/pci/devices/$1/iommu_group/type"
-}
-
-# check NAME COMMAND...: whether the command succeeds, with what it said.
-check() {
-	name=$1
-	shift
-	if said=$("$@" 2>&1); then verdict=ok; else verdict=FAIL; fi
-	echo "check $name $verdict $(echo "$said" | sed ':a;N;$!ba;s/\\/\\\\/g;s/\n/\\n/g')" >/dev/ttyS1
-}
-
-is() {
-	echo "$1 is $(type_of "$1")"
-	[ "$(type_of "$1")" = "$2" ]
-}
+. /usr/local/lib/report/checks.sh
 
 # The state of the unit, as systemd has it.
 unit() {
@@ -96,16 +81,6 @@ stays() {
 # Makes every group what it was before the lockdown.
 release() {
 	iommuctl release && is "$1" DMA-FQ
-}
-
-# Waits until the audit log of this boot has a line with the pattern.
-audited() {
-	for _ in $(seq 50); do
-		iommuctl --color never audit log --boot | grep -- "$1" && return
-		sleep 0.2
-	done
-	iommuctl --color never audit log --boot
-	return 1
 }
 
 # The same for the journal, by the message id of the audit.
@@ -196,5 +171,5 @@ lockdown)
 	;;
 esac
 echo "end $scenario" >/dev/ttyS1
-echo done >/dev/ttyS1
+echo "done" >/dev/ttyS1
 systemctl poweroff

@@ -4,6 +4,8 @@
 //! ```text
 //! root/                    a small Debian: compilers, QEMU, busybox, kernel headers and source
 //! root/build/RELEASE/      the prepared kernel tree of one release, and the modules built against it
+//! system/, fleet/          Debian systems that are booted from a disk
+//! controller/              a small Debian with Ansible
 //! kernel/RELEASE/          the kernel image and its modules, unpacked
 //! out/RELEASE/             our modules, built
 //! run/                     one folder per virtual machine: console log, report, disks

@@ -9,6 +9,7 @@ use anyhow::{bail, Context as _, Result};
 
 use super::cache::Cache;
 use super::command;
+use super::deb;
 use super::debug_kernel::Watch;
 use super::litmus;
 use super::progress::{heading, say, seconds, step};
@@ -29,7 +30,7 @@ pub fn run(full: bool) -> Result<ExitCode> {
     let checkout = checkout()?;
     let begin = Instant::now();
     let mut times = Vec::new();
-    let parts: [(&str, Part); 7] = [
+    let parts: [(&str, Part); 8] = [
         ("Format", format),
         ("Lints", lints),
         ("Documentation", documentation),
@@ -43,6 +44,7 @@ pub fn run(full: bool) -> Result<ExitCode> {
             workshop.module().map(|_| ())
         }),
         ("Memory model", litmus::run),
+        ("Packages", debian),
     ];
     for (name, part) in parts {
         heading(name);
@@ -180,6 +182,16 @@ fn documentation(checkout: &Path) -> Result<()> {
         "--document-private-items",
     ]);
     finish(command.env("RUSTDOCFLAGS", "-D warnings"), "cargo doc")
+}
+
+/// The packages are built, and every script is looked at.
+fn debian(checkout: &Path) -> Result<()> {
+    let cache = Cache::open()?;
+    let _lock = cache.lock()?;
+    deb::Packages::ensure(&cache)?;
+    step("looking at the scripts with shellcheck", || {
+        deb::check_scripts(&cache, checkout)
+    })
 }
 
 /// `cargo deny`, installed into the cache when it is not there.

@@ -9,6 +9,7 @@ use anyhow::{bail, Context as _, Result};
 
 use super::cache::Cache;
 use super::command::{as_root, Log};
+use super::kernel::Kernel;
 use super::packages::{Bootstrap, KEYRING};
 use super::progress::step;
 
@@ -56,6 +57,60 @@ const SYSTEM: [&str; 8] = [
     "systemd-sysv",
     "udev",
 ];
+
+/// What a system needs to boot, and what our packages depend on.
+const FOR_PACKAGES: [&str; 18] = [
+    "bc",
+    "bindgen",
+    "bison",
+    "dkms",
+    "flex",
+    "initramfs-tools",
+    "kmod",
+    "libssl-dev",
+    "mokutil",
+    "openssl",
+    "pci.ids",
+    "rust-src",
+    "rustc",
+    "systemd",
+    "systemd-sysv",
+    "udev",
+    "xz-utils",
+    "zstd",
+];
+
+/// What packages are built and checked with.
+const BUILDER: [&str; 13] = [
+    "bash-completion",
+    "build-essential",
+    "cargo",
+    "debhelper",
+    "dh-dkms",
+    "libarchive-tools",
+    "lintian",
+    "makepkg",
+    "pacman-package-manager",
+    "rpm",
+    "rpmlint",
+    "rustc",
+    "shellcheck",
+];
+
+/// What a machine of a fleet needs: to boot, and what Ansible needs of it.
+const FLEET: [&str; 9] = [
+    "initramfs-tools",
+    "kmod",
+    "openssh-server",
+    "pci.ids",
+    "python3",
+    "python3-apt",
+    "systemd",
+    "systemd-sysv",
+    "udev",
+];
+/// What looks after a fleet.
+const CONTROLLER: [&str; 2] = ["ansible-core", "openssh-client"];
 
 /// Runs in a mount namespace of its own, so that nothing stays mounted however the command ends.
 const ENTER: &str = "root=$1; shift; \
@@ -133,36 +188,116 @@ impl Chroot {
         version: &str,
         bootstrap: impl FnOnce() -> Result<Bootstrap>,
     ) -> Result<Self> {
-        let system = Self {
-            path: cache.join("system"),
+        let kernel = format!("linux-image-amd64={version}");
+        let packages = [(&SYSTEM[..], None), (&[kernel.as_str()], Some(BACKPORTS))];
+        let title = "making a Debian system that boots";
+        Self::ensure_with(cache, "system", title, &packages, bootstrap)
+    }
+
+    /// Debian stable with what packages are built with.
+    ///
+    /// # Errors
+    /// When a package cannot be fetched or installed: the message has the log's path.
+    pub fn ensure_builder(
+        cache: &Cache,
+        bootstrap: impl FnOnce() -> Result<Bootstrap>,
+    ) -> Result<Self> {
+        let title = "making a Debian to build packages in";
+        Self::ensure_with(cache, "builder", title, &[(&BUILDER, None)], bootstrap)
+    }
+
+    /// A system that boots `kernel`, and to which our packages can be given without a network: all they depend on is there.
+    ///
+    /// # Errors
+    /// When a package cannot be fetched or installed: the message has the log's path.
+    pub fn ensure_for_packages(
+        cache: &Cache,
+        kernel: &Kernel,
+        bootstrap: impl FnOnce() -> Result<Bootstrap>,
+    ) -> Result<Self> {
+        let kernel = kernel.packages();
+        let kernel: Vec<&str> = kernel.iter().map(String::as_str).collect();
+        let packages = [(&FOR_PACKAGES[..], None), (&kernel[..], Some(BACKPORTS))];
+        let title = "making a Debian system for the packages, with an older kernel";
+        Self::ensure_with(cache, "packaged", title, &packages, bootstrap)
+    }
+
+    /// A machine of a fleet, with the kernel of this version.
+    ///
+    /// # Errors
+    /// As [`Chroot::ensure_system`].
+    pub fn ensure_fleet(
+        cache: &Cache,
+        version: &str,
+        bootstrap: impl FnOnce() -> Result<Bootstrap>,
+    ) -> Result<Self> {
+        let kernel = format!("linux-image-amd64={version}");
+        let packages = [(&FLEET[..], None), (&[kernel.as_str()], Some(BACKPORTS))];
+        let title = "making a Debian system for Ansible to look after";
+        Self::ensure_with(cache, "fleet", title, &packages, bootstrap)
+    }
+
+    /// What looks after a fleet.
+    ///
+    /// # Errors
+    /// As [`Chroot::ensure_system`].
+    pub fn ensure_controller(
+        cache: &Cache,
+        bootstrap: impl FnOnce() -> Result<Bootstrap>,
+    ) -> Result<Self> {
+        let title = "making a Debian with Ansible";
+        Self::ensure_with(
+            cache,
+            "controller",
+            title,
+            &[(&CONTROLLER, None)],
+            bootstrap,
+        )
+    }
+
+    /// A root in `folder` of the cache with these packages, each from its suite; made anew when the list is another.
+    fn ensure_with(
+        cache: &Cache,
+        folder: &str,
+        title: &str,
+        packages: &[(&[&str], Option<&str>)],
+        bootstrap: impl FnOnce() -> Result<Bootstrap>,
+    ) -> Result<Self> {
+        let ready = Self {
+            path: cache.join(folder),
         };
-        let wanted = format!("{version} {}", SYSTEM.join(" "));
-        match std::fs::read_to_string(system.path.join(MARK)) {
-            Ok(found) if found == wanted => return Ok(system),
+        let names: Vec<&str> = packages
+            .iter()
+            .flat_map(|(names, _)| *names)
+            .copied()
+            .collect();
+        let wanted = names.join(" ");
+        match std::fs::read_to_string(ready.path.join(MARK)) {
+            Ok(found) if found == wanted => return Ok(ready),
             _ => {}
         }
         let program = bootstrap()?;
-        let log = cache.log("system")?;
+        let log = cache.log(folder)?;
         let half = Self {
-            path: cache.join("system.half"),
+            path: cache.join(format!("{folder}.half")),
         };
-        for old in [&half, &system] {
+        for old in [&half, &ready] {
             log.run(
                 as_root("rm")
                     .args(["-rf", "--one-file-system"])
                     .arg(&old.path),
             )?;
         }
-        step("making a Debian system that boots", || {
+        step(title, || {
             half.bootstrap(program, &log)?;
-            half.install(&log, &SYSTEM, None)?;
-            let kernel = format!("linux-image-amd64={version}");
-            half.install(&log, &[kernel], Some(BACKPORTS))?;
+            for (names, suite) in packages {
+                half.install(&log, names, *suite)?;
+            }
             let mark = format!("printf %s \"$1\" > /{MARK}");
             log.run(&mut half.command("sh", ["-c", &mark, "sh", &wanted]))
         })?;
-        log.run(as_root("mv").arg(&half.path).arg(&system.path))?;
-        Ok(system)
+        log.run(as_root("mv").arg(&half.path).arg(&ready.path))?;
+        Ok(ready)
     }
 
     /// Another root at `path`, for a copy of this one.

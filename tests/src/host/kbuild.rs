@@ -144,7 +144,11 @@ fn out(cache: &Cache, kernel: &Kernel) -> Result<PathBuf> {
     Ok(out)
 }
 
-fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+/// Every file below `folder`.
+///
+/// # Errors
+/// When one cannot be read.
+pub fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     let entries =
         std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     for entry in entries {

@@ -98,6 +98,51 @@ impl Kernel {
         })
     }
 
+    /// The newest kernel of the newest other series that backports still has with its source: what is upgraded from.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn previous(root: &Chroot, log: &Log, newest: &Self) -> Result<Self> {
+        let names = log.capture(&mut root.command("apt-cache", ["pkgnames", "linux-headers-"]))?;
+        let sources = log.capture(&mut root.command("apt-cache", ["pkgnames", "linux-source-"]))?;
+        let mut releases: Vec<Self> = names
+            .lines()
+            .filter_map(|name| name.strip_prefix("linux-headers-"))
+            .filter(|release| release.ends_with("-amd64") && release.contains('+'))
+            .filter(|release| release.matches('-').count() == 1)
+            .map(|release| Self {
+                release: release.to_owned(),
+                version: String::new(),
+            })
+            .filter(|kernel| kernel.series() != newest.series())
+            .filter(|kernel| {
+                let source = format!("linux-source-{}", kernel.series());
+                sources.lines().any(|name| name == source)
+            })
+            .collect();
+        releases.sort_by_key(|kernel| {
+            let numbers = kernel.upstream().split('.').map(str::parse::<u32>);
+            numbers.filter_map(Result::ok).collect::<Vec<_>>()
+        });
+        let mut kernel = releases.pop().with_context(|| {
+            format!("{BACKPORTS} has no kernel of another series than {}, with its source: there is nothing to upgrade from", newest.release)
+        })?;
+        let entry = show(root, log, &format!("linux-headers-{}", kernel.release))?;
+        let version = field(&entry, "Version").context("the older kernel has no Version")?;
+        kernel.version = version.to_owned();
+        Ok(kernel)
+    }
+
+    /// The packages of the image, the headers and the source, with their version.
+    pub fn packages(&self) -> [String; 3] {
+        let names = [
+            format!("linux-image-{}", self.release),
+            format!("linux-headers-{}", self.release),
+            format!("linux-source-{}", self.series()),
+        ];
+        names.map(|name| format!("{name}={}", self.version))
+    }
+
     /// Fetches and unpacks the image, its modules, the headers and the source.
     fn fetch(&self, cache: &Cache, root: &Chroot, log: &Log) -> Result<()> {
         let release = &self.release;

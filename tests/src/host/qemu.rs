@@ -38,6 +38,13 @@ pub enum Device {
         /// The slot on the root bus.
         slot: u8,
     },
+    /// The same, and a way in: `port` of the host's own address leads to the guest's SSH.
+    Reachable {
+        /// The slot on the root bus.
+        slot: u8,
+        /// The port of the host.
+        port: u16,
+    },
     /// An e1000 card with nothing behind it, for the oracle.
     Oracle {
         /// The slot on the root bus.
@@ -177,12 +184,9 @@ impl Arguments {
                     format!("e1000,netdev=pair,addr={slot:#x}.1,romfile="),
                 );
             }
-            Device::Network { slot } => {
-                self.pair("-netdev", "user,id=net,restrict=on");
-                self.pair(
-                    "-device",
-                    format!("e1000,netdev=net,addr={slot:#x},romfile="),
-                );
+            Device::Network { slot } => self.network(*slot, ""),
+            Device::Reachable { slot, port } => {
+                self.network(*slot, &format!(",hostfwd=tcp:127.0.0.1:{port}-:22"));
             }
             Device::Oracle { slot } => {
                 self.pair("-device", format!("e1000,addr={slot:#x},romfile="))
@@ -203,6 +207,12 @@ impl Arguments {
             }
             Device::Blanks { slot } => (0..8).for_each(|function| self.port(*slot, function)),
         }
+    }
+
+    fn network(&mut self, slot: u8, more: &str) {
+        self.pair("-netdev", format!("user,id=net,restrict=on{more}"));
+        let device = format!("e1000,netdev=net,addr={slot:#x},romfile=");
+        self.pair("-device", device);
     }
 
     fn port(&mut self, slot: u8, function: u8) {
@@ -333,6 +343,20 @@ mod tests {
         let line = line(&machine);
         assert!(line.contains("addr=0x8,multifunction=on"), "{line}");
         assert!(line.contains("e1000,netdev=pair,addr=0x8.1"), "{line}");
+    }
+
+    #[test]
+    fn the_way_in_is_open_to_this_host_only() {
+        let mut machine = machine();
+        machine.devices = vec![Device::Reachable {
+            slot: 5,
+            port: 2222,
+        }];
+        let line = line(&machine);
+        assert!(
+            line.contains("user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:2222-:22 -device e1000"),
+            "{line}"
+        );
     }
 
     #[test]

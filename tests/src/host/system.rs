@@ -5,29 +5,27 @@
 //! The system is made once, without us, and kept in the cache. For each run a copy on a disk image gets the files of
 //! `packaging/`, where its package would put them, and its initramfs is made again.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::chroot::Chroot;
 use super::command::{as_root, Log};
-use super::machine::external_table;
-use super::monitor;
+use super::image::{tell, Image};
 use super::packages;
-use super::progress::{say, seconds, step};
-use super::qemu::{Accelerator, Device, Machine};
+use super::progress::{say, step};
 use super::userspace::{checkout, Programs};
-use super::vm::{self, Finished};
+use super::vm::Finished;
 use super::workshop::Workshop;
-use crate::report::{Line, Report};
+use crate::report::Report;
 
-/// Size of the disk image in MiB; sparse.
-const IMAGE: &str = "3000M";
-/// The label of its file system.
-const LABEL: &str = "iommuctl-root";
+/// Size of the disk; sparse.
+const SIZE: &str = "3000M";
 
-/// Each initramfs, by what makes it: the name of the file.
+/// A link to the newest kernel.
+const KERNEL: &str = "vmlinuz";
+/// Each initramfs, by what makes it: the name of the file. The first is a link to the newest.
 const INITRAMFS_TOOLS: &str = "initrd.img";
 const DRACUT: &str = "initrd-dracut.img";
 
@@ -89,8 +87,15 @@ pub const SCENARIOS: [Scenario; 6] = [
 /// What is looked at in the system without booting it: its name.
 const DEFAULTS: &str = "defaults";
 
+/// What both scripts that look at a booted system source.
+pub const CHECKS: (&str, &str, &str) = (
+    "tests/system/checks.sh",
+    "usr/local/lib/report/checks.sh",
+    "644",
+);
+
 /// Files of the checkout, where they go, and their modes.
-const FILES: [(&str, &str, &str); 18] = [
+const FILES: [(&str, &str, &str); 19] = [
     (
         "packaging/systemd/iommuctl-policy.service",
         "usr/lib/systemd/system/iommuctl-policy.service",
@@ -168,6 +173,7 @@ const FILES: [(&str, &str, &str); 18] = [
     ),
     ("tests/system/defaults.sh", "root/defaults", "755"),
     ("tests/system/report.sh", "usr/local/sbin/report", "755"),
+    CHECKS,
     (
         "tests/system/report.service",
         "etc/systemd/system/report.service",
@@ -178,9 +184,7 @@ const FILES: [(&str, &str, &str); 18] = [
 /// The system with everything of ours, ready to boot.
 #[derive(Debug)]
 pub struct System {
-    shop: Workshop,
-    /// Its disk, kernel and initramfs are in here; goes with it.
-    folder: tempfile::TempDir,
+    image: Image,
     /// What the helpers of the distribution did in it.
     defaults: Report,
 }
@@ -198,21 +202,17 @@ impl System {
         })?;
         let checkout = checkout()?;
         let programs = Programs::build(&shop.cache, &checkout)?;
-        let folder = tempfile::Builder::new()
-            .prefix("system-")
-            .tempdir_in(shop.cache.join("run"))
-            .context("cannot make a folder for the system")?;
         let log = shop.cache.log("system-image")?;
-        let tree = base.beside(folder.path().join("tree"));
+        let release = shop.kernel.release.clone();
+        let image = Image::new(shop, "system")?;
+        let tree = base.beside(image.path("tree"));
         let mut system = Self {
-            shop,
-            folder,
+            image,
             defaults: Report::default(),
         };
         let made = step("installing ours into a copy of the system", || {
             log.run(as_root("cp").arg("-a").arg(base.path()).arg(tree.path()))?;
             install(&log, &checkout, &programs.iommuctl, tree.path())?;
-            let release = system.shop.kernel.release.clone();
             let modules = tree.path().join("usr/lib/modules").join(&release);
             log.run(
                 as_root("install")
@@ -230,7 +230,13 @@ impl System {
             let image = format!("/boot/{DRACUT}");
             let dracut = ["--no-hostonly", "--kver", &release, &image];
             log.run(&mut tree.command("dracut", dracut))?;
-            system.image(&log, &tree)?;
+            let boot = format!("boot/{DRACUT}");
+            let files = [
+                (KERNEL, KERNEL),
+                (INITRAMFS_TOOLS, INITRAMFS_TOOLS),
+                (boot.as_str(), DRACUT),
+            ];
+            system.image.fill(&log, &tree, SIZE, &files)?;
             // Last, for what it leaves in the tree is not to be on the disk.
             let said = log.capture(&mut tree.command("/root/defaults", [""; 0]))?;
             system.defaults = Report::parse(&said);
@@ -247,109 +253,40 @@ impl System {
         Ok(system)
     }
 
-    /// The disk, and beside it what boots it.
-    fn image(&self, log: &Log, tree: &Chroot) -> Result<()> {
-        // The first two are links to the newest.
-        let boot = format!("boot/{DRACUT}");
-        for (file, name) in [
-            ("vmlinuz", "vmlinuz"),
-            (INITRAMFS_TOOLS, INITRAMFS_TOOLS),
-            (&boot, DRACUT),
-        ] {
-            let copy = self.folder.path().join(name);
-            log.run(
-                as_root("cp")
-                    .arg("-L")
-                    .arg(tree.path().join(file))
-                    .arg(&copy),
-            )?;
-            log.run(as_root("chmod").arg("644").arg(&copy))?;
-        }
-        let image = self.folder.path().join("root.img");
-        log.run(
-            as_root("mkfs.ext4")
-                .args(["-q", "-F", "-L", LABEL, "-d"])
-                .arg(tree.path())
-                .arg(&image)
-                .arg(IMAGE),
-        )?;
-        log.run(as_root("chmod").arg("666").arg(&image))
-    }
-
     /// Boots it for one scenario. The disk goes on as it is: what one boot writes, the next finds.
     ///
     /// # Errors
     /// When QEMU cannot be started, or the machine broke every time.
     pub fn boot(&self, scenario: &Scenario) -> Result<Finished> {
-        let at = |name: &str| self.folder.path().join(name);
-        let second = at("second.img");
-        let file = std::fs::File::create(&second).context("cannot make the second disk")?;
-        file.set_len(64 << 20)
-            .context("cannot size the second disk")?;
-        // By its label: the kernel probes both disks at the same time, and either may be the first.
-        let root = format!("root=LABEL={LABEL}");
-        let words = [root.as_str(), "rw", "intel_iommu=on"];
-        let mut command_line: Vec<String> = words.map(str::to_owned).to_vec();
-        command_line.extend(scenario.words.iter().map(|w| (*w).to_owned()));
-        command_line.push(format!("iommuctl.scenario={}", scenario.name));
-        let machine = Machine {
-            accelerator: Accelerator::from_environment(),
-            processors: 2,
-            memory: 1024,
-            iommu: true,
-            kernel: at("vmlinuz"),
-            initramfs: at(scenario.initramfs),
-            command_line,
-            devices: vec![
-                disk(3, at("root.img")),
-                disk(4, second),
-                Device::Network { slot: 5 },
-                Device::EmptyPort { slot: 7 },
-                Device::EmptyPort { slot: 8 },
-                Device::EmptyPort { slot: 9 },
-            ],
-            // What is behind the port in slot 7 is external then.
-            acpi_table: Some(external_table(&self.shop, self.folder.path())?),
-            console: at(&format!("{}-console.log", scenario.name)),
-            report: at(&format!("{}-report.log", scenario.name)),
-            monitor: Some(at("monitor")),
-        };
-        // What cannot be plugged in is missed by the guest, which says so.
-        let mut plug = |line: &Line| {
-            let Line::Plug(name) = line else { return };
-            let done = monitor::commands(name).and_then(|c| monitor::execute(&at("monitor"), &c));
-            if let Err(error) = done {
-                say(&format!("   cannot plug in `{name}`: {error:#}"));
-            }
-        };
-        let folder = self.folder.path();
-        vm::run_machine(&self.shop, &machine, folder, scenario.name, &mut plug)
+        let (name, initramfs) = (scenario.name, scenario.initramfs);
+        self.image.boot(name, KERNEL, initramfs, scenario.words)
     }
 
     /// Keeps its folder, with the logs: something failed.
     pub fn keep(self) {
-        let _kept = self.folder.keep();
+        self.image.keep();
     }
-}
-
-fn disk(slot: u8, image: PathBuf) -> Device {
-    Device::Nvme { slot, image }
 }
 
 fn install(log: &Log, checkout: &Path, program: &Path, tree: &Path) -> Result<()> {
-    let put = |from: &Path, to: &str, mode: &str| {
-        log.run(
-            as_root("install")
-                .args(["-D", "-o", "root", "-g", "root", "-m", mode])
-                .arg(from)
-                .arg(tree.join(to)),
-        )
-    };
-    put(program, "usr/sbin/iommuctl", "755")?;
+    put(log, program, tree, "usr/sbin/iommuctl", "755")?;
     for (from, to, mode) in FILES {
-        put(&checkout.join(from), to, mode)?;
+        put(log, &checkout.join(from), tree, to, mode)?;
     }
     Ok(())
+}
+
+/// Puts a file into `tree`, as root's.
+///
+/// # Errors
+/// When it is not there.
+pub fn put(log: &Log, from: &Path, tree: &Path, to: &str, mode: &str) -> Result<()> {
+    log.run(
+        as_root("install")
+            .args(["-D", "-o", "root", "-g", "root", "-m", mode])
+            .arg(from)
+            .arg(tree.join(to)),
+    )
 }
 
 /// Boots every scenario, or those named. Returns what went wrong, as text for people; `listen` gets what each reported.
@@ -363,7 +300,7 @@ pub fn run(names: &[String], mut listen: impl FnMut(&Finished)) -> Result<Option
         let finished = Finished {
             report: system.defaults.clone(),
             cut_short: None,
-            console: system.shop.cache.join("logs/system-image.log"),
+            console: system.image.shop().cache.join("logs/system-image.log"),
             took: Duration::ZERO,
         };
         listen(&finished);
@@ -389,21 +326,7 @@ pub fn run(names: &[String], mut listen: impl FnMut(&Finished)) -> Result<Option
 /// # Errors
 /// As [`run`].
 pub fn try_out(names: &[String]) -> Result<bool> {
-    let failures = run(names, |finished| {
-        for section in &finished.report.sections {
-            say(&format!("   | {}", section.name));
-            for (name, good, detail) in &section.checks {
-                say(&format!(
-                    "   | {} {name}: {detail}",
-                    if *good { "ok" } else { "FAIL" }
-                ));
-            }
-            for (key, value) in &section.facts {
-                say(&format!("   | {key}: {value}"));
-            }
-        }
-        say(&format!("   ran {}", seconds(finished.took)));
-    })?;
+    let failures = run(names, tell)?;
     say(failures.as_deref().unwrap_or("   all good"));
     Ok(failures.is_none())
 }

@@ -12,7 +12,7 @@ use super::command::as_root;
 use super::progress::{say, step};
 use super::userspace::checkout;
 use super::workshop::Workshop;
-use super::{checks, demo, litmus, system, vm};
+use super::{checks, deb, demo, fleet, foreign, litmus, packaged, system, vm};
 
 /// Makes stock kernels run in virtual machines, and runs the suites there.
 #[derive(Debug, Parser)]
@@ -28,6 +28,16 @@ enum Command {
     Setup,
     /// Build iommu_live.ko for that kernel
     Module,
+    /// Build the Debian packages, and look at them with lintian
+    Deb {
+        /// Build them twice, and compare
+        #[arg(long)]
+        reproduce: bool,
+    },
+    /// Build the RPM packages, and look at them with rpmlint and beside Debian's
+    Rpm,
+    /// Build the packages for Arch Linux, and look at them beside Debian's
+    Arch,
     /// Show the main job in a virtual machine, with a narrated transcript
     Demo,
     /// Format, lints, licences, unit tests, then the end-to-end suites
@@ -52,6 +62,10 @@ enum Command {
         /// Scenarios, or nothing for all of them
         scenarios: Vec<String>,
     },
+    /// Install the Debian packages in a real system, upgrade its kernel and them, and remove them again
+    Packaged,
+    /// Boot two real Debian systems and have Ansible look after them
+    Fleet,
     /// Remove the cache
     CleanCache,
 }
@@ -68,6 +82,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             say(&format!("   ready: {}", module.display()));
             Ok(ExitCode::SUCCESS)
         }
+        Command::Deb { reproduce: true } => locked(deb::reproduce),
+        Command::Deb { reproduce: false } => {
+            locked(|cache| deb::Packages::ensure(cache).map(|_| ()))
+        }
+        Command::Rpm => locked(foreign::rpm),
+        Command::Arch => locked(foreign::arch),
         Command::Demo => demo::run(),
         Command::Test => checks::run(false),
         Command::TestFull => checks::run(true),
@@ -79,8 +99,29 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             true => ExitCode::SUCCESS,
             false => ExitCode::FAILURE,
         }),
+        Command::Packaged => Ok(match packaged::try_out()? {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        }),
+        Command::Fleet => Ok(match fleet::run()? {
+            None => {
+                say("   all good");
+                ExitCode::SUCCESS
+            }
+            Some(failure) => {
+                say(&failure);
+                ExitCode::FAILURE
+            }
+        }),
         Command::CleanCache => clean().map(|()| ExitCode::SUCCESS),
     }
+}
+
+/// Does something that needs the cache for itself.
+fn locked(work: impl FnOnce(&Cache) -> Result<()>) -> Result<ExitCode> {
+    let cache = Cache::open()?;
+    let _lock = cache.lock()?;
+    work(&cache).map(|()| ExitCode::SUCCESS)
 }
 
 fn clean() -> Result<()> {

@@ -141,21 +141,8 @@ fn once(
     listen: &mut dyn FnMut(&Line),
 ) -> Result<VmOutcome> {
     let errors = folder.join("qemu.log");
-    let log = File::create(&errors).with_context(|| format!("cannot make {}", errors.display()))?;
-    let qemu = shop.root.tool("usr/bin/qemu-system-x86_64");
-    // It goes with the thread that starts it, which waits for it below, however this process ends.
-    let mut command = Command::new("setpriv");
-    command
-        .args(["--pdeathsig", "KILL", "--"])
-        .arg(qemu.get_program())
-        .args(qemu.get_args());
-    command.args(machine.arguments(&shop.root.outside("/usr/share")));
-    command
-        .stdin(Stdio::null())
-        .stderr(log.try_clone().context("cannot share a log")?)
-        .stdout(log);
     let begin = Instant::now();
-    let running = Running::start(&mut command)?;
+    let running = Running::launch(shop, machine, &errors)?;
     let seen = watch(running, machine, listen)?;
     Ok(judge(seen, &machine.console, &errors, begin.elapsed()))
 }
@@ -187,8 +174,8 @@ pub fn run_machine(
     anyhow::bail!("the virtual machine for `{name}` broke {ATTEMPTS} times; the last time: {last}")
 }
 
-/// Virtual machines take turns: two at once on a small host would spoil each other's times.
-fn turn(shop: &Workshop) -> Result<Flock<File>> {
+/// Virtual machines of different runs take turns: two at once on a small host would spoil each other's times.
+pub(super) fn turn(shop: &Workshop) -> Result<Flock<File>> {
     let path = shop.cache.join("run/turn");
     let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
     let locked = Flock::lock(file, FlockArg::LockExclusive);
@@ -198,13 +185,34 @@ fn turn(shop: &Workshop) -> Result<Flock<File>> {
 }
 
 /// QEMU, which must not outlive us.
-struct Running(Child);
+#[derive(Debug)]
+pub(super) struct Running(Child);
 
 impl Running {
-    fn start(command: &mut Command) -> Result<Self> {
+    /// Starts `machine`; what QEMU says goes to `errors`.
+    pub(super) fn launch(shop: &Workshop, machine: &Machine, errors: &Path) -> Result<Self> {
+        let log =
+            File::create(errors).with_context(|| format!("cannot make {}", errors.display()))?;
+        let qemu = shop.root.tool("usr/bin/qemu-system-x86_64");
+        // It goes with the thread that starts it, which waits for it below, however this process ends.
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(qemu.get_program())
+            .args(qemu.get_args());
+        command.args(machine.arguments(&shop.root.outside("/usr/share")));
+        command
+            .stdin(Stdio::null())
+            .stderr(log.try_clone().context("cannot share a log")?)
+            .stdout(log);
         Ok(Self(command.spawn().context(
             "cannot start qemu-system-x86_64 of the cache's root",
         )?))
+    }
+
+    /// How QEMU ended; nothing while it runs.
+    pub(super) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.0.try_wait().context("cannot ask how QEMU is")
     }
 }
 
@@ -229,7 +237,7 @@ fn watch(mut running: Running, machine: &Machine, listen: &mut dyn FnMut(&Line))
     let mut quiet_since = begin;
     let mut logged = 0;
     loop {
-        let ended = running.0.try_wait().context("cannot ask how QEMU is")?;
+        let ended = running.ended()?;
         let lines = tail.read(&machine.report)?;
         let length = std::fs::metadata(&machine.console).map_or(0, |file| file.len());
         let boots = tail.text.is_empty() && length > logged && begin.elapsed() < LONGEST_BOOT;

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The life of our packages in a real Debian system: installed by apt, the kernel and the packages upgraded, removed and
+//! purged, with reboots between.
+//!
+//! What takes the packages minutes of compiling, the Rust metadata of each kernel, is made by the packages themselves, in a
+//! copy of the system that is not booted, where the processor is not emulated; the booted one finds it in the cache.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use super::cache::{self, Cache};
+use super::chroot::{Chroot, BACKPORTS};
+use super::command::{as_root, Log};
+use super::deb::Packages;
+use super::image::{tell, Image};
+use super::kernel::Kernel;
+use super::packages;
+use super::progress::{say, step};
+use super::system::{put, CHECKS};
+use super::userspace::checkout;
+use super::vm::Finished;
+use super::workshop::Workshop;
+
+/// Size of the disk; sparse.
+const SIZE: &str = "10G";
+
+/// Where everything that the script needs is on the disk.
+const FOLDER: &str = "root/packages";
+
+/// One boot: its name, which `tests/system/packages.sh` knows; whether the newer kernel; words of the command line.
+const BOOTS: [(&str, bool, &[&str]); 6] = [
+    ("installed", false, &["iommu.strict=0"]),
+    ("settled", false, &["iommu.strict=0"]),
+    ("upgraded", true, &["iommu.strict=0"]),
+    // What Secure Boot asks for, where the key is not enrolled.
+    (
+        "unsigned",
+        true,
+        &["iommu.strict=0", "module.sig_enforce=1"],
+    ),
+    ("no-iommu", true, &["intel_iommu=off"]),
+    ("removed", true, &["iommu.strict=0"]),
+];
+
+/// Files of the checkout, where they go, and their modes.
+const FILES: [(&str, &str, &str); 4] = [
+    CHECKS,
+    ("tests/system/packages.sh", "usr/local/sbin/packages", "755"),
+    (
+        "tests/system/packages.service",
+        "etc/systemd/system/packages.service",
+        "644",
+    ),
+    (
+        "tests/system/packages.yaml",
+        "root/packages/policy.yaml",
+        "644",
+    ),
+];
+
+/// The kernels of one run.
+struct Kernels {
+    older: Kernel,
+    newer: Kernel,
+}
+
+/// Runs the boots, in order. Returns what went wrong, as text for people; `listen` gets what each reported.
+///
+/// # Errors
+/// When a package is missing or does not build, or the machine broke every time.
+pub fn run(mut listen: impl FnMut(&Finished)) -> Result<Option<String>> {
+    let shop = Workshop::ensure()?;
+    let log = shop.cache.log("packaged")?;
+    let kernels = Kernels {
+        older: Kernel::previous(&shop.root, &log, &shop.kernel)?,
+        newer: shop.kernel.clone(),
+    };
+    let Kernels { older, newer } = &kernels;
+    say(&format!(
+        "   from kernel {} to {}",
+        older.release, newer.release
+    ));
+    let image = make(&log, shop, &kernels)?;
+    let word = format!("iommuctl.newer={}", newer.release);
+    for (name, upgraded, words) in BOOTS {
+        let kernel = if upgraded { newer } else { older };
+        for file in ["vmlinuz", "initrd.img"] {
+            let inside = format!("/boot/{file}-{}", kernel.release);
+            image.take(&log, &inside, file)?;
+        }
+        let words = [words, &[word.as_str()]].concat();
+        let finished = image.boot(name, "vmlinuz", "initrd.img", &words)?;
+        listen(&finished);
+        if let Some(failure) = finished.failure(name) {
+            // The next boot would have gone on where this one ended.
+            image.keep();
+            return Ok(Some(failure));
+        }
+    }
+    Ok(None)
+}
+
+/// The system on its disk, with everything that the script needs.
+fn make(log: &Log, shop: Workshop, kernels: &Kernels) -> Result<Image> {
+    let cache = shop.cache.clone();
+    let _lock = cache.lock()?;
+    let debs = Packages::ensure(&cache)?;
+    let older = &kernels.older;
+    let base = Chroot::ensure_for_packages(&cache, older, || packages::ensure(&cache))?;
+    let metadata = metadata(&cache, log, &base, &debs, kernels)?;
+    let checkout = checkout()?;
+    let image = Image::new(shop, "packaged")?;
+    let tree = base.beside(image.path("tree"));
+    let made = step("putting the packages into a copy of the system", || {
+        log.run(as_root("cp").arg("-a").arg(base.path()).arg(tree.path()))?;
+        download(log, &tree, &kernels.newer)?;
+        for (from, to, mode) in FILES {
+            put(log, &checkout.join(from), tree.path(), to, mode)?;
+        }
+        deliver(log, &tree, &debs, &checkout)?;
+        let archive = format!("{FOLDER}/metadata.tar");
+        put(log, &metadata, tree.path(), &archive, "644")?;
+        let unpack = ["-xf", &format!("/{archive}"), "-C", "/"];
+        let one = format!("./var/cache/iommu-live/{}", older.release);
+        log.run(tree.command("tar", unpack).arg(one))?;
+        log.run(&mut tree.command("systemctl", ["enable", "packages"]))?;
+        // It has our name, and is not of our packages.
+        log.run(&mut tree.command("rm", ["/etc/iommuctl-ready"]))?;
+        image.fill(log, &tree, SIZE, &[])
+    });
+    remove(log, tree.path())?;
+    made.map(|()| image)
+}
+
+/// The same, with everything that was reported.
+///
+/// # Errors
+/// As [`run`].
+pub fn try_out() -> Result<bool> {
+    let failures = run(tell)?;
+    say(failures.as_deref().unwrap_or("   all good"));
+    Ok(failures.is_none())
+}
+
+/// Puts the packages into `tree`, and what they may have been before.
+fn deliver(log: &Log, tree: &Chroot, debs: &Packages, checkout: &Path) -> Result<()> {
+    for deb in [&debs.iommuctl, &debs.module] {
+        let name = deb.file_name().unwrap_or_default().to_string_lossy();
+        put(log, deb, tree.path(), &format!("{FOLDER}/{name}"), "644")?;
+    }
+    let script = "tests/system/previous.sh";
+    put(
+        log,
+        &checkout.join(script),
+        tree.path(),
+        "root/previous.sh",
+        "755",
+    )?;
+    log.run(&mut tree.command("/root/previous.sh", [format!("/{FOLDER}")]))
+}
+
+/// Has apt fetch the newer kernel, for the day there is no network.
+fn download(log: &Log, tree: &Chroot, newer: &Kernel) -> Result<()> {
+    tree.refresh_resolver(log)?;
+    let get = [
+        "install",
+        "-y",
+        "--no-install-recommends",
+        "--download-only",
+        "-t",
+        BACKPORTS,
+    ];
+    log.run(tree.command("apt-get", get).args(newer.packages()))
+}
+
+/// An archive of the Rust metadata of both kernels, made by the packages when they or the kernels are others than the last
+/// time.
+fn metadata(
+    cache: &Cache,
+    log: &Log,
+    base: &Chroot,
+    debs: &Packages,
+    kernels: &Kernels,
+) -> Result<PathBuf> {
+    let archive = cache.join("out/metadata.tar");
+    let mark = cache.join("out/metadata.of");
+    let mut hasher = DefaultHasher::new();
+    for name in ["build", "kernel.sh"] {
+        let path = checkout()?.join("packaging/dkms").join(name);
+        let text =
+            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        text.hash(&mut hasher);
+    }
+    (&kernels.older.version, &kernels.newer.version).hash(&mut hasher);
+    let wanted = format!("{:016x}", hasher.finish());
+    if archive.exists() && std::fs::read_to_string(&mark).is_ok_and(|old| old == wanted) {
+        return Ok(archive);
+    }
+    let tree = base.beside(cache.join("packaged.trial"));
+    remove(log, tree.path())?;
+    step(
+        "installing the packages, then the newer kernel, in a system that is not booted (some minutes, once)",
+        || {
+            log.run(as_root("cp").arg("-a").arg(base.path()).arg(tree.path()))?;
+            deliver(log, &tree, debs, &checkout()?)?;
+            let install = "apt-get install -y --no-install-recommends /root/packages/*.deb";
+            log.run(&mut tree.command("sh", ["-c", install]))?;
+            tree.install(log, &kernels.newer.packages(), Some(BACKPORTS))?;
+            // The packages' own word that it works: the modules are there.
+            for kernel in [&kernels.older, &kernels.newer] {
+                let there = format!("find /usr/lib/modules/{}/updates -name 'iommu_live.ko*' | grep .", kernel.release);
+                log.run(&mut tree.command("sh", ["-c", &there]))?;
+            }
+            let pack = "cd / && tar -cf /root/metadata.tar ./var/cache/iommu-live/*";
+            log.run(&mut tree.command("sh", ["-c", pack]))?;
+            let half = cache.join("out/metadata.half");
+            log.run(as_root("cp").arg(tree.outside("/root/metadata.tar")).arg(&half))?;
+            log.run(as_root("chmod").arg("644").arg(&half))?;
+            std::fs::rename(&half, &archive)
+                .with_context(|| format!("cannot rename {}", half.display()))
+        },
+    )?;
+    remove(log, tree.path())?;
+    cache::write(&mark, &wanted)?;
+    Ok(archive)
+}
+
+/// Root's files, which nobody else could remove.
+fn remove(log: &Log, tree: &Path) -> Result<()> {
+    log.run(
+        as_root("rm")
+            .args(["-rf", "--one-file-system", "--"])
+            .arg(tree),
+    )
+}
