@@ -2,7 +2,7 @@
 # Each target calls one program. It makes everything else itself, from nothing, in ~/.cache/iommuctl
 # (IOMMUCTL_CACHE=... puts that elsewhere; IOMMUCTL_KVM=1 uses the processor's virtualization).
 
-.PHONY: help demo test test-full model litmus fuzz module deb rpm arch clean-cache
+.PHONY: help demo test test-full model litmus fuzz module deb rpm arch sbom clean-cache
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile
@@ -36,6 +36,9 @@ rpm: ## Build RPM packages of both, as for Fedora
 
 arch: ## Build packages of both for Arch Linux
 	@tests/testbed.sh arch
+
+sbom: ## List everything that is linked into iommuctl, as CycloneDX
+	@tests/testbed.sh sbom
 
 clean-cache: ## Remove everything that was made outside the checkout
 	@tests/testbed.sh clean-cache

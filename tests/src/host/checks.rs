@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `make test`: every check there is, cheap ones first, with cargo's own summary of the end-to-end suites last.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -194,24 +194,30 @@ fn debian(checkout: &Path) -> Result<()> {
     })
 }
 
-/// `cargo deny`, installed into the cache when it is not there.
-fn licences(checkout: &Path) -> Result<()> {
-    let cache = Cache::open()?;
-    let program = cache.join("tools/bin/cargo-deny");
+/// A tool of cargo's, installed into the cache when it is not there.
+///
+/// # Errors
+/// When it does not build: the message has the log's path.
+pub fn cargo_tool(cache: &Cache, name: &str) -> Result<PathBuf> {
+    let program = cache.join("tools/bin").join(name);
     if !program.exists() {
-        step(
-            "installing cargo-deny into the cache (some minutes, once)",
-            || {
-                let log = cache.log("cargo-deny")?;
-                let mut install = command::cargo();
-                install
-                    .args(["install", "--locked", "--debug", "cargo-deny", "--root"])
-                    .arg(cache.join("tools"));
-                // Built beside the rest of the cache: the checkout's target folder is for the checkout.
-                log.run(install.env("CARGO_TARGET_DIR", cache.join("tools/target")))
-            },
-        )?;
+        let title = format!("installing {name} into the cache (some minutes, once)");
+        step(&title, || {
+            let log = cache.log(name)?;
+            let mut install = command::cargo();
+            install
+                .args(["install", "--locked", "--debug", name, "--root"])
+                .arg(cache.join("tools"));
+            // Built beside the rest of the cache: the checkout's target folder is for the checkout.
+            log.run(install.env("CARGO_TARGET_DIR", cache.join("tools/target")))
+        })?;
     }
+    Ok(program)
+}
+
+/// `cargo deny`.
+fn licences(checkout: &Path) -> Result<()> {
+    let program = cargo_tool(&Cache::open()?, "cargo-deny")?;
     let deny = |what: &[&str]| {
         let mut command = Command::new(&program);
         finish(

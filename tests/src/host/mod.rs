@@ -26,6 +26,7 @@ pub mod prepare;
 pub mod progress;
 pub mod qemu;
 pub mod rust_tools;
+pub mod sbom;
 pub mod suite;
 pub mod system;
 pub mod testbed;

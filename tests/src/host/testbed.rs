@@ -12,7 +12,7 @@ use super::command::as_root;
 use super::progress::{say, step};
 use super::userspace::checkout;
 use super::workshop::Workshop;
-use super::{checks, deb, demo, fleet, foreign, litmus, packaged, system, vm};
+use super::{checks, deb, demo, fleet, foreign, litmus, packaged, sbom, system, vm};
 
 /// Makes stock kernels run in virtual machines, and runs the suites there.
 #[derive(Debug, Parser)]
@@ -38,6 +38,8 @@ enum Command {
     Rpm,
     /// Build the packages for Arch Linux, and look at them beside Debian's
     Arch,
+    /// List what is linked into iommuctl, as CycloneDX
+    Sbom,
     /// Show the main job in a virtual machine, with a narrated transcript
     Demo,
     /// Format, lints, licences, unit tests, then the end-to-end suites
@@ -88,6 +90,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
         Command::Rpm => locked(foreign::rpm),
         Command::Arch => locked(foreign::arch),
+        Command::Sbom => locked(sbom::make),
         Command::Demo => demo::run(),
         Command::Test => checks::run(false),
         Command::TestFull => checks::run(true),
