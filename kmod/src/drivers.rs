@@ -14,6 +14,8 @@
 //!
 //! To support another driver, add a file beside `drivers/intel.rs` and name it in [`ALL`].
 
+#[cfg(not(CONFIG_PREEMPT_RT))]
+mod amd;
 mod intel;
 
 use crate::{layout, symbol, view::Domain};
@@ -33,7 +35,11 @@ pub(crate) struct Driver {
 }
 
 /// All audited drivers.
-pub(crate) static ALL: &[&Driver] = &[&intel::DRIVER];
+pub(crate) static ALL: &[&Driver] = &[
+    #[cfg(not(CONFIG_PREEMPT_RT))]
+    &amd::DRIVER,
+    &intel::DRIVER,
+];
 
 /// A domain all of whose unmaps go through functions of an audited driver.
 ///
