@@ -88,14 +88,18 @@ const REBIND: &str = "`set-mode --route rebind`, or `route: rebind` in a policy'
                       writes the type and binds them again: it interrupts the devices, and is refused while something on \
                       them is in use";
 
+const LOAD_MODULE: &str = "`modprobe iommu_live` makes this change live, then repeat the command";
+
+/// Why it did not, where it is loaded.
+const NOT_ON_THE_LIST: &str = "iommu_live is loaded and left this group to the kernel: its IOMMU driver is none of those that \
+                               `iommuctl status` shows for the module";
+
 /// What gets a group with bound drivers from `current` to `request`, one line each.
 #[must_use]
 pub fn ways_to(current: &DomainType, request: TypeRequest) -> Vec<String> {
     let mut ways = Vec::new();
     if *current == DomainType::DmaFq && request == TypeRequest::Dma {
-        ways.push(
-            "`modprobe iommu_live` makes this change live, then repeat the command".to_owned(),
-        );
+        ways.push(LOAD_MODULE.to_owned());
     }
     ways.push(REBIND.to_owned());
     let boot = match request {
@@ -215,8 +219,14 @@ fn in_use(errno: Errno, facts: &Facts<'_>) -> Explanation {
         );
     }
     let advice = match &group.domain_type {
-        Some(current) if !facts.module => ways_to(current, *request),
-        _ => vec!["the kernel log has the reason".to_owned()],
+        Some(current) => {
+            let mut ways = ways_to(current, *request);
+            if let (true, Some(way)) = (facts.module, ways.iter_mut().find(|w| *w == LOAD_MODULE)) {
+                *way = NOT_ON_THE_LIST.to_owned();
+            }
+            ways
+        }
+        None => vec!["the kernel log has the reason".to_owned()],
     };
     refused(
         format!(
@@ -299,6 +309,14 @@ mod tests {
         assert_eq!(it.kind, Kind::Refused);
         assert!(it.message.contains("0000:01:00.0 (nvme)"), "{}", it.message);
         assert!(it.advice.join("\n").contains("modprobe iommu_live"));
+    }
+
+    #[test]
+    fn eperm_with_the_module_says_why_it_did_not_help() {
+        let it = explained(Errno::EPERM, "DMA-FQ", TypeRequest::Dma, true);
+        let advice = it.advice.join("\n");
+        assert!(advice.contains("its IOMMU driver is none"), "{advice}");
+        assert!(advice.contains("--route rebind") && !advice.contains("modprobe"));
     }
 
     #[test]
