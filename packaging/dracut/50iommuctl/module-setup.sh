@@ -20,13 +20,15 @@ install() {
 	inst /usr/sbin/iommuctl
 
 	# As they are, with owners, modes and links: iommuctl does not believe files that others can write, and dracut's own
-	# functions would make them all root's. A change of the policy counts for the initramfs after `dracut --force`.
+	# functions would make them all root's. A change of the policy counts for the initramfs after `dracut --force`. The key of
+	# the audit stays out: everybody may read an initramfs.
 	local folder
 	for folder in /etc/iommuctl /usr/local/lib/iommuctl /usr/lib/iommuctl; do
 		[ -d "$dracutsysrootdir$folder" ] || continue
 		mkdir -p "$initdir$folder"
-		cp -a "$dracutsysrootdir$folder/." "$initdir$folder/"
+		cp -a "$dracutsysrootdir$folder/." "$initdir$folder/" || dwarn "iommuctl: not all of $folder is in the initramfs"
 	done
+	rm -f "$initdir/etc/iommuctl/audit.key"
 
 	# Before whatever else there is: what comes later, such as rd.driver.pre, loads drivers.
 	inst_hook pre-udev 00 "$moddir/iommuctl.sh"
