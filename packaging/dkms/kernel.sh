@@ -6,6 +6,10 @@
 # packages (Ubuntu, Arch). Debian does not: there it is made from the kernel's source package, once for each kernel, and
 # kept.
 
+# Whoever calls, and from wherever: the distribution's own programs, and files that others can read and not write.
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+umask 022
+
 # Made here, and removed with the package.
 cache=/var/cache/iommu-live
 # In MiB, for the time the metadata is made: the kernel's source, unpacked, and what is built in it.
@@ -42,14 +46,24 @@ is_debian() {
 	command -v dpkg-query >/dev/null && [ -e /etc/debian_version ]
 }
 
-# What makes one build of a kernel differ from another one of the same release.
+# What makes one build of a kernel differ from another one of the same release: Debian's has no checksums of symbols.
 identity() {
-	cat "$config" "$headers/Module.symvers" | sha256sum | cut -d' ' -f1
+	cat "$config" "$headers/Module.symvers" "$(types)" | sha256sum | cut -d' ' -f1
 }
 
 # Whether the headers have the metadata.
 headers_have_metadata() {
 	[ -e "$headers/rust/libkernel.rmeta" ]
+}
+
+# Names the attempt to build the module source in the folder $1 for the kernel.
+attempt() {
+	echo "$(cat "$1/VERSION") $(identity)"
+}
+
+# Whether that was made before, and failed.
+failed_before() {
+	[ "$(cat "$kept.failed" 2>/dev/null)" = "$(attempt "$1")" ]
 }
 
 # Whether it was made here before.
@@ -81,9 +95,15 @@ can_build() {
 	if ! has CONFIG_RUST; then
 		echo "Kernel $release was built without Rust (CONFIG_RUST), so no Rust module can be built for it."
 		suite=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
-		if grep -qx 'ID=debian' /etc/os-release && [ -n "$suite" ]; then
-			echo "fix: apt install -t $suite-backports linux-image-amd64 linux-headers-amd64 linux-source"
-		fi
+		# Not where that is where this kernel is from.
+		case $(package_version "linux-headers-$release") in
+		*~bpo*) ;;
+		*)
+			if grep -qx 'ID=debian' /etc/os-release && [ "$suite" = trixie ]; then
+				echo "fix: apt install -t $suite-backports linux-image-amd64 linux-headers-amd64 linux-source"
+			fi
+			;;
+		esac
 		return 1
 	fi
 	for needed in CONFIG_INTEL_IOMMU CONFIG_TASKS_RCU CONFIG_DEBUG_INFO_BTF; do
@@ -126,13 +146,17 @@ can_make_metadata() {
 	fi
 	if [ "$has_source" != "$has_headers" ]; then
 		echo "linux-source-$series has version $has_source, and the headers of kernel $release have ${has_headers:-none that dpkg knows}; they must be the same."
-		echo "fix: apt install linux-source-$series linux-headers-$release"
+		if [ -n "$has_headers" ] && dpkg --compare-versions "$has_source" gt "$has_headers"; then
+			echo "fix: boot the newer kernel, or: apt install linux-source-$series=$has_headers"
+		else
+			echo "fix: apt install linux-source-$series linux-headers-$release"
+		fi
 		return 1
 	fi
 	for program in bindgen bison flex gcc make xz; do
 		if ! command -v $program >/dev/null; then
 			echo "The program $program, with which the Rust metadata of kernel $release is made, is not installed."
-			echo "fix: apt install $program"
+			echo "fix: apt install $(echo $program | sed s/^xz$/xz-utils/)"
 			return 1
 		fi
 	done
