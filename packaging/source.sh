@@ -14,7 +14,11 @@ cd "$checkout"
 
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 # The same source makes the same packages: its time is that of its last change.
-if ! date=$(git log -1 --format=%ct 2>/dev/null); then date=$(stat -c %Y CHANGELOG.md); fi
+if [ -e .git ]; then
+	date=$(git -c safe.directory="$checkout" log -1 --format=%ct)
+else
+	date=$(stat -c %Y CHANGELOG.md)
+fi
 
 cp -r --preserve=mode,timestamps Cargo.toml Cargo.lock ARCHITECTURE.md CHANGELOG.md LICENSE README.md cli kmod policy packaging tests "$folder/"
 mv "$folder/packaging/debian" "$folder/debian"
