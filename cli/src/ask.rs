@@ -5,11 +5,12 @@
 //! take only so long and say only so much, and is killed with whatever it started if it takes longer. What it says on standard
 //! error is for nobody.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -68,6 +69,42 @@ pub enum AskError {
         /// The signal.
         signal: i32,
     },
+}
+
+/// Asks several times, and not again who was late: who hangs once hangs again, and all that waiting would add up.
+#[derive(Debug, Default)]
+pub struct Asker {
+    late: RefCell<Vec<PathBuf>>,
+}
+
+impl Asker {
+    /// The same as [`ask`]; for a program that was late before, its error at once.
+    ///
+    /// # Errors
+    ///
+    /// [`AskError`].
+    pub fn ask(
+        &self,
+        program: &Path,
+        args: &[&str],
+        patience: Duration,
+    ) -> Result<Answer, AskError> {
+        if self.was_late(program) {
+            let program = program.display().to_string();
+            return Err(AskError::Late { program, patience });
+        }
+        let answer = ask(program, args, patience);
+        if matches!(answer, Err(AskError::Late { .. })) {
+            self.late.borrow_mut().push(program.to_owned());
+        }
+        answer
+    }
+
+    /// Whether `program` took too long when it was asked.
+    #[must_use]
+    pub fn was_late(&self, program: &Path) -> bool {
+        self.late.borrow().iter().any(|late| late == program)
+    }
 }
 
 /// Runs `program` with `args` for at most `patience`.
@@ -216,6 +253,23 @@ mod tests {
             assert!(matches!(error, AskError::Late { .. }), "{script}: {error}");
         }
         assert!(begin.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn who_was_late_is_not_asked_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let runs = dir.path().join("runs");
+        let asker = Asker::default();
+        let shell = Path::new("/bin/sh");
+        assert!(asker.ask(shell, &["-c", "true"], LONG).is_ok());
+        let script = format!("echo once >> {}; sleep 60", runs.display());
+        for _ in 0..2 {
+            let answer = asker.ask(shell, &["-c", &script], Duration::from_secs(2));
+            assert!(matches!(answer, Err(AskError::Late { .. })), "{answer:?}");
+        }
+        assert_eq!(std::fs::read_to_string(runs).unwrap(), "once\n");
+        let other = asker.ask(Path::new("/bin/true"), &[], LONG);
+        assert!(other.is_ok(), "{other:?}");
     }
 
     #[test]

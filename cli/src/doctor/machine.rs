@@ -10,7 +10,7 @@ use nix::unistd::geteuid;
 
 use super::module::{self, Installed};
 use crate::args::Global;
-use crate::ask::{ask, Answer, AskError};
+use crate::ask::{Answer, AskError, Asker};
 use crate::commands::policy::differences;
 use crate::context::Context;
 use crate::lockdown::{InForce, LockdownError};
@@ -59,6 +59,7 @@ pub struct Machine<'a> {
     pub policy: Result<Loaded, Vec<LoadError>>,
     /// The lockdown that is in force.
     pub lockdown: Result<Option<InForce>, LockdownError>,
+    asker: Asker,
 }
 
 impl<'a> Machine<'a> {
@@ -93,6 +94,7 @@ impl<'a> Machine<'a> {
             release,
             inventory,
             installed,
+            asker: Asker::default(),
         })
     }
 
@@ -152,7 +154,7 @@ impl<'a> Machine<'a> {
     /// What the first of `candidates` that is there answers; `None` if none is.
     pub fn ask(&self, candidates: &[&str], args: &[&str]) -> Option<Result<Answer, AskError>> {
         let program = self.program(candidates)?;
-        Some(ask(&program, args, PATIENCE))
+        Some(self.asker.ask(&program, args, PATIENCE))
     }
 
     /// What modinfo(8) says about `field` of the module in `file`; `None` if nothing, or if it cannot be asked.
@@ -163,9 +165,10 @@ impl<'a> Machine<'a> {
         (answer.code == 0 && !line.is_empty()).then(|| line.to_owned())
     }
 
-    /// Whether modinfo(8) is there.
+    /// Whether modinfo(8) is there, and was never late: what it did not say is not there, then.
     pub fn has_modinfo(&self) -> bool {
-        self.program(&MODINFO).is_some()
+        let program = self.program(&MODINFO);
+        program.is_some_and(|program| !self.asker.was_late(&program))
     }
 }
 

@@ -172,7 +172,7 @@ fn enrolled(answer: &Answer) -> Enrolled {
 pub fn signed(machine: &Machine<'_>, enforcement: &Enforcement) -> Option<Finding> {
     let installed = machine.module_file()?;
     let Some((signed, signer)) = signature(machine, &installed.path) else {
-        let why = "modinfo is not there, or cannot read the module";
+        let why = "modinfo is not there, does not answer, or cannot read the module";
         return Some(Finding::unknown(Id::ModuleSigned, why));
     };
     let by = signer.map_or(String::new(), |signer| format!(" by {signer}"));

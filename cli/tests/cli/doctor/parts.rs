@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{symlink, PermissionsExt};
 
 use super::{
-    about, expect, healthy, module_path, one, program, touch, POLICY, POLICY_FILE, RELEASE,
+    about, expect, healthy, module_path, one, program, touch, unload, POLICY, POLICY_FILE, RELEASE,
 };
 
 #[test]
@@ -217,4 +217,20 @@ fn what_was_interrupted_or_is_in_force() {
     expect(&machine, "lockdown", "note", "in force", "iommuctl release");
     // That is what a lockdown is for.
     expect(&machine, "policy", "note", "stricter", "");
+}
+
+#[test]
+fn program_that_hangs_is_asked_once() {
+    let machine = healthy();
+    unload(&machine);
+    let module = format!("lib/modules/{RELEASE}/updates/dkms/iommu_live.ko.xz");
+    fs::rename(machine.root(&module_path()), machine.root(&module)).unwrap();
+    let modules_dep = format!("lib/modules/{RELEASE}/modules.dep");
+    machine.file(&modules_dep, "updates/dkms/iommu_live.ko.xz:\n");
+    let runs = machine.root("runs");
+    let script = format!("echo once >> {}; sleep 60", runs.display());
+    program(&machine, "usr/sbin/modinfo", &script);
+    // What was not said is not known, and not missing.
+    expect(&machine, "module-signed", "unknown", "does not answer", "");
+    assert_eq!(fs::read_to_string(runs).unwrap(), "once\n");
 }
