@@ -104,9 +104,9 @@ pub fn built(machine: &Machine<'_>, support: Support) -> Option<Finding> {
         }
         None if machine.is_loaded() => {
             let text = "loaded, but not installed: it is gone after the next boot";
-            let place = format!("/lib/modules/{release}/updates/");
+            let place = format!("/lib/modules/{release}/updates/{FILE}");
             let finding = Finding::note(Id::ModuleBuilt, text)
-                .fix(format!("install -D -m 644 {FILE} -t {place}"))
+                .fix(format!("install -D -m 644 {FILE} {place}"))
                 .fix(format!("depmod {release}"));
             Some(finding)
         }

@@ -70,6 +70,18 @@ fn module_is_looked_for_where_depmod_has_not_been() {
 }
 
 #[test]
+fn loaded_module_is_to_be_installed() {
+    let machine = healthy();
+    fs::remove_file(machine.root(&module_path())).unwrap();
+    fs::remove_dir_all(machine.root("usr/lib/iommu-live")).unwrap();
+    let (level, text, fix) = one(&machine, "module-built");
+    assert_eq!((level.as_str(), text.contains("gone")), ("note", true));
+    let place = format!("/lib/modules/{RELEASE}/updates/iommu_live.ko");
+    let install = format!("install -D -m 644 iommu_live.ko {place}; depmod {RELEASE}");
+    assert_eq!(fix, install);
+}
+
+#[test]
 fn policy_that_is_wrong_or_not_kept() {
     let machine = healthy();
     machine.file(POLICY_FILE, &POLICY.replace("DMA-FQ", "DMA"));
