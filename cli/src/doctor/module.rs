@@ -5,11 +5,13 @@ use std::path::PathBuf;
 
 use super::machine::{errno_of, why};
 use super::support::{install, Support, PACKAGE};
-use super::{Finding, Id, Machine};
+use super::{systemd, Finding, Id, Machine};
 use crate::trusted::{Content, Root, TrustError};
 
 /// Where a loaded module is (`Documentation/ABI/stable/sysfs-module`).
 pub const LOADED: &str = "module/iommu_live";
+/// Loads it at boot, and unloads it when it is stopped.
+const UNIT: &str = "iommu-live.service";
 /// Where modules are that are not the kernel's own (depmod.d(5), dkms(8), weak-modules of Fedora's kmod), the most important
 /// first.
 const PLACES: [&str; 4] = ["updates/dkms", "updates", "extra", "weak-updates"];
@@ -124,15 +126,31 @@ pub fn loaded(machine: &Machine<'_>) -> Option<Finding> {
         };
         return Some(Finding::ok(Id::ModuleLoaded, text));
     }
-    machine.module_file()?;
+    let installed = machine.module_file()?;
     if !machine.has_groups() {
         let text = "not loaded: there is no IOMMU for it";
         return Some(Finding::note(Id::ModuleLoaded, text));
     }
     let finding = Finding::bad(Id::ModuleLoaded, "built, but not loaded");
-    let unit = super::systemd::is_installed(machine, "iommu-live.service");
-    let status = unit.then(|| "systemctl status iommu-live".to_owned());
-    Some(finding.fix("modprobe iommu_live").fixes(status))
+    if !systemd::runs(machine) || !systemd::is_installed(machine, UNIT) {
+        return Some(finding.fix("modprobe iommu_live"));
+    }
+    let load = match systemd::state(machine, UNIT).as_deref() {
+        _ if systemd::is_masked(machine, UNIT) || !is_for_unit(&installed.path) => {
+            "modprobe iommu_live"
+        }
+        // Unloaded behind the unit's back: starting it does nothing.
+        Some("active") => "systemctl restart iommu-live",
+        _ => "systemctl start iommu-live",
+    };
+    let status = "systemctl status iommu-live";
+    Some(finding.fix(load).fix(status))
+}
+
+/// Whether the unit loads the module from `path`: only from where dkms(8) puts it.
+fn is_for_unit(path: &str) -> bool {
+    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    folder.ends_with("/updates/dkms") || folder.ends_with("/extra")
 }
 
 /// What tells one build of the module from another: `MODULE_VERSION`, and a hash of its source.
@@ -241,6 +259,15 @@ mod tests {
                    updates/dkms/iommu_live.ko.xz:\n";
         assert_eq!(in_modules_dep(dep), Some("updates/dkms/iommu_live.ko.xz"));
         assert_eq!(in_modules_dep("kernel/a.ko: updates/iommu_live.ko\n"), None);
+    }
+
+    #[test]
+    fn unit_loads_what_dkms_installed() {
+        let case = |path: &str| is_for_unit(&format!("lib/modules/7.3/{path}"));
+        assert!(case("updates/dkms/iommu_live.ko.xz"));
+        assert!(case("extra/iommu_live.ko"));
+        assert!(!case("updates/iommu_live.ko"));
+        assert!(!case("extra/iommu-live/iommu_live.ko"));
     }
 
     #[test]

@@ -192,7 +192,21 @@ fn built_and_not_loaded() {
     machine.file(SECURE_BOOT, "\x06\0\0\0\0");
     machine.file("sys/kernel/security/lockdown", "[none] integrity\n");
     machine.file("usr/lib/systemd/system/iommu-live.service", "");
+    let state = |of_ours: &str| {
+        let script = format!("case $2 in iommu-live*) echo {of_ours};; *) echo active;; esac");
+        program(&machine, "usr/bin/systemctl", &script);
+    };
+    state("inactive");
     both(&machine, "doctor-not-loaded");
+    let fix = |fix: &str| expect(&machine, "module-loaded", "bad", "not loaded", fix);
+    state("active");
+    fix("systemctl restart iommu-live; systemctl status");
+    symlink(
+        "/dev/null",
+        machine.root("etc/systemd/system/iommu-live.service"),
+    )
+    .unwrap();
+    fix("modprobe iommu_live");
 }
 
 #[test]
