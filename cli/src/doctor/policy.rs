@@ -119,6 +119,11 @@ pub fn at_boot(machine: &Machine<'_>) -> Option<Finding> {
     Some(match systemd::state(machine, UNIT).as_deref() {
         Some("failed") => bad("iommuctl-policy.service failed in this boot")
             .fix("journalctl -b -u iommuctl-policy"),
+        // It stays active once it has run, and without groups it does not run at all.
+        Some("inactive") if machine.has_groups() => {
+            let text = format!("{UNIT} is enabled, but has not run in this boot, or was stopped");
+            Finding::note(Id::PolicyAtBoot, text).fix("systemctl start iommuctl-policy")
+        }
         Some(_) => Finding::ok(Id::PolicyAtBoot, format!("{UNIT} is enabled")),
         None => Finding::unknown(
             Id::PolicyAtBoot,

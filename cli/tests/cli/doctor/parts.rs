@@ -122,7 +122,13 @@ fn policy_at_boot() {
         "journalctl -b -u iommuctl-audit",
     );
     systemctl("inactive; exit 3");
-    expect(&machine, "policy-at-boot", "ok", "enabled", "");
+    expect(
+        &machine,
+        "policy-at-boot",
+        "note",
+        "has not run in this boot",
+        "systemctl start iommuctl-policy",
+    );
     expect(
         &machine,
         "audit",
@@ -156,6 +162,14 @@ fn policy_at_boot() {
         "iommuctl.policy=off",
         "",
     );
+}
+
+#[test]
+fn policy_has_nothing_to_do_without_groups() {
+    let machine = healthy();
+    program(&machine, "usr/bin/systemctl", "echo inactive; exit 3");
+    fs::remove_dir_all(machine.sys("kernel/iommu_groups")).unwrap();
+    expect(&machine, "policy-at-boot", "ok", "enabled", "");
 }
 
 #[test]
