@@ -2,8 +2,10 @@
 //! The initramfs of the running kernel: whether it has `iommuctl` and the policy of now.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::machine::why;
 use super::{Finding, Id, Machine};
@@ -75,11 +77,16 @@ pub fn initramfs(machine: &Machine<'_>) -> Option<Finding> {
     };
     let shown = image.display();
     let bad = |text: String| Some(Finding::bad(Id::Initramfs, text).fix(maker.fix));
-    let made = modified(&image);
-    let newer = |path: &&String| matches!((modified(&machine.path(path)), made), (Some(file), Some(made)) if file > made);
-    if let Some(file) = files.iter().find(newer) {
-        let file = machine.root.display(file);
-        return bad(format!("{shown} has an older policy: {file} is newer"));
+    let made = image.symlink_metadata().ok().map(|image| modified(&image));
+    let is_newer = |path: &&str| {
+        let times = changed(&machine.path(path)).zip(made);
+        times.is_some_and(|(changed, made)| changed > made)
+    };
+    let folders = FOLDERS.into_iter().filter(|path| !path.starts_with("run/"));
+    let mut policy = files.iter().map(String::as_str).chain(folders);
+    if let Some(path) = policy.find(is_newer) {
+        let path = machine.root.display(path);
+        return bad(format!("{shown} has an older policy: {path} is newer"));
     }
     if let Err(error) = std::fs::File::open(&image) {
         return unknown(why(Some(crate::dir::errno(&error)), &error));
@@ -119,8 +126,18 @@ fn image(machine: &Machine<'_>) -> Option<PathBuf> {
     paths.find(|path| path.is_file())
 }
 
-fn modified(path: &std::path::Path) -> Option<SystemTime> {
-    path.symlink_metadata().ok()?.modified().ok()
+/// Seconds and nanoseconds.
+type Time = (i64, i64);
+
+fn modified(metadata: &Metadata) -> Time {
+    (metadata.mtime(), metadata.mtime_nsec())
+}
+
+/// When what is at `path` was written or put there. `mv` and `cp -p` keep the time of writing, which may be long ago.
+fn changed(path: &Path) -> Option<Time> {
+    let metadata = path.symlink_metadata().ok()?;
+    let put = (metadata.ctime(), metadata.ctime_nsec());
+    Some(modified(&metadata).max(put))
 }
 
 /// The paths in a list: lsinitramfs has one on each line, lsinitrd lines as `ls -l` has them.

@@ -89,15 +89,12 @@ fn healthy() -> Machine {
     machine
 }
 
-/// Makes `file` as young as if it was written in so many seconds.
-fn touch(file: &Path, seconds: u64) {
-    let time = SystemTime::now() + Duration::from_secs(seconds);
-    fs::File::options()
-        .write(true)
-        .open(file)
-        .unwrap()
-        .set_modified(time)
-        .unwrap();
+/// Makes `file` as old as if it was written in so many seconds, or before as many.
+fn touch(file: &Path, seconds: i64) {
+    let by = Duration::from_secs(seconds.unsigned_abs());
+    let now = SystemTime::now();
+    let time = if seconds < 0 { now - by } else { now + by };
+    fs::File::open(file).unwrap().set_modified(time).unwrap();
 }
 
 /// Takes the module out of the kernel.

@@ -205,6 +205,22 @@ fn initramfs_with_an_older_policy() {
 }
 
 #[test]
+fn policy_that_was_replaced_by_an_older_one() {
+    let machine = healthy();
+    let image = machine.root(&format!("boot/initrd.img-{RELEASE}"));
+    let newer = |text: &str| expect(&machine, "initramfs", "bad", text, "");
+    // As `cp -p` does it: written long ago, and put there a moment ago.
+    touch(&image, -60);
+    touch(&machine.root(POLICY_FILE), -120);
+    newer("50-site.yaml is newer");
+    // Whatever is taken away counts, too.
+    touch(&image, 60);
+    let folder = machine.root("etc/iommuctl/policy.d");
+    touch(&folder, 120);
+    newer("policy.d is newer");
+}
+
+#[test]
 fn log_that_was_rewritten() {
     let machine = healthy();
     let log = machine.root("var/log/iommuctl/audit.jsonl");
