@@ -18,24 +18,28 @@ struct Maker {
     hooks: &'static [&'static str],
     /// Lists what is in an image.
     lister: &'static [&'static str],
-    /// Makes the image anew.
+    /// Makes images.
+    program: &'static [&'static str],
+    /// Makes the image of a kernel anew, whose release follows.
     fix: &'static str,
 }
 
-/// initramfs-tools(7), and dracut(8).
+/// dracut(8), and initramfs-tools(7), which is more likely where nothing tells them apart.
 const MAKERS: [Maker; 2] = [
+    Maker {
+        hooks: &["usr/lib/dracut/modules.d/50iommuctl"],
+        lister: &["usr/bin/lsinitrd", "usr/sbin/lsinitrd", "sbin/lsinitrd"],
+        program: &["usr/bin/dracut", "usr/sbin/dracut", "sbin/dracut"],
+        fix: "dracut --force --kver",
+    },
     Maker {
         hooks: &[
             "etc/initramfs-tools/hooks/iommuctl",
             "usr/share/initramfs-tools/hooks/iommuctl",
         ],
         lister: &["usr/bin/lsinitramfs"],
-        fix: "update-initramfs -u",
-    },
-    Maker {
-        hooks: &["usr/lib/dracut/modules.d/50iommuctl"],
-        lister: &["usr/bin/lsinitrd", "usr/sbin/lsinitrd", "sbin/lsinitrd"],
-        fix: "dracut --force",
+        program: &["usr/sbin/update-initramfs", "sbin/update-initramfs"],
+        fix: "update-initramfs -u -k",
     },
 ];
 /// An image is decompressed to be listed.
@@ -65,18 +69,21 @@ pub fn initramfs(machine: &Machine<'_>) -> Option<Finding> {
     };
     let files = loaded.files.iter().map(|file| below(&file.path));
     let files: Vec<String> = files.filter(|path| !path.starts_with("run/")).collect();
-    let maker = MAKERS
-        .iter()
-        .find(|m| m.hooks.iter().any(|hook| machine.exists(hook)))?;
+    let maker = maker(machine)?;
     if files.is_empty() {
         return None;
     }
     let unknown = |why: String| Some(Finding::unknown(Id::Initramfs, why));
-    let Some(image) = image(machine) else {
+    let release = machine.release.as_deref();
+    let found = release.and_then(|release| Some((release, image(machine, release)?)));
+    let Some((release, image)) = found else {
         return unknown("/boot has no image that is known to be this kernel's".to_owned());
     };
     let shown = image.display();
-    let bad = |text: String| Some(Finding::bad(Id::Initramfs, text).fix(maker.fix));
+    let bad = |text: String| {
+        let finding = Finding::bad(Id::Initramfs, text);
+        Some(finding.fix(format!("{} {release}", maker.fix)))
+    };
     let made = image.symlink_metadata().ok().map(|image| modified(&image));
     let is_newer = |path: &&str| {
         let times = changed(&machine.path(path)).zip(made);
@@ -114,9 +121,16 @@ pub fn initramfs(machine: &Machine<'_>) -> Option<Finding> {
     }
 }
 
-/// The image of the running kernel, by the names that Debian, Fedora, and openSUSE and Arch give it.
-fn image(machine: &Machine<'_>) -> Option<PathBuf> {
-    let release = machine.release.as_deref()?;
+/// The maker that is in use. Our part tells little: on Debian, there is one for each.
+fn maker(machine: &Machine<'_>) -> Option<&'static Maker> {
+    let is_there = |programs| machine.program(programs).is_some();
+    let has_hook = |maker: &&Maker| maker.hooks.iter().any(|hook| machine.exists(hook));
+    let makers = MAKERS.iter().filter(has_hook);
+    makers.max_by_key(|maker| (is_there(maker.lister), is_there(maker.program)))
+}
+
+/// The image of the kernel `release`, by the names that Debian, Fedora, and openSUSE and Arch give it.
+fn image(machine: &Machine<'_>, release: &str) -> Option<PathBuf> {
     let names = [
         format!("boot/initrd.img-{release}"),
         format!("boot/initramfs-{release}.img"),

@@ -175,33 +175,39 @@ fn policy_has_nothing_to_do_without_groups() {
 #[test]
 fn initramfs_with_an_older_policy() {
     let machine = healthy();
+    let fix = format!("update-initramfs -u -k {RELEASE}");
     let lists = |script: &str| program(&machine, "usr/bin/lsinitramfs", script);
     lists("echo usr/sbin/iommuctl");
-    expect(
-        &machine,
-        "initramfs",
-        "bad",
-        "older policy",
-        "update-initramfs -u",
-    );
+    expect(&machine, "initramfs", "bad", "older policy", &fix);
     lists(&format!("echo {POLICY_FILE}"));
-    expect(
-        &machine,
-        "initramfs",
-        "bad",
-        "without iommuctl",
-        "update-initramfs -u",
-    );
+    expect(&machine, "initramfs", "bad", "without iommuctl", &fix);
     lists("exit 1");
     expect(&machine, "initramfs", "unknown", "ended with 1", "");
     touch(&machine.root(POLICY_FILE), 120);
-    expect(
-        &machine,
-        "initramfs",
-        "bad",
-        "50-site.yaml is newer",
-        "update-initramfs -u",
-    );
+    expect(&machine, "initramfs", "bad", "50-site.yaml is newer", &fix);
+}
+
+#[test]
+fn initramfs_of_the_maker_that_is_in_use() {
+    let machine = healthy();
+    fs::create_dir_all(machine.root("usr/lib/dracut/modules.d/50iommuctl")).unwrap();
+    // The file is in the image, and the program is not.
+    let list = format!("echo {POLICY_FILE}");
+    let fix = |fix: &str| {
+        let fix = format!("{fix} {RELEASE}");
+        expect(&machine, "initramfs", "bad", "without iommuctl", &fix);
+    };
+    program(&machine, "usr/bin/lsinitramfs", &list);
+    fix("update-initramfs -u -k");
+    program(&machine, "usr/bin/lsinitrd", &list);
+    program(&machine, "usr/bin/dracut", "exit 1");
+    fix("dracut --force --kver");
+    program(&machine, "usr/sbin/update-initramfs", "exit 1");
+    fix("update-initramfs -u -k");
+    fs::remove_file(machine.root("usr/bin/lsinitramfs")).unwrap();
+    fix("dracut --force --kver");
+    fs::remove_file(machine.root("usr/bin/lsinitrd")).unwrap();
+    expect(&machine, "initramfs", "unknown", "nothing to list", "");
 }
 
 #[test]
