@@ -3,11 +3,13 @@
 //! (`Documentation/admin-guide/module-signing.rst`, `security/lockdown/lockdown.c`, kernel_lockdown(7)).
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use super::machine::{errno_of, why, RUN_AS_ROOT};
 use super::{Finding, Id, Machine};
 use crate::ask::Answer;
+use crate::trusted::{Content, Folder, Root, TrustError};
 
 /// The variable of the firmware (UEFI specification, section 3.3): four bytes of attributes, which the kernel puts first
 /// (`fs/efivarfs`), and one that is 1 if it is on.
@@ -19,9 +21,16 @@ const LOCKDOWN: &str = "kernel/security/lockdown";
 const SIG_ENFORCE: &str = "module/module/parameters/sig_enforce";
 /// What follows a signature at the end of a module (`include/linux/module_signature.h`).
 const TRAILER: &[u8] = b"~Module signature appended~\n";
-/// mokutil(1), and the certificates that dkms(8) signs with: its own, and that of Ubuntu.
+/// mokutil(1), and the certificates that dkms(8) signs with unless it is told otherwise: on Ubuntu, and its own.
 const MOKUTIL: [&str; 2] = ["usr/bin/mokutil", "usr/sbin/mokutil"];
-const CERTIFICATES: [&str; 2] = ["var/lib/dkms/mok.pub", "var/lib/shim-signed/mok/MOK.der"];
+const CERTIFICATES: [&str; 2] = ["var/lib/shim-signed/mok/MOK.der", "var/lib/dkms/mok.pub"];
+/// Where it is told: in a file, and in those of a folder, which count in the order of their names, the last one most.
+const FRAMEWORK: (&str, &str) = ("etc/dkms", "framework.conf");
+const FRAMEWORK_MORE: &str = "etc/dkms/framework.conf.d";
+/// How: by this variable. The files are for the shell.
+const CERTIFICATE: &str = "mok_certificate";
+/// More than any certificate has.
+const LIMIT: u64 = 64 * 1024;
 /// Where dkms(8) keeps what it has of ours: a folder for each version.
 const DKMS: &str = "var/lib/dkms/iommu-live";
 
@@ -175,17 +184,18 @@ pub fn signed(machine: &Machine<'_>, enforcement: &Enforcement) -> Option<Findin
         let why = "modinfo is not there, does not answer, or cannot read the module";
         return Some(Finding::unknown(Id::ModuleSigned, why));
     };
-    let by = signer.map_or(String::new(), |signer| format!(" by {signer}"));
+    let by = signer.as_deref();
+    let by = by.map_or(String::new(), |signer| format!(" by {signer}"));
     let ok = |text: String| Some(Finding::ok(Id::ModuleSigned, text));
     match (signed, enforcement.signed_only()) {
         (true, Some(false)) => ok(format!("signed{by}")),
         (true, _) if machine.is_loaded() => ok(format!("signed{by}, and the kernel took it")),
-        (true, _) => Some(key(machine, &by)),
+        (true, _) => Some(key(machine, &installed.path, signer.as_deref())),
         (false, Some(false)) => ok("not signed, which only taints this kernel".to_owned()),
         (false, Some(true)) => {
             let text = "not signed, and this kernel loads only signed modules";
             let finding = Finding::bad(Id::ModuleSigned, text);
-            Some(finding.fixes(rebuild(machine)).fixes(enrol(machine)))
+            Some(finding.fixes(sign(machine)))
         }
         (false, None) => {
             let why = "it is not signed, and whether this kernel minds cannot be seen";
@@ -194,10 +204,22 @@ pub fn signed(machine: &Machine<'_>, enforcement: &Enforcement) -> Option<Findin
     }
 }
 
-/// The module is signed, the kernel wants that, and the module is not loaded: is the key known?
-fn key(machine: &Machine<'_>, by: &str) -> Finding {
+/// The module at `path` is signed, the kernel wants that, and the module is not loaded: is the key known?
+fn key(machine: &Machine<'_>, path: &str, signer: Option<&str>) -> Finding {
+    let unknown = |why: String| Finding::unknown(Id::ModuleSigned, why);
+    let serial = machine.modinfo("sig_key", &machine.path(path));
+    let Some((signer, serial)) = signer.zip(serial) else {
+        return unknown("it is signed, and modinfo does not say with which key".to_owned());
+    };
+    // To ask about another key, or to have it enrolled, would help nobody.
+    let certificate = match certificate_of(machine, signer, &serial) {
+        Ok(certificate) => machine.root.display(&certificate),
+        Err(why) => {
+            let finding = unknown(format!("it is signed by {signer}, and {why}"));
+            return finding.fix("mokutil --list-enrolled");
+        }
+    };
     let bad = |text: String| Finding::bad(Id::ModuleSigned, text);
-    let certificate = certificate(machine);
     let answer = machine.ask(&MOKUTIL, &["--test-key", &certificate]);
     let known = match answer {
         Some(Ok(answer)) => enrolled(&answer),
@@ -206,58 +228,166 @@ fn key(machine: &Machine<'_>, by: &str) -> Finding {
     match known {
         Enrolled::Yes => Finding::ok(
             Id::ModuleSigned,
-            format!("signed{by}, and {certificate} is enrolled"),
+            format!("signed by {signer}, and {certificate} is enrolled"),
         ),
         Enrolled::No => {
-            let text = format!("signed{by}, and {certificate} is not enrolled");
-            bad(text).fixes(enrol(machine))
+            let text = format!("signed by {signer}, and {certificate} is not enrolled");
+            bad(text).fixes(enrol(&certificate))
         }
         Enrolled::Asked => {
-            let text = format!("signed{by}, and {certificate} is not enrolled yet");
+            let text = format!("signed by {signer}, and {certificate} is not enrolled yet");
             bad(text).fix(IN_FIRMWARE)
         }
         Enrolled::Unknown => {
-            let why = format!("it is signed{by}, and whether the key is enrolled cannot be asked");
-            let finding = Finding::unknown(Id::ModuleSigned, why);
+            let why = "whether the key is enrolled cannot be asked";
+            let finding = unknown(format!("it is signed by {signer}, and {why}"));
             finding.fix(format!("mokutil --test-key {certificate}"))
         }
     }
 }
 
+/// The certificate of the key that a module was signed with, of those that dkms(8) may have signed with; otherwise why it is
+/// not known. modinfo(8) says the `signer` and the `serial` number.
+fn certificate_of(machine: &Machine<'_>, signer: &str, serial: &str) -> Result<String, String> {
+    let (told, mut why) = match told(&machine.root) {
+        Ok(told) => (told, "DKMS has no such certificate".to_owned()),
+        Err(why) => (None, why),
+    };
+    for path in told.into_iter().chain(CERTIFICATES.map(str::to_owned)) {
+        match read(&machine.path(&path)) {
+            Ok(bytes) if is_of(&bytes, signer, serial) => return Ok(path),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                why = format!("{}: {RUN_AS_ROOT}", machine.root.display(&path));
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Err(why)
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if path.metadata()?.is_file() {
+        File::open(path)?.take(LIMIT).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
+}
+
+/// Whether a certificate (X.509, in DER) has the name and the serial number of a signature. Both are in it as they are.
+fn is_of(certificate: &[u8], signer: &str, serial: &str) -> bool {
+    let has = |part: &[u8]| !part.is_empty() && certificate.windows(part.len()).any(|w| w == part);
+    let digits = serial.split_terminator(':');
+    let serial: Option<Vec<u8>> = digits.map(|d| u8::from_str_radix(d, 16).ok()).collect();
+    has(signer.as_bytes()) && serial.is_some_and(|serial| has(&serial))
+}
+
+/// The certificate, relative to the root, that dkms(8) is told to sign with; `None` if it is told none, and an error if that
+/// cannot be known.
+fn told(root: &Root) -> Result<Option<String>, String> {
+    let settings = settings(root).map_err(|error| why(errno_of(&error), &error))?;
+    let mut told = Ok(None);
+    for (path, text) in &settings {
+        for value in text.lines().filter_map(assigned) {
+            told = match value {
+                Some("") => Ok(None),
+                Some(certificate) => Ok(Some(certificate.trim_start_matches('/').to_owned())),
+                None => Err(format!("only a shell knows {CERTIFICATE} in {path}")),
+            };
+        }
+    }
+    told
+}
+
+/// The files that tell dkms(8) something: the path and the text of each.
+fn settings(root: &Root) -> Result<Vec<(String, String)>, TrustError> {
+    let mut files = Vec::new();
+    let mut read = |folder: &Folder, name: &str| {
+        if let Content::Text(text) = folder.read(name)? {
+            files.push((folder.display(name), text));
+        }
+        Ok(())
+    };
+    let (folder, name) = FRAMEWORK;
+    if let Some(folder) = root.folder(folder)? {
+        read(&folder, name)?;
+    }
+    if let Some(folder) = root.folder(FRAMEWORK_MORE)? {
+        for name in folder.names()? {
+            if name.ends_with(".conf") && !name.starts_with('.') {
+                read(&folder, &name)?;
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// What a line makes of the variable: nothing, this, or what only a shell knows.
+fn assigned(line: &str) -> Option<Option<&str>> {
+    let line = line.trim();
+    if line.starts_with('#') || !line.contains(CERTIFICATE) {
+        return None;
+    }
+    let value = line.strip_prefix(CERTIFICATE);
+    Some(value.and_then(|v| v.strip_prefix('=')).and_then(plain_path))
+}
+
+/// The absolute path, or nothing at all, that a word of the shell is, in quotes or not; `None` if it may be something else,
+/// or would be when it is typed.
+fn plain_path(text: &str) -> Option<&str> {
+    let quote = text.chars().next().filter(|c| matches!(c, '"' | '\''));
+    let (value, rest) = match quote {
+        Some(quote) => text.strip_prefix(quote)?.split_once(quote)?,
+        None => text.split_at(text.find(char::is_whitespace).unwrap_or(text.len())),
+    };
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,@%".contains(c);
+    let is_path = value.is_empty() || value.starts_with('/');
+    let ends = rest.is_empty()
+        || (rest.starts_with(char::is_whitespace) && rest.trim_start().starts_with('#'));
+    (is_path && ends && value.chars().all(is_plain)).then_some(value)
+}
+
 /// What is left to do after `mokutil --import`.
 const IN_FIRMWARE: &str = "reboot, and choose \"Enroll MOK\" on the blue screen";
 
-fn certificate(machine: &Machine<'_>) -> String {
-    let mut there = CERTIFICATES.iter().filter(|path| machine.exists(path));
-    let [usual, _] = CERTIFICATES;
-    machine.root.display(there.next().copied().unwrap_or(usual))
-}
-
 /// How the key becomes known.
-fn enrol(machine: &Machine<'_>) -> [String; 2] {
+fn enrol(certificate: &str) -> [String; 2] {
     [
-        format!("mokutil --import {}", certificate(machine)),
+        format!("mokutil --import {certificate}"),
         IN_FIRMWARE.to_owned(),
     ]
 }
 
-/// How the module is built anew, and signed: dkms(8) signs whatever it builds. `autoinstall` passes over what is installed.
-fn rebuild(machine: &Machine<'_>) -> Vec<String> {
+/// How the module is built anew, and signed, with a key that is enrolled: dkms(8) signs whatever it builds. `autoinstall`
+/// passes over what is installed.
+fn sign(machine: &Machine<'_>) -> Vec<String> {
     let folder = machine.root.folder(DKMS).ok().flatten();
     let names = folder.and_then(|folder| folder.names().ok());
     let is_version = |name: &String| name.starts_with(|c: char| c.is_ascii_digit());
     let version = names.and_then(|names| names.into_iter().rfind(is_version));
     let release = machine.release.as_deref();
-    match (version, release) {
-        (Some(version), Some(release)) => ["build", "install"]
-            .map(|verb| format!("dkms {verb} --force iommu-live/{version} -k {release}"))
-            .to_vec(),
-        _ => vec!["sign the module (scripts/sign-file of the kernel's headers)".to_owned()],
-    }
+    let (Some(version), Some(release)) = (version, release) else {
+        let sign = "sign the module (scripts/sign-file of the kernel's headers)".to_owned();
+        return [sign].into_iter().chain(enrol("CERTIFICATE")).collect();
+    };
+    let steps = ["build", "install"]
+        .map(|verb| format!("dkms {verb} --force iommu-live/{version} -k {release}"));
+    let [.., usual] = CERTIFICATES;
+    let certificate = match told(&machine.root) {
+        Ok(Some(told)) => machine.root.display(&told),
+        Ok(None) => {
+            let mut there = CERTIFICATES.iter().filter(|path| machine.exists(path));
+            machine.root.display(there.next().copied().unwrap_or(usual))
+        }
+        Err(_) => "CERTIFICATE".to_owned(),
+    };
+    steps.into_iter().chain(enrol(&certificate)).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn enforcement(
@@ -313,6 +443,80 @@ mod tests {
         assert!(signed(b"\x7fELF...~Module signature appended~\n"));
         assert!(!signed(b"\x7fELF...~Module signature appended~\n."));
         assert!(!signed(b"\x7fELF") && !signed(b""));
+    }
+
+    #[test]
+    fn assignments_are_read_as_far_as_they_are_plain() {
+        let plain = |line: &'static str, value| assert_eq!(assigned(line), Some(Some(value)));
+        plain("mok_certificate=/root/site.der", "/root/site.der");
+        plain("  mok_certificate=/a/b-c_1.der  # ours\r", "/a/b-c_1.der");
+        plain(r#"mok_certificate="/root/site.der""#, "/root/site.der");
+        plain("mok_certificate='/root/site.der' # ours", "/root/site.der");
+        plain("mok_certificate=", "");
+        plain("mok_certificate=''", "");
+        for line in [
+            "mok_certificate=~/site.der",
+            "mok_certificate=/keys/$kernelver.der",
+            r#"mok_certificate="${dir}/site.der""#,
+            "mok_certificate=$(find-key)",
+            "mok_certificate='/site key.der'",
+            "mok_certificate=/a; true",
+            "mok_certificate=/a true",
+            "mok_certificate='/a'/b",
+            "mok_certificate='/a",
+            r"mok_certificate=/a\",
+            "mok_certificate=a",
+            "mok_certificate+=/a",
+            "export mok_certificate=/a",
+            "mok_signing_key=/a mok_certificate=/b",
+        ] {
+            assert_eq!(assigned(line), Some(None), "{line}");
+        }
+        for line in ["", "# mok_certificate=/a", "mok_signing_key=/root/site.key"] {
+            assert_eq!(assigned(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn last_word_about_the_certificate_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str, mode| {
+            let path = dir.path().join("etc/dkms").join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        };
+        for folder in ["etc", "etc/dkms", "etc/dkms/framework.conf.d"] {
+            let path = dir.path().join(folder);
+            std::fs::create_dir(&path).unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        }
+        let told = || told(&Root::open(Some(dir.path())).unwrap());
+        assert_eq!(told(), Ok(None));
+        put("framework.conf", "mok_certificate=$key\n", 0o644);
+        assert!(told().unwrap_err().ends_with("etc/dkms/framework.conf"));
+        put("framework.conf.d/b.conf", "mok_certificate=/b\n", 0o644);
+        put("framework.conf.d/a.conf", "mok_certificate=/a\n", 0o644);
+        put("framework.conf.d/c.conf~", "mok_certificate=/c\n", 0o644);
+        put("framework.conf.d/.d.conf", "mok_certificate=/d\n", 0o644);
+        assert_eq!(told(), Ok(Some("b".to_owned())));
+        put("framework.conf.d/c.conf", "mok_certificate=\n", 0o644);
+        assert_eq!(told(), Ok(None));
+        put("framework.conf.d/c.conf", "mok_certificate=/c\n", 0o666);
+        assert!(told().unwrap_err().contains("written by others"));
+    }
+
+    #[test]
+    fn certificate_has_the_name_and_the_number_of_the_signature() {
+        let certificate = b"\x30\x82\x02\x02\x4a\x1bDKMS module signing key...";
+        let is = |signer, serial| is_of(certificate, signer, serial);
+        assert!(is("DKMS module signing key", "4A:1B"));
+        assert!(!is("Site key", "4A:1B"));
+        // One that was made later has the same name.
+        assert!(!is("DKMS module signing key", "4A:1C"));
+        for unknown in ["", "nonsense"] {
+            assert!(!is("DKMS module signing key", unknown), "{unknown}");
+        }
+        assert!(!is_of(b"", "DKMS module signing key", "4A:1B"));
     }
 
     #[test]

@@ -39,8 +39,13 @@ fn program(machine: &Machine, path: &str, script: &str) {
 
 /// What modinfo says about the installed module.
 fn modinfo(machine: &Machine, version: &str) {
+    signed_by(machine, version, "DKMS key");
+}
+
+fn signed_by(machine: &Machine, version: &str, signer: &str) {
     let script = format!(
-        "case $2 in version) echo {version};; srcversion) echo ABC;; signer) echo DKMS key;; esac"
+        "case $2 in version) echo {version};; srcversion) echo ABC;; \
+         signer) echo {signer};; sig_key) echo 4A:1B:2C;; esac"
     );
     program(machine, "usr/sbin/modinfo", &script);
 }
@@ -159,7 +164,7 @@ fn no_iommu() {
 fn secure_boot_without_the_key() {
     let machine = healthy();
     unload(&machine);
-    machine.file("var/lib/dkms/mok.pub", "");
+    certificate(&machine, "var/lib/dkms/mok.pub", "DKMS key");
     program(&machine, "usr/bin/mokutil", "echo $2 is not enrolled");
     both(&machine, "doctor-no-key");
     program(
@@ -170,13 +175,78 @@ fn secure_boot_without_the_key() {
     expect(&machine, "module-signed", "ok", "is enrolled", "");
 }
 
+/// Puts a certificate there, as far as it is looked into: with the name and the number of the module's signature.
+fn certificate(machine: &Machine, path: &str, name: &str) {
+    machine.file(path, &format!("\x4a\x1b\x2c {name}"));
+}
+
+#[test]
+fn secure_boot_with_a_key_of_ones_own() {
+    let machine = healthy();
+    unload(&machine);
+    certificate(&machine, "var/lib/dkms/mok.pub", "DKMS key");
+    certificate(&machine, "root/site.der", "Site key");
+    let only = |path: &str| {
+        let enrolled = format!("case $2 in */{path}) echo $2 is already enrolled;; *) ");
+        program(
+            &machine,
+            "usr/bin/mokutil",
+            &(enrolled + "echo $2 is not enrolled;; esac"),
+        );
+    };
+    let told = |text: &str| machine.file("etc/dkms/framework.conf.d/site.conf", text);
+    signed_by(&machine, OURS, "Site key");
+    only("root/site.der");
+    // Where the key is not known, nothing is to be enrolled.
+    let (level, text, fix) = one(&machine, "module-signed");
+    assert_eq!(
+        (level.as_str(), fix.as_str()),
+        ("unknown", "mokutil --list-enrolled")
+    );
+    assert!(text.contains("signed by Site key"), "{text}");
+    told("mok_certificate=$HOME/site.der\n");
+    expect(
+        &machine,
+        "module-signed",
+        "unknown",
+        "only a shell knows",
+        "list",
+    );
+    told("mok_signing_key=/root/site.key\nmok_certificate='/root/site.der'\n");
+    expect(&machine, "module-signed", "ok", "site.der is enrolled", "");
+    only("mok.pub");
+    expect(
+        &machine,
+        "module-signed",
+        "bad",
+        "site.der is not enrolled",
+        "/root/site.der",
+    );
+    // It was built before DKMS was told.
+    modinfo(&machine, OURS);
+    expect(&machine, "module-signed", "ok", "mok.pub is enrolled", "");
+    // What is built now will have the other signature.
+    machine.file(&module_path(), "ELF");
+    machine.file("var/lib/dkms/iommu-live/1.2/x", "");
+    expect(
+        &machine,
+        "module-signed",
+        "bad",
+        "not signed",
+        "/root/site.der",
+    );
+}
+
 #[test]
 fn secure_boot_and_no_signature() {
     let machine = healthy();
     unload(&machine);
     machine.file(&module_path(), "ELF");
+    let own = "(scripts/sign-file of the kernel's headers); mokutil --import CERTIFICATE";
+    expect(&machine, "module-signed", "bad", "not signed", own);
     machine.file("var/lib/dkms/iommu-live/1.2/x", "");
-    let fix = format!("dkms install --force iommu-live/1.2 -k {RELEASE}; mokutil --import ");
+    let install = format!("dkms install --force iommu-live/1.2 -k {RELEASE}");
+    let fix = format!("{install}; mokutil --import /var/lib/dkms/mok.pub");
     expect(&machine, "module-signed", "bad", "not signed", &fix);
     machine.file("sys/kernel/security/lockdown", "[none] integrity\n");
     expect(&machine, "module-signed", "ok", "only taints", "");
