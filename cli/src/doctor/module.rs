@@ -147,10 +147,12 @@ pub fn loaded(machine: &Machine<'_>) -> Option<Finding> {
     Some(finding.fix(load).fix(status))
 }
 
-/// Whether the unit loads the module from `path`: only from where dkms(8) puts it.
+/// Whether the unit loads the module from `path`: its conditions name these folders, and none below them.
 fn is_for_unit(path: &str) -> bool {
     let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-    folder.ends_with("/updates/dkms") || folder.ends_with("/extra")
+    ["/updates/dkms", "/extra", "/updates"]
+        .iter()
+        .any(|place| folder.ends_with(place))
 }
 
 /// What tells one build of the module from another: `MODULE_VERSION`, and a hash of its source.
@@ -262,11 +264,11 @@ mod tests {
     }
 
     #[test]
-    fn unit_loads_what_dkms_installed() {
+    fn unit_loads_what_is_where_its_conditions_look() {
         let case = |path: &str| is_for_unit(&format!("lib/modules/7.3/{path}"));
         assert!(case("updates/dkms/iommu_live.ko.xz"));
         assert!(case("extra/iommu_live.ko"));
-        assert!(!case("updates/iommu_live.ko"));
+        assert!(case("updates/iommu_live.ko"));
         assert!(!case("extra/iommu-live/iommu_live.ko"));
     }
 
