@@ -15,9 +15,12 @@ mod emit;
 mod btf_builder;
 mod layout;
 
-/// The module and the tools are released together.
+/// Everything is released together.
 #[test]
-fn module_and_tools_have_one_version() {
+fn there_is_one_version() {
     let module = include_str!("../../kmod/VERSION").trim();
     assert_eq!(module, env!("CARGO_PKG_VERSION"));
+    let collection = include_str!("../../packaging/ansible/galaxy.yml");
+    let line = format!("\nversion: {}\n", env!("CARGO_PKG_VERSION"));
+    assert!(collection.contains(&line), "galaxy.yml has another");
 }
