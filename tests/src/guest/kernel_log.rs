@@ -12,16 +12,17 @@ use nix::libc::O_NONBLOCK;
 /// Levels up to this one are trouble: `KERN_WARNING`.
 const WARNING: u8 = 4;
 /// Trouble at any level.
-const SIGNS: [&str; 8] = [
+const SIGNS: [&str; 7] = [
     "BUG:",
     "WARNING:",
     "Oops",
-    "DMAR: [",
     "general protection",
     "I/O error",
     "lockup",
     "call trace",
 ];
+/// A fault of a device, as Intel's driver and AMD's tell it. Trouble, but for the device that is to fault.
+const FAULTS: [&str; 2] = ["DMAR: [", "AMD-Vi: Event logged"];
 /// What a stock kernel says about any module that is not its own, once, and what ours says when it is refused: a load
 /// that was not meant to be refused fails anyway.
 const EXPECTED: [&str; 4] = [
@@ -78,7 +79,7 @@ impl KernelLog {
         file.seek(SeekFrom::End(0))
             .context("cannot seek in /dev/kmsg")?;
         // Newer kernels print the whole address, older ones leave the domain out.
-        let pardoned = format!("{}]", pardoned.trim_start_matches("0000:"));
+        let pardoned = pardoned.trim_start_matches("0000:").to_owned();
         Ok(Self { file, pardoned })
     }
 
@@ -114,8 +115,8 @@ impl KernelLog {
         if any(&EXPECTED) || any(&AROUND_FAULTS) || any(&BUSY_HOST) {
             return false;
         }
-        if text.contains("DMAR: [") && text.contains(&self.pardoned) {
-            return false;
+        if any(&FAULTS) {
+            return !text.contains(&self.pardoned);
         }
         level <= WARNING || any(&SIGNS)
     }
@@ -170,10 +171,15 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let log = KernelLog {
             file,
-            pardoned: "00:06.0]".into(),
+            pardoned: "00:06.0".into(),
         };
         let fault = |device| {
             format!("DMAR: [DMA Write NO_PASID] Request device [{device}] fault addr 0xfffff000")
+        };
+        assert!(!log.is_trouble(3, &fault("00:06.0")));
+        assert!(log.is_trouble(3, &fault("00:03.0")));
+        let fault = |device| {
+            format!("pci 0000:{device}: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x0004 address=0xfffff000 flags=0x0020]")
         };
         assert!(!log.is_trouble(3, &fault("00:06.0")));
         assert!(log.is_trouble(3, &fault("00:03.0")));

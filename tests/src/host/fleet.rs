@@ -18,7 +18,7 @@ use super::chroot::Chroot;
 use super::command::{as_root, Log};
 use super::packages;
 use super::progress::{say, step};
-use super::qemu::{Accelerator, Device, Machine};
+use super::qemu::{Accelerator, Device, Iommu, Machine};
 use super::userspace::{checkout, Programs};
 use super::vm::{self, Running};
 use super::workshop::Workshop;
@@ -374,7 +374,7 @@ impl Office {
             accelerator: Accelerator::from_environment(),
             processors: 2,
             memory: 1024,
-            iommu: true,
+            iommu: Iommu::Intel(""),
             kernel: self.at("vmlinuz"),
             initramfs: self.at("initrd.img"),
             command_line: words.map(str::to_owned).to_vec(),

@@ -11,7 +11,7 @@ use super::command::{as_root, Log};
 use super::machine::external_table;
 use super::monitor;
 use super::progress::{say, seconds};
-use super::qemu::{Accelerator, Device, Machine};
+use super::qemu::{Accelerator, Device, Iommu, Machine};
 use super::vm::{self, Finished};
 use super::workshop::Workshop;
 use crate::report::Line;
@@ -128,7 +128,7 @@ impl Image {
             accelerator: Accelerator::from_environment(),
             processors: 2,
             memory: 2048,
-            iommu: true,
+            iommu: Iommu::Intel(""),
             kernel: self.path(kernel),
             initramfs: self.path(initramfs),
             command_line,

@@ -17,6 +17,8 @@ use super::userspace::Programs;
 /// Loaded at boot, in this order. The network card's driver comes later, by the guest: the oracle's card must be
 /// reserved before it.
 const AT_BOOT: [&str; 1] = ["nvme"];
+/// Loaded before these, by kernels that have them as modules: an IOMMU comes before its devices.
+const IOMMU: [&str; 1] = ["virtio_iommu"];
 /// There when the guest wants them.
 const ON_DEMAND: [&str; 4] = ["e1000", "ext4", "vfio_pci", "vfio_iommu_type1"];
 
@@ -98,8 +100,16 @@ impl Contents<'_> {
             );
         }
         let mut lists = String::new();
-        for (list, names) in [("boot", &AT_BOOT[..]), ("demand", &ON_DEMAND[..])] {
-            for file in self.needed(names)? {
+        for (list, names, needed) in [
+            ("boot", &IOMMU[..], false),
+            ("boot", &AT_BOOT, true),
+            ("demand", &ON_DEMAND, true),
+        ] {
+            let files = match self.files(names) {
+                Err(_) if !needed => continue,
+                files => files?,
+            };
+            for file in files {
                 let name = module_files::module_name(&file.to_string_lossy());
                 let inside = format!("lib/modules/{name}.ko");
                 if !lists.contains(&format!(" {name}\n")) {
@@ -112,7 +122,7 @@ impl Contents<'_> {
         Ok(archive.finish())
     }
 
-    fn needed(&self, names: &[&str]) -> Result<Vec<PathBuf>> {
+    fn files(&self, names: &[&str]) -> Result<Vec<PathBuf>> {
         let folder = self.kernel.modules(self.cache);
         let path = folder.join("modules.dep");
         let dependencies = std::fs::read_to_string(&path)

@@ -13,7 +13,7 @@ use super::progress::{say, step};
 
 /// How long an answer about the newest kernel is good for.
 const FRESH: Duration = Duration::from_secs(24 * 3600);
-/// The package that depends on the newest kernel's headers.
+/// The package that depends on the newest kernel's headers: says which that is.
 const META: &str = "linux-headers-amd64";
 
 /// One kernel release of the distribution, unpacked in the cache.
@@ -40,7 +40,7 @@ impl Kernel {
         let newest = step("asking Debian for its newest backported kernel", || {
             Self::newest(root, &log)
         });
-        let kernel = match (newest, cached) {
+        let kernel = match (newest, cached.clone()) {
             (Ok(newest), _) => newest,
             (Err(error), Some(cached)) => {
                 say(&format!(
@@ -51,6 +51,10 @@ impl Kernel {
             }
             (Err(error), None) => return Err(error),
         };
+        if cached.as_ref() != Some(&kernel) {
+            // Trees of older releases are 2 GB each, and nothing here goes back to them.
+            log.run(as_root("rm").arg("-rf").arg(root.outside("/build")))?;
+        }
         kernel.fetch(cache, root, &log)?;
         let text = format!("{}\n{}\n", kernel.release, kernel.version);
         super::cache::write(&state(cache), &text)?;
@@ -143,15 +147,31 @@ impl Kernel {
         names.map(|name| format!("{name}={}", self.version))
     }
 
+    /// Another build of the same version: `rt`, `cloud`.
+    ///
+    /// # Errors
+    /// When the release has no name of an architecture at its end.
+    pub fn variant(&self, name: &str) -> Result<Self> {
+        let (start, architecture) = self.release.rsplit_once('-').with_context(|| {
+            format!("kernel {} does not end with an architecture", self.release)
+        })?;
+        Ok(Self {
+            release: format!("{start}-{name}-{architecture}"),
+            version: self.version.clone(),
+        })
+    }
+
     /// Fetches and unpacks the image, its modules, the headers and the source.
-    fn fetch(&self, cache: &Cache, root: &Chroot, log: &Log) -> Result<()> {
+    ///
+    /// # Errors
+    /// When a package cannot be fetched: the message has the log's path.
+    pub fn fetch(&self, cache: &Cache, root: &Chroot, log: &Log) -> Result<()> {
         let release = &self.release;
         step(
             &format!("installing the headers and the source of {release}"),
             || {
                 let pinned = |name: String| format!("{name}={}", self.version);
                 let packages = [
-                    pinned(META.into()),
                     pinned(format!("linux-headers-{release}")),
                     pinned(format!("linux-source-{}", self.series())),
                 ];
@@ -306,6 +326,17 @@ mod tests {
                 "linux-modules-7.3.4+deb13-amd64"
             ]
         );
+    }
+
+    #[test]
+    fn a_variant_is_named_before_the_architecture() {
+        let kernel = Kernel {
+            release: "7.3.4+deb13-amd64".into(),
+            version: "7.3.4-1~bpo13+1".into(),
+        };
+        let variant = kernel.variant("rt").unwrap();
+        assert_eq!(variant.release, "7.3.4+deb13-rt-amd64");
+        assert_eq!(variant.series(), "7.3");
     }
 
     #[test]

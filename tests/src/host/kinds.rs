@@ -4,6 +4,8 @@
 use anyhow::{Context as _, Result};
 
 use super::debug_kernel::Watch;
+use super::matrix::CELLS;
+use super::qemu::Iommu;
 use super::workshop::Flavour;
 
 /// Devices that only some machines have.
@@ -30,6 +32,10 @@ pub struct Kind {
     pub purpose: &'static str,
     /// Which kernel it boots.
     pub flavour: Flavour,
+    /// Which IOMMU it has.
+    pub iommu: Iommu,
+    /// How many processors.
+    pub processors: u8,
     /// Whether `iommu_live.ko` is on board (the scenarios load it).
     pub with_module: bool,
     /// Words of the kernel command line.
@@ -57,15 +63,25 @@ const MANY_PORTS: &[&str] = &[
     "pcie_ports=compat",
 ];
 
-/// Every kind of machine.
-pub const KINDS: [Kind; 19] = [
+/// What most machines have in common.
+pub const ORDINARY: Kind = Kind {
+    name: "",
+    purpose: "",
+    flavour: Flavour::Stock,
+    iommu: Iommu::Intel(""),
+    processors: 2,
+    with_module: true,
+    command_line: LAZY,
+    extra: Extra::Nothing,
+    scenarios: &[],
+};
+
+/// Every kind of machine, but for those of the matrix.
+pub static KINDS: [Kind; 19] = [
     Kind {
         name: "plain",
         purpose: "a stock kernel without the module",
-        flavour: Flavour::Stock,
         with_module: false,
-        command_line: LAZY,
-        extra: Extra::Nothing,
         scenarios: &[
             "inventory",
             "targets",
@@ -75,14 +91,11 @@ pub const KINDS: [Kind; 19] = [
             "oracle-stock",
             "errors",
         ],
+        ..ORDINARY
     },
     Kind {
         name: "module",
         purpose: "a stock kernel with the module",
-        flavour: Flavour::Stock,
-        with_module: true,
-        command_line: LAZY,
-        extra: Extra::Nothing,
         scenarios: &[
             "switch",
             "raw-write",
@@ -95,69 +108,56 @@ pub const KINDS: [Kind; 19] = [
             "oracle-live",
             "round-trips",
         ],
+        ..ORDINARY
     },
     Kind {
         name: "audit",
         purpose: "a stock kernel with the module, and somebody who records",
-        flavour: Flavour::Stock,
-        with_module: true,
-        command_line: LAZY,
-        extra: Extra::Nothing,
         scenarios: &[
             "audit-who",
             "audit-found",
             "audit-unrecorded",
             "audit-flood",
         ],
+        ..ORDINARY
     },
     Kind {
         name: "reload",
         purpose: "the module loaded and unloaded under load",
-        flavour: Flavour::Stock,
-        with_module: true,
-        command_line: LAZY,
-        extra: Extra::Nothing,
         scenarios: &[
             "other-kernel",
             "reload",
             "reload-while-switching",
             "unload-keeps-types",
         ],
+        ..ORDINARY
     },
     Kind {
         name: "strict",
         purpose: "a stock kernel that starts strict",
-        flavour: Flavour::Stock,
         with_module: false,
         command_line: &["intel_iommu=on", "iommu.strict=1"],
-        extra: Extra::Nothing,
         scenarios: &["oracle-strict-boot"],
+        ..ORDINARY
     },
     Kind {
         name: "off",
         purpose: "a kernel told to leave the IOMMU off",
-        flavour: Flavour::Stock,
         with_module: false,
         command_line: &["intel_iommu=off"],
-        extra: Extra::Nothing,
         scenarios: &["no-iommu"],
+        ..ORDINARY
     },
     Kind {
         name: "external",
         purpose: "a card behind a port the firmware calls external",
-        flavour: Flavour::Stock,
-        with_module: true,
-        command_line: LAZY,
         extra: Extra::External,
         scenarios: &["untrusted", "policy-external"],
+        ..ORDINARY
     },
     Kind {
         name: "faults",
         purpose: "a stock kernel that changes under the module",
-        flavour: Flavour::Stock,
-        with_module: true,
-        command_line: LAZY,
-        extra: Extra::Nothing,
         scenarios: &[
             "processors-go",
             "driver-goes",
@@ -167,22 +167,20 @@ pub const KINDS: [Kind; 19] = [
             "vfio-takes",
             "suspends",
         ],
+        ..ORDINARY
     },
     Kind {
         name: "many",
         purpose: "a stock kernel with twenty-four disks",
-        flavour: Flavour::Stock,
-        with_module: true,
         command_line: MANY,
         extra: Extra::Disks,
         scenarios: &["soak"],
+        ..ORDINARY
     },
     Kind {
         name: "rebind",
         purpose: "a stock kernel without the module, drivers unbound and bound again",
-        flavour: Flavour::Stock,
         with_module: false,
-        command_line: LAZY,
         extra: Extra::Pair,
         scenarios: &[
             "rebind-orders",
@@ -193,23 +191,21 @@ pub const KINDS: [Kind; 19] = [
             "rebind-waits-its-turn",
             "rebind-cycles",
         ],
+        ..ORDINARY
     },
     Kind {
         name: "rebind-many",
         purpose: "a stock kernel without the module, and sixty-four disks to rebind",
-        flavour: Flavour::Stock,
         with_module: false,
         command_line: MANY_PORTS,
         extra: Extra::ManyDisks,
         scenarios: &["rebind-many"],
+        ..ORDINARY
     },
     Kind {
         name: "stragglers",
         purpose: "a kernel with checks and hold points, tasks held in the middle of an unmap",
         flavour: Flavour::Debug(Watch::Checks),
-        with_module: true,
-        command_line: LAZY,
-        extra: Extra::Nothing,
         scenarios: &[
             "stragglers",
             "across-each-wait",
@@ -218,14 +214,12 @@ pub const KINDS: [Kind; 19] = [
             "last-device-leaves",
             "module-leaves",
         ],
+        ..ORDINARY
     },
     Kind {
         name: "checks",
         purpose: "a kernel with checks",
         flavour: Flavour::Debug(Watch::Checks),
-        with_module: true,
-        command_line: LAZY,
-        extra: Extra::Nothing,
         scenarios: &[
             "switch",
             "several",
@@ -247,14 +241,12 @@ pub const KINDS: [Kind; 19] = [
             "no-memory",
             "leaks",
         ],
+        ..ORDINARY
     },
     Kind {
         name: "concerns",
         purpose: "a kernel with checks and hold points, and the five concerns of 2021",
         flavour: Flavour::Debug(Watch::Checks),
-        with_module: true,
-        command_line: LAZY,
-        extra: Extra::Nothing,
         scenarios: &[
             "flag-without-queue",
             "barrier-while-deferred",
@@ -262,37 +254,34 @@ pub const KINDS: [Kind; 19] = [
             "no-memory",
             "mode-not-atomic",
         ],
+        ..ORDINARY
     },
     Kind {
         name: "tasks",
         purpose: "a kernel with checks, disks whose unmaps are done by tasks",
         flavour: Flavour::Debug(Watch::Checks),
-        with_module: true,
         command_line: &[
             "intel_iommu=on",
             "iommu.strict=0",
             "nvme.poll_queues=2",
             "nvme.use_threaded_interrupts=1",
         ],
-        extra: Extra::Nothing,
         scenarios: &["polled", "threaded"],
+        ..ORDINARY
     },
     Kind {
         name: "soak",
         purpose: "a kernel with checks, and twenty-four disks",
         flavour: Flavour::Debug(Watch::Checks),
-        with_module: true,
         command_line: MANY,
         extra: Extra::Disks,
         scenarios: &["soak", "leaks"],
+        ..ORDINARY
     },
     Kind {
         name: "races",
         purpose: "a kernel that watches for data races",
         flavour: Flavour::Debug(Watch::Races),
-        with_module: true,
-        command_line: LAZY,
-        extra: Extra::Nothing,
         scenarios: &[
             "switch",
             "oracle-live",
@@ -302,14 +291,12 @@ pub const KINDS: [Kind; 19] = [
             "device-goes",
             "crowd",
         ],
+        ..ORDINARY
     },
     Kind {
         name: "realtime",
         purpose: "a kernel with checks, whose spin locks sleep",
         flavour: Flavour::Debug(Watch::Realtime),
-        with_module: true,
-        command_line: LAZY,
-        extra: Extra::Nothing,
         scenarios: &[
             "asleep-at-the-ring",
             "stragglers",
@@ -326,25 +313,28 @@ pub const KINDS: [Kind; 19] = [
             "crowd",
             "leaks",
         ],
+        ..ORDINARY
     },
     Kind {
         name: "demo",
         purpose: "the demo",
-        flavour: Flavour::Stock,
-        with_module: true,
-        command_line: LAZY,
-        extra: Extra::Nothing,
         scenarios: &["demo"],
+        ..ORDINARY
     },
 ];
+
+/// Every kind of machine.
+pub fn all() -> impl Iterator<Item = &'static Kind> {
+    KINDS.iter().chain(CELLS.iter().map(|cell| &cell.machine))
+}
 
 /// The kind with this name.
 ///
 /// # Errors
 /// When there is none: the message lists those there are.
 pub fn kind(name: &str) -> Result<&'static Kind> {
-    let names: Vec<_> = KINDS.iter().map(|kind| kind.name).collect();
-    let found = KINDS.iter().find(|kind| kind.name == name);
+    let names: Vec<_> = all().map(|kind| kind.name).collect();
+    let found = all().find(|kind| kind.name == name);
     found.with_context(|| {
         format!(
             "no machine is called `{name}`; there are: {}",
@@ -359,15 +349,12 @@ mod tests {
 
     #[test]
     fn names_are_different_and_lead_to_their_kind() {
-        for one in &KINDS {
+        for one in all() {
             assert!(std::ptr::eq(
                 kind(one.name).unwrap(),
                 kind(one.name).unwrap()
             ));
-            assert_eq!(
-                KINDS.iter().filter(|other| other.name == one.name).count(),
-                1
-            );
+            assert_eq!(all().filter(|other| other.name == one.name).count(), 1);
         }
         assert!(kind("none")
             .unwrap_err()

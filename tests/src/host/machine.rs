@@ -68,9 +68,10 @@ impl Kind {
         }
         Ok(Machine {
             accelerator: Accelerator::from_environment(),
-            processors: 2,
-            memory: 1024,
-            iommu: true,
+            processors: self.processors,
+            // What every processor has of its own adds up.
+            memory: 1024 + 16 * u32::from(self.processors),
+            iommu: self.iommu,
             kernel: boot.kernel.clone(),
             initramfs: boot.initramfs.clone(),
             command_line,

@@ -18,6 +18,7 @@ pub mod kernel;
 pub mod kinds;
 pub mod litmus;
 pub mod machine;
+pub mod matrix;
 pub mod module_files;
 pub mod monitor;
 pub mod packaged;

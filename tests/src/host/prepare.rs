@@ -44,9 +44,7 @@ impl Prepared {
         step("installing the compiler this kernel was built with", || {
             rust_tools::ensure(root, &log, &config)
         })?;
-        // Trees of older releases are 2 GB each, and nothing here goes back to them.
-        let old = root.outside("/build");
-        log.run(as_root("rm").arg("-rf").arg(&old))?;
+        log.run(as_root("rm").arg("-rf").arg(root.outside(&folder)))?;
         step("unpacking the kernel's source", || {
             let script = format!(
                 "mkdir -p {folder}/linux && tar -xf {} -C {folder}/linux --strip-components=1 && \

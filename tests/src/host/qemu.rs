@@ -23,6 +23,32 @@ impl Accelerator {
     }
 }
 
+/// What stands between the devices and the memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Iommu {
+    /// Nothing.
+    Absent,
+    /// Intel VT-d, with these options beside the usual ones.
+    Intel(&'static str),
+    /// AMD-Vi.
+    Amd,
+    /// virtio-iommu.
+    Virtio,
+}
+
+impl Iommu {
+    /// The device that QEMU makes.
+    fn device(self) -> Option<String> {
+        match self {
+            Self::Absent => None,
+            Self::Intel(options) => Some(format!("intel-iommu,intremap=on{options}")),
+            // Without dma-remap it remaps for devices of the host only.
+            Self::Amd => Some("amd-iommu,intremap=on,dma-remap=on".to_owned()),
+            Self::Virtio => Some("virtio-iommu-pci".to_owned()),
+        }
+    }
+}
+
 /// A device on the root bus, or behind a root port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Device {
@@ -89,8 +115,8 @@ pub struct Machine {
     pub processors: u8,
     /// Memory in MiB.
     pub memory: u32,
-    /// Whether it has an IOMMU (Intel VT-d).
-    pub iommu: bool,
+    /// Its IOMMU.
+    pub iommu: Iommu,
     /// The kernel image.
     pub kernel: PathBuf,
     /// The initramfs.
@@ -143,9 +169,9 @@ impl Machine {
         list.pair("-kernel", &self.kernel);
         list.pair("-initrd", &self.initramfs);
         list.pair("-append", self.append());
-        if self.iommu {
+        if let Some(iommu) = self.iommu.device() {
             // Before every device: what is made earlier is not behind it.
-            list.pair("-device", "intel-iommu,intremap=on,caching-mode=off");
+            list.pair("-device", iommu);
         }
         for device in &self.devices {
             list.device(device);
@@ -261,7 +287,7 @@ mod tests {
             accelerator: Accelerator::Tcg,
             processors: 2,
             memory: 1024,
-            iommu: true,
+            iommu: Iommu::Intel(""),
             kernel: "/k/vmlinuz".into(),
             initramfs: "/k/initramfs".into(),
             command_line: vec!["intel_iommu=on".into()],
@@ -290,9 +316,7 @@ mod tests {
     #[test]
     fn the_iommu_comes_before_every_device_behind_it() {
         let line = line(&machine());
-        let iommu = line
-            .find("intel-iommu,intremap=on,caching-mode=off")
-            .unwrap();
+        let iommu = line.find("intel-iommu,intremap=on").unwrap();
         assert!(iommu < line.find("nvme,").unwrap() && iommu < line.find("e1000,").unwrap());
         assert!(line.contains("-machine q35,kernel-irqchip=split") && line.contains("-no-reboot"));
     }
@@ -300,7 +324,7 @@ mod tests {
     #[test]
     fn a_machine_without_an_iommu_has_none() {
         let machine = Machine {
-            iommu: false,
+            iommu: Iommu::Absent,
             ..machine()
         };
         assert!(!line(&machine).contains("intel-iommu"));

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::kinds::{kind, KINDS};
+use super::kinds::{all, kind};
 use super::progress::{say, seconds};
 use super::vm::{self, Finished};
 use super::workshop::Workshop;
@@ -22,9 +22,8 @@ pub fn failure(machine: &str, scenario: &str) -> Option<String> {
 
 fn run(machine: &str) -> Run {
     static RUNS: OnceLock<Vec<OnceLock<Run>>> = OnceLock::new();
-    let runs = RUNS.get_or_init(|| KINDS.iter().map(|_| OnceLock::new()).collect());
-    let known = KINDS
-        .iter()
+    let runs = RUNS.get_or_init(|| all().map(|_| OnceLock::new()).collect());
+    let known = all()
         .position(|kind| kind.name == machine)
         .and_then(|index| runs.get(index));
     match known {

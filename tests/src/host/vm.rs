@@ -331,15 +331,16 @@ fn trouble(console: &str) -> String {
         "Oops",
         "WARNING:",
         "DMAR: [",
+        "AMD-Vi: Event logged",
         "general protection",
         "RIP:",
         "lockup",
     ];
     // The oracle's card faults on purpose.
-    let oracle = format!("{}]", pci::ORACLE.trim_start_matches("0000:"));
+    let oracle = pci::ORACLE.trim_start_matches("0000:");
     let bad = console
         .lines()
-        .filter(|line| signs.iter().any(|sign| line.contains(sign)) && !line.contains(&oracle));
+        .filter(|line| signs.iter().any(|sign| line.contains(sign)) && !line.contains(oracle));
     let lines: String = bad
         .take(8)
         .map(|line| format!("\n    | {}", line.trim()))

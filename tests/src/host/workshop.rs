@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::cache::Cache;
 use super::chroot::Chroot;
+use super::command::Log;
 use super::debug_kernel::{DebugKernel, Watch};
 use super::initramfs::Contents;
 use super::kbuild::Source;
@@ -26,6 +27,10 @@ const ORACLE: &str = "iommuctl_oracle";
 pub enum Flavour {
     /// The distribution's own.
     Stock,
+    /// Another build of the same: `rt`, `cloud`.
+    Variant(&'static str),
+    /// The newest of the series before.
+    Previous,
     /// One that watches itself, with hold points.
     Debug(Watch),
 }
@@ -80,8 +85,13 @@ impl Workshop {
     /// As [`Workshop::ensure`], and when a debug kernel does not build.
     pub fn of(flavour: Flavour) -> Result<Self> {
         let stock = Self::ensure()?;
-        let Flavour::Debug(watch) = flavour else {
-            return Ok(stock);
+        let watch = match flavour {
+            Flavour::Stock => return Ok(stock),
+            Flavour::Variant(name) => return stock.with(|stock, _| stock.kernel.variant(name)),
+            Flavour::Previous => {
+                return stock.with(|stock, log| Kernel::previous(&stock.root, log, &stock.kernel))
+            }
+            Flavour::Debug(watch) => watch,
         };
         // It shares the compiler and the source with the stock kernel's tree.
         stock.prepare()?;
@@ -92,6 +102,19 @@ impl Workshop {
             debug: Some(debug),
             ..stock
         })
+    }
+
+    /// The same with another of the distribution's kernels.
+    fn with(self, choose: impl FnOnce(&Self, &Log) -> Result<Kernel>) -> Result<Self> {
+        let _lock = self.cache.lock()?;
+        let log = self.cache.log("kernel")?;
+        let kernel = choose(&self, &log)?;
+        say(&format!("   kernel {}", kernel.release));
+        let headers = self.root.outside(&kernel.headers());
+        if !kernel.image(&self.cache).exists() || !headers.exists() {
+            kernel.fetch(&self.cache, &self.root, &log)?;
+        }
+        Ok(Self { kernel, ..self })
     }
 
     /// Builds `iommu_live.ko` from the checkout.

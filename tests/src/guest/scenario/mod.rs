@@ -34,10 +34,11 @@ use super::{cli, modules, pci};
 pub type Scenario = fn(&Bench) -> Result<()>;
 
 /// Every scenario there is.
-const ALL: [(&str, Scenario); 62] = [
+const ALL: [(&str, Scenario); 63] = [
     ("inventory", inventory::inventory),
     ("targets", inventory::targets),
     ("without-module", stock::without_module),
+    ("not-live", stock::not_live),
     ("errors", errors::errors),
     ("no-iommu", errors::no_iommu),
     ("oracle-stock", oracle::stock),
