@@ -115,12 +115,29 @@ settled)
 	green
 	# What it takes minutes to make: made before by the same program, on the same kernel.
 	tar -xf $here/metadata.tar -C / "./var/cache/iommu-live/$newer"
+	# Everybody may read an initramfs.
+	(umask 077 && echo 'not for everybody to read' >/etc/iommuctl/audit.key)
 	check kernel-upgrade install "linux-image-$newer" "linux-headers-$newer" "linux-source-$(echo "$newer" | cut -d. -f1,2)"
+	check policy-is-in-the-initramfs sh -c "lsinitramfs /boot/initrd.img-$newer | grep 50-site.yaml"
+	check key-is-not sh -c "! lsinitramfs /boot/initrd.img-$newer | grep audit.key"
+	rm /etc/iommuctl/audit.key
 	check module-is-for-the-new-kernel built "$newer"
 	check module-is-still-there built "$(uname -r)"
 	;;
 upgraded)
 	green
+	;;
+realtime)
+	check sleeps-at-locks grep -q PREEMPT_RT /proc/version
+	green
+	;;
+bare)
+	check no-compiler sh -c '! command -v rustc && ! command -v gcc && ! ls /usr/src/linux-headers-*'
+	check install install $here/iommuctl_*.deb
+	check works iommuctl list
+	check advises sh -c '! iommuctl set-mode '$disk' DMA 2>&1'
+	check doctor-says doctor_says 'apt install iommu-live-dkms'
+	check nothing-failed nothing systemctl list-units --failed --no-legend
 	;;
 unsigned)
 	check module-is-not-loaded test ! -e /sys/module/iommu_live

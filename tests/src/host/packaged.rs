@@ -29,20 +29,31 @@ const SIZE: &str = "10G";
 /// Where everything that the script needs is on the disk.
 const FOLDER: &str = "root/packages";
 
-/// One boot: its name, which `tests/system/packages.sh` knows; whether the newer kernel; words of the command line.
-const BOOTS: [(&str, bool, &[&str]); 6] = [
-    ("installed", false, &["iommu.strict=0"]),
-    ("settled", false, &["iommu.strict=0"]),
-    ("upgraded", true, &["iommu.strict=0"]),
+/// One boot: its name, which `tests/system/packages.sh` knows; the kernel; words of the command line.
+type Boot = (&'static str, Which, &'static [&'static str]);
+
+const LAZY: &[&str] = &["iommu.strict=0"];
+
+/// The packages come, the kernel and they are upgraded, and they go.
+const LIFE: [Boot; 6] = [
+    ("installed", Which::Older, LAZY),
+    ("settled", Which::Older, LAZY),
+    ("upgraded", Which::Newer, LAZY),
     // What Secure Boot asks for, where the key is not enrolled.
     (
         "unsigned",
-        true,
+        Which::Newer,
         &["iommu.strict=0", "module.sig_enforce=1"],
     ),
-    ("no-iommu", true, &["intel_iommu=off"]),
-    ("removed", true, &["iommu.strict=0"]),
+    ("no-iommu", Which::Newer, &["intel_iommu=off"]),
+    ("removed", Which::Newer, LAZY),
 ];
+
+/// Spin locks sleep.
+const REALTIME: [Boot; 1] = [("realtime", Which::Realtime, LAZY)];
+
+/// Only iommuctl, where there are neither headers nor a compiler.
+const BARE: [Boot; 1] = [("bare", Which::Newer, LAZY)];
 
 /// Files of the checkout, where they go, and their modes.
 const FILES: [(&str, &str, &str); 4] = [
@@ -60,10 +71,34 @@ const FILES: [(&str, &str, &str); 4] = [
     ),
 ];
 
+/// One of the kernels.
+#[derive(Clone, Copy)]
+enum Which {
+    Older,
+    Newer,
+    /// The newer one's build with `PREEMPT_RT`.
+    Realtime,
+}
+
 /// The kernels of one run.
 struct Kernels {
     older: Kernel,
     newer: Kernel,
+    realtime: Kernel,
+}
+
+impl Kernels {
+    fn get(&self, which: Which) -> &Kernel {
+        match which {
+            Which::Older => &self.older,
+            Which::Newer => &self.newer,
+            Which::Realtime => &self.realtime,
+        }
+    }
+
+    fn all(&self) -> [&Kernel; 3] {
+        [&self.older, &self.newer, &self.realtime]
+    }
 }
 
 /// Runs the boots, in order. Returns what went wrong, as text for people; `listen` gets what each reported.
@@ -75,22 +110,38 @@ pub fn run(mut listen: impl FnMut(&Finished)) -> Result<Option<String>> {
     let log = shop.cache.log("packaged")?;
     let kernels = Kernels {
         older: Kernel::previous(&shop.root, &log, &shop.kernel)?,
+        realtime: shop.kernel.variant("rt")?,
         newer: shop.kernel.clone(),
     };
-    let Kernels { older, newer } = &kernels;
     say(&format!(
         "   from kernel {} to {}",
-        older.release, newer.release
+        kernels.older.release, kernels.newer.release
     ));
-    let image = make(&log, shop, &kernels)?;
-    let word = format!("iommuctl.newer={}", newer.release);
-    for (name, upgraded, words) in BOOTS {
-        let kernel = if upgraded { newer } else { older };
-        for file in ["vmlinuz", "initrd.img"] {
-            let inside = format!("/boot/{file}-{}", kernel.release);
-            image.take(&log, &inside, file)?;
+    let stories: [(&[Boot], Make); 3] = [(&LIFE, life), (&REALTIME, realtime), (&BARE, bare)];
+    for (boots, make) in stories {
+        let image = make(&log, shop.clone(), &kernels)?;
+        if let Some(failure) = boot(&log, image, &kernels, boots, &mut listen)? {
+            return Ok(Some(failure));
         }
-        let words = [words, &[word.as_str()]].concat();
+    }
+    Ok(None)
+}
+
+/// Boots a system again and again, until something fails.
+fn boot(
+    log: &Log,
+    image: Image,
+    kernels: &Kernels,
+    boots: &[Boot],
+    listen: &mut impl FnMut(&Finished),
+) -> Result<Option<String>> {
+    let newer = format!("iommuctl.newer={}", kernels.newer.release);
+    for (name, which, words) in boots {
+        for file in ["vmlinuz", "initrd.img"] {
+            let inside = format!("/boot/{file}-{}", kernels.get(*which).release);
+            image.take(log, &inside, file)?;
+        }
+        let words = [words, &[newer.as_str()][..]].concat();
         let finished = image.boot(name, "vmlinuz", "initrd.img", &words)?;
         listen(&finished);
         if let Some(failure) = finished.failure(name) {
@@ -102,29 +153,76 @@ pub fn run(mut listen: impl FnMut(&Finished)) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// The system on its disk, with everything that the script needs.
-fn make(log: &Log, shop: Workshop, kernels: &Kernels) -> Result<Image> {
+/// Makes a system on its disk, with everything that the script needs.
+type Make = fn(&Log, Workshop, &Kernels) -> Result<Image>;
+
+/// The system that the packages come to while it runs.
+fn life(log: &Log, shop: Workshop, kernels: &Kernels) -> Result<Image> {
+    with_debs(log, shop, kernels, |tree| {
+        download(log, tree, &kernels.newer)?;
+        unpack(log, tree, &kernels.older)
+    })
+}
+
+/// The system that has the packages, and gets another kernel, before it is booted.
+fn realtime(log: &Log, shop: Workshop, kernels: &Kernels) -> Result<Image> {
+    with_debs(log, shop, kernels, |tree| {
+        unpack(log, tree, &kernels.older)?;
+        unpack(log, tree, &kernels.realtime)?;
+        install(log, tree)?;
+        let policy = "cp /root/packages/policy.yaml /etc/iommuctl/policy.d/50-site.yaml";
+        log.run(&mut tree.command("sh", ["-c", policy]))?;
+        tree.install(log, &kernels.realtime.packages(), Some(BACKPORTS))
+    })
+}
+
+/// The system that has no more than it takes to boot.
+fn bare(log: &Log, shop: Workshop, kernels: &Kernels) -> Result<Image> {
+    let cache = shop.cache.clone();
+    let _lock = cache.lock()?;
+    let debs = Packages::ensure(&cache)?;
+    let version = &kernels.newer.version;
+    let base = Chroot::ensure_system(&cache, version, || packages::ensure(&cache))?;
+    make(log, shop, &base, &debs, |_| Ok(()))
+}
+
+/// The system with what the packages depend on, and the metadata of the kernels.
+fn with_debs(
+    log: &Log,
+    shop: Workshop,
+    kernels: &Kernels,
+    with: impl FnOnce(&Chroot) -> Result<()>,
+) -> Result<Image> {
     let cache = shop.cache.clone();
     let _lock = cache.lock()?;
     let debs = Packages::ensure(&cache)?;
     let older = &kernels.older;
     let base = Chroot::ensure_for_packages(&cache, older, || packages::ensure(&cache))?;
     let metadata = metadata(&cache, log, &base, &debs, kernels)?;
+    make(log, shop, &base, &debs, |tree| {
+        let archive = format!("{FOLDER}/metadata.tar");
+        put(log, &metadata, tree.path(), &archive, "644")?;
+        with(tree)
+    })
+}
+
+fn make(
+    log: &Log,
+    shop: Workshop,
+    base: &Chroot,
+    debs: &Packages,
+    with: impl FnOnce(&Chroot) -> Result<()>,
+) -> Result<Image> {
     let checkout = checkout()?;
     let image = Image::new(shop, "packaged")?;
     let tree = base.beside(image.path("tree"));
-    let made = step("putting the packages into a copy of the system", || {
+    let made = step("putting the packages into a copy of a system", || {
         log.run(as_root("cp").arg("-a").arg(base.path()).arg(tree.path()))?;
-        download(log, &tree, &kernels.newer)?;
         for (from, to, mode) in FILES {
             put(log, &checkout.join(from), tree.path(), to, mode)?;
         }
-        deliver(log, &tree, &debs, &checkout)?;
-        let archive = format!("{FOLDER}/metadata.tar");
-        put(log, &metadata, tree.path(), &archive, "644")?;
-        let unpack = ["-xf", &format!("/{archive}"), "-C", "/"];
-        let one = format!("./var/cache/iommu-live/{}", older.release);
-        log.run(tree.command("tar", unpack).arg(one))?;
+        deliver(log, &tree, debs, &checkout)?;
+        with(&tree)?;
         log.run(&mut tree.command("systemctl", ["enable", "packages"]))?;
         // It has our name, and is not of our packages.
         log.run(&mut tree.command("rm", ["/etc/iommuctl-ready"]))?;
@@ -132,6 +230,19 @@ fn make(log: &Log, shop: Workshop, kernels: &Kernels) -> Result<Image> {
     });
     remove(log, tree.path())?;
     made.map(|()| image)
+}
+
+/// Puts the metadata of a kernel where the package looks for it.
+fn unpack(log: &Log, tree: &Chroot, kernel: &Kernel) -> Result<()> {
+    let archive = format!("/{FOLDER}/metadata.tar");
+    let one = format!("./var/cache/iommu-live/{}", kernel.release);
+    log.run(&mut tree.command("tar", ["-xf", &archive, "-C", "/", &one]))
+}
+
+/// Installs the packages where nothing is booted.
+fn install(log: &Log, tree: &Chroot) -> Result<()> {
+    let install = "apt-get install -y --no-install-recommends /root/packages/*.deb";
+    log.run(&mut tree.command("sh", ["-c", install]))
 }
 
 /// The same, with everything that was reported.
@@ -175,7 +286,7 @@ fn download(log: &Log, tree: &Chroot, newer: &Kernel) -> Result<()> {
     log.run(tree.command("apt-get", get).args(newer.packages()))
 }
 
-/// An archive of the Rust metadata of both kernels, made by the packages when they or the kernels are others than the last
+/// An archive of the Rust metadata of all kernels, made by the packages when they or the kernels are others than the last
 /// time.
 fn metadata(
     cache: &Cache,
@@ -193,7 +304,9 @@ fn metadata(
             std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         text.hash(&mut hasher);
     }
-    (&kernels.older.version, &kernels.newer.version).hash(&mut hasher);
+    for kernel in kernels.all() {
+        (&kernel.release, &kernel.version).hash(&mut hasher);
+    }
     let wanted = format!("{:016x}", hasher.finish());
     if archive.exists() && std::fs::read_to_string(&mark).is_ok_and(|old| old == wanted) {
         return Ok(archive);
@@ -201,15 +314,15 @@ fn metadata(
     let tree = base.beside(cache.join("packaged.trial"));
     remove(log, tree.path())?;
     step(
-        "installing the packages, then the newer kernel, in a system that is not booted (some minutes, once)",
+        "installing the packages, then other kernels, in a system that is not booted (some minutes, once)",
         || {
             log.run(as_root("cp").arg("-a").arg(base.path()).arg(tree.path()))?;
             deliver(log, &tree, debs, &checkout()?)?;
-            let install = "apt-get install -y --no-install-recommends /root/packages/*.deb";
-            log.run(&mut tree.command("sh", ["-c", install]))?;
+            install(log, &tree)?;
             tree.install(log, &kernels.newer.packages(), Some(BACKPORTS))?;
+            tree.install(log, &kernels.realtime.packages(), Some(BACKPORTS))?;
             // The packages' own word that it works: the modules are there.
-            for kernel in [&kernels.older, &kernels.newer] {
+            for kernel in kernels.all() {
                 let there = format!("find /usr/lib/modules/{}/updates -name 'iommu_live.ko*' | grep .", kernel.release);
                 log.run(&mut tree.command("sh", ["-c", &there]))?;
             }
