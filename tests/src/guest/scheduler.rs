@@ -28,15 +28,19 @@ pub enum Policy {
 /// # Errors
 /// When there is no such task.
 pub fn set_policy(pid: u32, policy: Policy) -> Result<()> {
-    let (number, sched_priority) = match policy {
+    let (number, priority) = match policy {
         Policy::Idle => (libc::SCHED_IDLE, 0),
         Policy::RoundRobin(priority) => (libc::SCHED_RR, priority),
         Policy::Fifo(priority) => (libc::SCHED_FIFO, priority),
     };
-    let parameters = libc::sched_param { sched_priority };
-    #[expect(unsafe_code, reason = "nix has no name for it")]
-    // SAFETY: The kernel reads the parameters, which outlive the call.
-    let answer = unsafe { libc::sched_setscheduler(pid.try_into()?, number, &parameters) };
+    let pid: libc::pid_t = pid.try_into()?;
+    let parameters: *const libc::c_int = &priority;
+    #[expect(
+        unsafe_code,
+        reason = "nix has no name for it, and musl's own function does nothing"
+    )]
+    // SAFETY: The kernel reads the parameters, a `struct sched_param` of one number, which outlives the call.
+    let answer = unsafe { libc::syscall(libc::SYS_sched_setscheduler, pid, number, parameters) };
     Errno::result(answer)
         .map(|_| ())
         .with_context(|| format!("cannot give {policy:?} to task {pid}"))
