@@ -21,8 +21,8 @@ const SIGNS: [&str; 7] = [
     "lockup",
     "call trace",
 ];
-/// A fault of a device, as Intel's driver and AMD's tell it. Trouble, but for the device that is to fault.
-const FAULTS: [&str; 2] = ["DMAR: [", "AMD-Vi: Event logged"];
+/// A fault of a device, as Intel's driver, AMD's and the SMMU's tell it. Trouble, but for the device that is to fault.
+const FAULTS: [&str; 3] = ["DMAR: [", "AMD-Vi: Event logged", "event: F_"];
 /// What a stock kernel says about any module that is not its own, once, and what ours says when it is refused: a load
 /// that was not meant to be refused fails anyway.
 const EXPECTED: [&str; 4] = [
@@ -35,10 +35,14 @@ const EXPECTED: [&str; 4] = [
 /// What the scheduler says, once, when a processor was not there for a while: an emulated one on a busy host.
 const BUSY_HOST: [&str; 1] = ["sched: DL replenish lagged too much"];
 /// What the kernel says around a fault, without naming the device.
-const AROUND_FAULTS: [&str; 3] = [
+const AROUND_FAULTS: [&str; 6] = [
     "DRHD: handling fault status reg",
     "callbacks suppressed",
     "DMAR: dmar_fault",
+    // The SMMU's: the number of the event, its four words with a tab before each, and what the device was about to do.
+    ": event 0x",
+    r": \x090x",
+    " stag: ",
 ];
 
 /// Written to the log by ourselves, around complaints that a test makes the kernel utter.
@@ -183,6 +187,20 @@ mod tests {
         };
         assert!(!log.is_trouble(3, &fault("00:06.0")));
         assert!(log.is_trouble(3, &fault("00:03.0")));
+        for client in ["0000:00:06.0", "0000:00:03.0"] {
+            let fault = format!("arm-smmu-v3 9050000.smmuv3: event: F_TRANSLATION client: {client} sid: 0x30 ssid: 0 iova: 0xfffff000 ipa: 0");
+            assert_eq!(log.is_trouble(3, &fault), client == "0000:00:03.0");
+        }
+        for around in [
+            "event 0x10 received:",
+            r"\x090x0000003000000010",
+            r#"unpriv data write s1 "Input address caused fault" stag: 0"#,
+        ] {
+            let line = format!("arm-smmu-v3 9050000.smmuv3: {around}");
+            assert!(!log.is_trouble(3, &line), "{line}");
+        }
+        let lost = "arm-smmu-v3 9050000.smmuv3: EVTQ overflow detected -- events lost";
+        assert!(log.is_trouble(3, lost));
         assert!(!log.is_trouble(4, "iommu_live: loading out-of-tree module taints kernel."));
         assert!(log.is_trouble(6, "WARNING: CPU: 0 PID: 1"));
         assert!(!log.is_trouble(6, "nvme nvme0: 2/0/0 default/read/poll queues"));
