@@ -24,7 +24,11 @@ const MOUNTS: [(&str, &str, Option<&str>); 7] = [
     ("tmpfs", "/run", Some("mode=0755")),
 ];
 /// The second serial line: reports only.
-const REPORT: &str = "/dev/ttyS1";
+const REPORT: &str = if cfg!(target_arch = "aarch64") {
+    "/dev/ttyAMA1"
+} else {
+    "/dev/ttyS1"
+};
 
 /// Runs everything; never returns on a real machine.
 pub fn main() {

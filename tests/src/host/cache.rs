@@ -3,10 +3,11 @@
 //!
 //! ```text
 //! root/                    a small Debian: compilers, QEMU, busybox, kernel headers and source
+//! root/foreign/ARCH/       busybox for a machine of another architecture
 //! root/build/RELEASE/      the prepared kernel tree of one release, and the modules built against it
 //! system/, fleet/          Debian systems that are booted from a disk
 //! controller/              a small Debian with Ansible
-//! kernel/RELEASE/          the kernel image and its modules, unpacked
+//! kernel/RELEASE/          the kernel image and its modules, unpacked; of another architecture, its headers too
 //! out/RELEASE/             our modules, built
 //! run/                     one folder per virtual machine: console log, report, disks
 //! tools/                   development tools installed by cargo

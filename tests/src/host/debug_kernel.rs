@@ -85,6 +85,7 @@ impl DebugKernel {
             kernel: Kernel {
                 release: format!("{base}-iommuctl-{name}"),
                 version: format!("{}, watching {name}", stock.version),
+                arch: stock.arch,
             },
             tree: format!("/debug/{base}/{name}/linux"),
             llvm: llvm(root)?,

@@ -31,7 +31,7 @@ pub fn run() -> Result<ExitCode> {
 
 fn show() -> Result<()> {
     let kind = kind("demo")?;
-    let shop = Workshop::of(kind.flavour)?;
+    let shop = Workshop::of(kind.arch, kind.flavour)?;
     let boot = shop.boot(kind.with_module)?;
     let scenarios = ["demo".to_owned()];
     let finished = vm::run(kind, &shop, &boot, &scenarios, &mut narrate)?;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context as _, Result};
 
+use super::arch::Arch;
 use super::chroot::Chroot;
 use super::command::{as_root, Log};
 use super::packages;
@@ -185,7 +186,7 @@ impl Office {
         })?;
         let controller = Chroot::ensure_controller(&shop.cache, || packages::ensure(&shop.cache))?;
         let checkout = checkout()?;
-        let programs = Programs::build(&shop.cache, &checkout)?;
+        let programs = Programs::build(&shop.cache, &checkout, shop.kernel.arch)?;
         let folder = tempfile::Builder::new()
             .prefix("fleet-")
             .tempdir_in(shop.cache.join("run"))
@@ -371,7 +372,8 @@ impl Office {
         let hostname = format!("systemd.hostname={name}");
         let words = [&root, "rw", "intel_iommu=on", "iommu.strict=1", &hostname];
         Ok(Machine {
-            accelerator: Accelerator::from_environment(),
+            arch: Arch::X86_64,
+            accelerator: Accelerator::from_environment(Arch::X86_64),
             processors: 2,
             memory: 1024,
             iommu: Iommu::Intel(""),

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{ensure, Context as _, Result};
 
+use super::arch::Arch;
 use super::chroot::Chroot;
 use super::command::{as_root, Log};
 use super::machine::external_table;
@@ -125,7 +126,8 @@ impl Image {
         let mut command_line: Vec<String> = all.map(|word| (*word).to_owned()).collect();
         command_line.push(format!("iommuctl.scenario={scenario}"));
         let machine = Machine {
-            accelerator: Accelerator::from_environment(),
+            arch: Arch::X86_64,
+            accelerator: Accelerator::from_environment(Arch::X86_64),
             processors: 2,
             memory: 2048,
             iommu: Iommu::Intel(""),

@@ -9,6 +9,7 @@ use super::cache::Cache;
 use super::chroot::Chroot;
 use super::command::Log;
 use super::cpio::Archive;
+use super::cross;
 use super::kernel::Kernel;
 use super::module_files;
 use super::progress::step;
@@ -78,7 +79,7 @@ impl Contents<'_> {
         archive.file("bin/iommuctl", &read(&self.programs.iommuctl)?);
         archive.file(
             "bin/busybox",
-            &read(&self.root.outside("/usr/bin/busybox"))?,
+            &read(&cross::busybox(self.root, self.kernel.arch))?,
         );
         archive.link("bin/sh", "busybox");
         archive.file(

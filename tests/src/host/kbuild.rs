@@ -109,7 +109,9 @@ impl Source {
         );
         let jobs = jobs();
         let make = ["-C", &self.tree, &folder, &release, &jobs, "modules"];
-        log.run(root.command("make", make).args(&self.options).args(options))?;
+        let mut command = root.command("make", make);
+        command.args(kernel.arch.make());
+        log.run(command.args(&self.options).args(options))?;
         let module = outside.join(format!("{}.ko", self.name));
         if !module.exists() {
             bail!(

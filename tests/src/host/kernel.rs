@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{bail, Context as _, Result};
 
+use super::arch::Arch;
 use super::cache::Cache;
 use super::chroot::{Chroot, BACKPORTS};
 use super::command::{as_root, Log};
@@ -23,6 +24,8 @@ pub struct Kernel {
     pub release: String,
     /// The version of its packages, such as `7.3.4-1~bpo13+1`.
     pub version: String,
+    /// What it runs on.
+    pub arch: Arch,
 }
 
 impl Kernel {
@@ -73,7 +76,11 @@ impl Kernel {
         let (Some(release), Some(version)) = (lines.next(), lines.next()) else {
             return Ok(None);
         };
-        let kernel = Self { release, version };
+        let kernel = Self {
+            release,
+            version,
+            arch: Arch::X86_64,
+        };
         Ok(kernel.image(cache).exists().then_some(kernel))
     }
 
@@ -99,6 +106,7 @@ impl Kernel {
         Ok(Self {
             release,
             version: version.to_owned(),
+            arch: Arch::X86_64,
         })
     }
 
@@ -109,14 +117,16 @@ impl Kernel {
     pub fn previous(root: &Chroot, log: &Log, newest: &Self) -> Result<Self> {
         let names = log.capture(&mut root.command("apt-cache", ["pkgnames", "linux-headers-"]))?;
         let sources = log.capture(&mut root.command("apt-cache", ["pkgnames", "linux-source-"]))?;
+        let end = format!("-{}", newest.arch.debian());
         let mut releases: Vec<Self> = names
             .lines()
             .filter_map(|name| name.strip_prefix("linux-headers-"))
-            .filter(|release| release.ends_with("-amd64") && release.contains('+'))
+            .filter(|release| release.ends_with(&end) && release.contains('+'))
             .filter(|release| release.matches('-').count() == 1)
             .map(|release| Self {
                 release: release.to_owned(),
                 version: String::new(),
+                arch: newest.arch,
             })
             .filter(|kernel| kernel.series() != newest.series())
             .filter(|kernel| {
@@ -152,13 +162,31 @@ impl Kernel {
     /// # Errors
     /// When the release has no name of an architecture at its end.
     pub fn variant(&self, name: &str) -> Result<Self> {
-        let (start, architecture) = self.release.rsplit_once('-').with_context(|| {
-            format!("kernel {} does not end with an architecture", self.release)
-        })?;
+        let (start, architecture) = self.split()?;
         Ok(Self {
             release: format!("{start}-{name}-{architecture}"),
-            version: self.version.clone(),
+            ..self.clone()
         })
+    }
+
+    /// The same version for `arch`.
+    ///
+    /// # Errors
+    /// As [`Kernel::variant`].
+    pub fn on(&self, arch: Arch) -> Result<Self> {
+        let (start, _) = self.split()?;
+        Ok(Self {
+            release: format!("{start}-{}", arch.debian()),
+            version: self.version.clone(),
+            arch,
+        })
+    }
+
+    /// `7.3.4+deb13` and `amd64` of `7.3.4+deb13-amd64`.
+    fn split(&self) -> Result<(&str, &str)> {
+        self.release
+            .rsplit_once('-')
+            .with_context(|| format!("kernel {} does not end with an architecture", self.release))
     }
 
     /// Fetches and unpacks the image, its modules, the headers and the source.
@@ -167,17 +195,15 @@ impl Kernel {
     /// When a package cannot be fetched: the message has the log's path.
     pub fn fetch(&self, cache: &Cache, root: &Chroot, log: &Log) -> Result<()> {
         let release = &self.release;
-        step(
-            &format!("installing the headers and the source of {release}"),
-            || {
-                let pinned = |name: String| format!("{name}={}", self.version);
-                let packages = [
-                    pinned(format!("linux-headers-{release}")),
-                    pinned(format!("linux-source-{}", self.series())),
-                ];
-                root.install(log, &packages, Some(BACKPORTS))
-            },
-        )?;
+        let [_, headers, source] = self.packages();
+        // The headers of another architecture depend on a compiler that runs there. They are unpacked with the image.
+        let packages = match self.is_foreign() {
+            true => vec![source],
+            false => vec![headers, source],
+        };
+        step(&format!("installing {}", packages.join(" and ")), || {
+            root.install(log, &packages, Some(BACKPORTS))
+        })?;
         if self.image(cache).exists() {
             return Ok(());
         }
@@ -191,12 +217,16 @@ impl Kernel {
         // Newer image packages only depend on the ones with the files; older ones have the files themselves.
         let image = format!("linux-image-{}", self.release);
         let text = show(root, log, &image)?;
-        let mut packages = vec![format!("{image}={}", self.version)];
+        let pinned = |name: &str| format!("{name}:{}={}", self.arch.debian(), self.version);
+        let mut packages = vec![pinned(&image)];
+        if self.is_foreign() {
+            packages.push(pinned(&format!("linux-headers-{}", self.release)));
+        }
         let parts = depends(&text).filter(|name| {
             let part = name.starts_with("linux-binary-") || name.starts_with("linux-modules-");
             part && name.ends_with(&self.release)
         });
-        packages.extend(parts.map(|name| format!("{name}={}", self.version)));
+        packages.extend(parts.map(pinned));
         let script = "rm -rf /build/unpack && mkdir -p /build/unpack/debs /build/unpack/files && \
              cd /build/unpack/debs && apt-get download \"$@\" && \
              for deb in *.deb; do dpkg-deb -x \"$deb\" ../files || exit 1; done && \
@@ -267,9 +297,23 @@ impl Kernel {
         folder.join("lib/modules").join(&self.release)
     }
 
-    /// The headers package's folder, as seen from inside the root.
+    /// The headers package's folder, as seen from inside the root: where it is installed there.
     pub fn headers(&self) -> String {
         format!("/usr/src/linux-headers-{}", self.release)
+    }
+
+    /// The headers package's folder, as seen from outside the root.
+    pub fn headers_outside(&self, cache: &Cache, root: &Chroot) -> PathBuf {
+        let inside = self.headers();
+        match self.is_foreign() {
+            true => self.folder(cache).join(inside.trim_start_matches('/')),
+            false => root.outside(&inside),
+        }
+    }
+
+    /// Whether its packages cannot be installed in the root.
+    pub fn is_foreign(&self) -> bool {
+        self.arch != Arch::X86_64
     }
 
     /// The source package's archive, as seen from inside the root.
@@ -333,10 +377,14 @@ mod tests {
         let kernel = Kernel {
             release: "7.3.4+deb13-amd64".into(),
             version: "7.3.4-1~bpo13+1".into(),
+            arch: Arch::X86_64,
         };
         let variant = kernel.variant("rt").unwrap();
         assert_eq!(variant.release, "7.3.4+deb13-rt-amd64");
         assert_eq!(variant.series(), "7.3");
+        let arm = kernel.on(Arch::Arm64).unwrap();
+        assert_eq!(arm.release, "7.3.4+deb13-arm64");
+        assert!(arm.is_foreign() && !variant.is_foreign());
     }
 
     #[test]
@@ -344,6 +392,7 @@ mod tests {
         let kernel = Kernel {
             release: "7.3.4+deb13-amd64".into(),
             version: "7.3.4-1~bpo13+1".into(),
+            arch: Arch::X86_64,
         };
         assert_eq!(kernel.source(), "/usr/src/linux-source-7.3.tar.xz");
     }

@@ -3,6 +3,7 @@
 
 use anyhow::{Context as _, Result};
 
+use super::arch::Arch;
 use super::debug_kernel::Watch;
 use super::matrix::CELLS;
 use super::qemu::Iommu;
@@ -30,6 +31,8 @@ pub struct Kind {
     pub name: &'static str,
     /// What it is for, in a few words.
     pub purpose: &'static str,
+    /// What it runs on.
+    pub arch: Arch,
     /// Which kernel it boots.
     pub flavour: Flavour,
     /// Which IOMMU it has.
@@ -67,6 +70,7 @@ const MANY_PORTS: &[&str] = &[
 pub const ORDINARY: Kind = Kind {
     name: "",
     purpose: "",
+    arch: Arch::X86_64,
     flavour: Flavour::Stock,
     iommu: Iommu::Intel(""),
     processors: 2,

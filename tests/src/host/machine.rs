@@ -67,7 +67,8 @@ impl Kind {
             command_line.push(format!("iommuctl.rounds={rounds}"));
         }
         Ok(Machine {
-            accelerator: Accelerator::from_environment(),
+            arch: self.arch,
+            accelerator: Accelerator::from_environment(self.arch),
             processors: self.processors,
             // What every processor has of its own adds up.
             memory: 1024 + 16 * u32::from(self.processors),

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The outside of the virtual machine: everything from an empty cache folder to a running stock kernel.
 
+pub mod arch;
 pub mod cache;
 pub mod checks;
 pub mod chroot;
 pub mod command;
 pub mod cpio;
+pub mod cross;
 pub mod deb;
 pub mod debug_kernel;
 pub mod demo;

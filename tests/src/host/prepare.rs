@@ -4,7 +4,7 @@
 //! The headers package has no Rust metadata, so these are made here, from the distribution's own source and
 //! configuration, with the compiler the kernel was built with. Takes minutes, once per kernel release.
 
-use anyhow::{bail, Result};
+use anyhow::{bail, Context as _, Result};
 
 use super::cache::Cache;
 use super::chroot::Chroot;
@@ -40,19 +40,22 @@ impl Prepared {
             return Ok(prepared);
         }
         let log = cache.log("prepare")?;
-        let config = root.read(&format!("{}/.config", kernel.headers()))?;
+        let headers = kernel.headers_outside(cache, root);
+        let path = headers.join(".config");
+        let config = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
         step("installing the compiler this kernel was built with", || {
             rust_tools::ensure(root, &log, &config)
         })?;
         log.run(as_root("rm").arg("-rf").arg(root.outside(&folder)))?;
         step("unpacking the kernel's source", || {
             let script = format!(
-                "mkdir -p {folder}/linux && tar -xf {} -C {folder}/linux --strip-components=1 && \
-                 cp {headers}/.config {folder}/linux/.config && cp {headers}/Module.symvers {folder}/linux/",
+                "mkdir -p {folder}/linux && tar -xf {} -C {folder}/linux --strip-components=1",
                 kernel.source(),
-                headers = kernel.headers(),
             );
-            log.run(&mut root.command("sh", ["-c", &script]))
+            log.run(&mut root.command("sh", ["-c", &script]))?;
+            let files = [".config", "Module.symvers"].map(|name| headers.join(name));
+            log.run(as_root("cp").args(files).arg(root.outside(&prepared.tree)))
         })?;
         step(
             "making the kernel's Rust metadata (some minutes, once per kernel release)",
@@ -60,16 +63,19 @@ impl Prepared {
                 let release = format!("KERNELRELEASE={}", kernel.release);
                 let jobs = jobs();
                 let make = ["-C", &prepared.tree, &release, &jobs, "modules_prepare"];
-                log.run(&mut root.command("make", make))
+                log.run(root.command("make", make).args(kernel.arch.make()))
             },
         )?;
         // The kernel's own types, in BTF: what layouts of private structures are taken from.
-        let types = format!("{}/vmlinux", kernel.headers());
-        if !root.outside(&types).exists() {
-            bail!("{types} is not in the headers package: layouts cannot be taken from this kernel's types");
+        let types = headers.join("vmlinux");
+        if !types.exists() {
+            bail!(
+                "{} is not in the headers package: layouts cannot be taken from this kernel's types",
+                types.display()
+            );
         }
-        let script = format!("cp {types} {}/ && touch '{mark}'", prepared.tree);
-        log.run(&mut root.command("sh", ["-c", &script]))?;
+        log.run(as_root("cp").arg(&types).arg(root.outside(&prepared.tree)))?;
+        log.run(as_root("touch").arg(root.outside(&mark)))?;
         Ok(prepared)
     }
 }

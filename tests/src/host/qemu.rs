@@ -4,6 +4,8 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use super::arch::Arch;
+
 /// Who executes the guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accelerator {
@@ -14,10 +16,11 @@ pub enum Accelerator {
 }
 
 impl Accelerator {
-    /// KVM when `IOMMUCTL_KVM=1` asks for it, else emulation.
-    pub fn from_environment() -> Self {
-        match std::env::var("IOMMUCTL_KVM").as_deref() {
-            Ok("1") => Self::Kvm,
+    /// KVM when `IOMMUCTL_KVM=1` asks for it and the host's processor can execute the instructions of `arch`, else
+    /// emulation.
+    pub fn from_environment(arch: Arch) -> Self {
+        match (std::env::var("IOMMUCTL_KVM").as_deref(), arch) {
+            (Ok("1"), Arch::X86_64) => Self::Kvm,
             _ => Self::Tcg,
         }
     }
@@ -34,6 +37,8 @@ pub enum Iommu {
     Amd,
     /// virtio-iommu.
     Virtio,
+    /// Arm SMMU, version 3, with these options beside the usual ones.
+    Smmu3(&'static str),
 }
 
 impl Iommu {
@@ -45,6 +50,7 @@ impl Iommu {
             // Without dma-remap it remaps for devices of the host only.
             Self::Amd => Some("amd-iommu,intremap=on,dma-remap=on".to_owned()),
             Self::Virtio => Some("virtio-iommu-pci".to_owned()),
+            Self::Smmu3(options) => Some(format!("arm-smmuv3,primary-bus=pcie.0{options}")),
         }
     }
 }
@@ -109,6 +115,8 @@ pub enum Device {
 /// A virtual machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
+    /// What it is.
+    pub arch: Arch,
     /// Who executes its instructions.
     pub accelerator: Accelerator,
     /// Number of processors.
@@ -141,14 +149,19 @@ impl Machine {
         let mut list = Arguments::default();
         list.pair("-L", share.join("qemu"));
         list.pair("-L", share.join("seabios"));
-        list.pair("-machine", "q35,kernel-irqchip=split");
-        match self.accelerator {
-            // A processor of the oldest kind the distribution supports boots fastest under emulation.
-            Accelerator::Tcg => list.pair("-accel", "tcg,thread=multi"),
+        list.pair("-machine", self.arch.board());
+        let processor = match self.accelerator {
+            Accelerator::Tcg => {
+                list.pair("-accel", "tcg,thread=multi");
+                self.arch.processor()
+            }
             Accelerator::Kvm => {
                 list.pair("-accel", "kvm");
-                list.pair("-cpu", "host");
+                Some("host")
             }
+        };
+        if let Some(processor) = processor {
+            list.pair("-cpu", processor);
         }
         list.pair("-smp", self.processors.to_string());
         list.pair("-m", format!("{}M", self.memory));
@@ -180,12 +193,9 @@ impl Machine {
     }
 
     fn append(&self) -> String {
-        // A kernel that boots wants to see ten interrupts of the timer in time, which an emulated processor of a busy host
-        // may not get.
-        let mut words = ["console=ttyS0", "panic=-1", "oops=panic", "no_timer_check"]
-            .map(str::to_owned)
-            .to_vec();
-        words.extend(self.command_line.iter().cloned());
+        let mut words = self.arch.command_line().to_vec();
+        words.extend(["panic=-1", "oops=panic"]);
+        words.extend(self.command_line.iter().map(String::as_str));
         words.join(" ")
     }
 }
@@ -284,6 +294,7 @@ mod tests {
 
     fn machine() -> Machine {
         Machine {
+            arch: Arch::X86_64,
             accelerator: Accelerator::Tcg,
             processors: 2,
             memory: 1024,
@@ -319,6 +330,20 @@ mod tests {
         let iommu = line.find("intel-iommu,intremap=on").unwrap();
         assert!(iommu < line.find("nvme,").unwrap() && iommu < line.find("e1000,").unwrap());
         assert!(line.contains("-machine q35,kernel-irqchip=split") && line.contains("-no-reboot"));
+    }
+
+    #[test]
+    fn an_arm_machine_has_its_own_board_and_console() {
+        let machine = Machine {
+            arch: Arch::Arm64,
+            iommu: Iommu::Smmu3(",stage=2"),
+            ..machine()
+        };
+        let line = line(&machine);
+        assert!(line.contains("-machine virt,gic-version=3"), "{line}");
+        assert!(line.contains("console=ttyAMA0 panic=-1"), "{line}");
+        let iommu = line.find("arm-smmuv3,primary-bus=pcie.0,stage=2").unwrap();
+        assert!(iommu < line.find("nvme,").unwrap(), "{line}");
     }
 
     #[test]
@@ -396,6 +421,6 @@ mod tests {
     #[test]
     fn the_command_line_names_the_console_and_the_words_given() {
         assert!(line(&machine())
-            .contains("-append console=ttyS0 panic=-1 oops=panic no_timer_check intel_iommu=on"));
+            .contains("-append console=ttyS0 no_timer_check panic=-1 oops=panic intel_iommu=on"));
     }
 }

@@ -39,7 +39,7 @@ fn start(machine: &str) -> anyhow::Result<Finished> {
     // One at a time, from the preparations on: cargo and make do not gain from more on a small host.
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let shop = Workshop::of(kind.flavour)?;
+    let shop = Workshop::of(kind.arch, kind.flavour)?;
     let boot = shop.boot(kind.with_module)?;
     let scenarios: Vec<String> = kind
         .scenarios

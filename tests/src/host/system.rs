@@ -201,7 +201,7 @@ impl System {
             packages::ensure(&shop.cache)
         })?;
         let checkout = checkout()?;
-        let programs = Programs::build(&shop.cache, &checkout)?;
+        let programs = Programs::build(&shop.cache, &checkout, shop.kernel.arch)?;
         let log = shop.cache.log("system-image")?;
         let release = shop.kernel.release.clone();
         let image = Image::new(shop, "system")?;

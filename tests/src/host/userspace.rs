@@ -2,14 +2,14 @@
 //! The programs of this workspace that go into the virtual machine, linked so that they need no library there.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{bail, Context as _, Result};
 
+use super::arch::Arch;
 use super::cache::Cache;
-use super::command::cargo;
+use super::command::{cargo, in_path, Log};
 use super::progress::step;
-
-const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// The programs, built.
 #[derive(Clone, Debug)]
@@ -21,18 +21,20 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Builds both from the checkout.
+    /// Builds both from the checkout, for a machine of this architecture.
     ///
     /// # Errors
     /// When they do not compile: the message has the log's path.
-    pub fn build(cache: &Cache, checkout: &Path) -> Result<Self> {
+    pub fn build(cache: &Cache, checkout: &Path, arch: Arch) -> Result<Self> {
         let target = target_folder(checkout).join("guest");
+        let triple = arch.target();
         step("building iommuctl and the guest program", || {
             let log = cache.log("guest")?;
+            ensure_target(&log, checkout, triple)?;
             let mut command = cargo();
             command
                 .current_dir(checkout)
-                .args(["build", "--release", "--target", TARGET]);
+                .args(["build", "--release", "--target", triple]);
             command.args([
                 "-p",
                 "iommuctl",
@@ -44,15 +46,34 @@ impl Programs {
                 "guest",
             ]);
             command.arg("--target-dir").arg(&target);
-            command.env("RUSTFLAGS", "-C target-feature=+crt-static");
+            command.env("RUSTFLAGS", arch.rustflags());
             log.run(&mut command)
         })?;
-        let folder = target.join(TARGET).join("release");
+        let folder = target.join(triple).join("release");
         Ok(Self {
             iommuctl: folder.join("iommuctl"),
             guest: folder.join("guest"),
         })
     }
+}
+
+/// Makes sure that the host's Rust has a standard library for `triple`; only rustup can be asked to fetch one.
+fn ensure_target(log: &Log, checkout: &Path, triple: &str) -> Result<()> {
+    let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    rustc.current_dir(checkout);
+    let folder = log.capture(rustc.args(["--print", "target-libdir", "--target", triple]))?;
+    if Path::new(folder.trim()).is_dir() {
+        return Ok(());
+    }
+    if !in_path("rustup") {
+        bail!(
+            "this Rust cannot build for {triple}: there is no {}; install Rust with rustup (https://rustup.rs), \
+             or the package of your distribution that has the standard library for {triple}",
+            folder.trim()
+        );
+    }
+    let mut rustup = Command::new("rustup");
+    log.run(rustup.current_dir(checkout).args(["target", "add", triple]))
 }
 
 /// Where cargo puts what it builds.

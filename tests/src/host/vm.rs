@@ -193,7 +193,8 @@ impl Running {
     pub(super) fn launch(shop: &Workshop, machine: &Machine, errors: &Path) -> Result<Self> {
         let log =
             File::create(errors).with_context(|| format!("cannot make {}", errors.display()))?;
-        let qemu = shop.root.tool("usr/bin/qemu-system-x86_64");
+        let emulator = machine.arch.emulator();
+        let qemu = shop.root.tool(emulator);
         // It goes with the thread that starts it, which waits for it below, however this process ends.
         let mut command = Command::new("setpriv");
         command
@@ -205,9 +206,10 @@ impl Running {
             .stdin(Stdio::null())
             .stderr(log.try_clone().context("cannot share a log")?)
             .stdout(log);
-        Ok(Self(command.spawn().context(
-            "cannot start qemu-system-x86_64 of the cache's root",
-        )?))
+        let child = command.spawn();
+        Ok(Self(child.with_context(|| {
+            format!("cannot start {emulator} of the cache's root")
+        })?))
     }
 
     /// How QEMU ended; nothing while it runs.
@@ -332,6 +334,7 @@ fn trouble(console: &str) -> String {
         "WARNING:",
         "DMAR: [",
         "AMD-Vi: Event logged",
+        "event: F_",
         "general protection",
         "RIP:",
         "lockup",
@@ -357,7 +360,7 @@ fn trouble(console: &str) -> String {
 /// As [`run`].
 pub fn try_out(machine: &str, scenarios: &[String]) -> Result<ExitCode> {
     let kind = kind(machine)?;
-    let shop = Workshop::of(kind.flavour)?;
+    let shop = Workshop::of(kind.arch, kind.flavour)?;
     let boot = shop.boot(kind.with_module)?;
     let default: Vec<String> = kind
         .scenarios

@@ -3,11 +3,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{bail, Result};
 
+use super::arch::Arch;
 use super::cache::Cache;
 use super::chroot::Chroot;
 use super::command::Log;
+use super::cross;
 use super::debug_kernel::{DebugKernel, Watch};
 use super::initramfs::Contents;
 use super::kbuild::Source;
@@ -79,17 +81,26 @@ impl Workshop {
         })
     }
 
-    /// The same, for one of the kernels.
+    /// The same, for one of the kernels of an architecture.
     ///
     /// # Errors
     /// As [`Workshop::ensure`], and when a debug kernel does not build.
-    pub fn of(flavour: Flavour) -> Result<Self> {
-        let stock = Self::ensure()?;
+    pub fn of(arch: Arch, flavour: Flavour) -> Result<Self> {
+        let mut stock = Self::ensure()?;
+        if arch != stock.kernel.arch {
+            stock = stock.with(|stock, log| {
+                cross::ensure(&stock.root, log, arch)?;
+                stock.kernel.on(arch)
+            })?;
+        }
         let watch = match flavour {
             Flavour::Stock => return Ok(stock),
             Flavour::Variant(name) => return stock.with(|stock, _| stock.kernel.variant(name)),
             Flavour::Previous => {
                 return stock.with(|stock, log| Kernel::previous(&stock.root, log, &stock.kernel))
+            }
+            Flavour::Debug(_) if stock.kernel.is_foreign() => {
+                bail!("kernels that watch themselves are built for the test bed's own architecture only")
             }
             Flavour::Debug(watch) => watch,
         };
@@ -110,7 +121,7 @@ impl Workshop {
         let log = self.cache.log("kernel")?;
         let kernel = choose(&self, &log)?;
         say(&format!("   kernel {}", kernel.release));
-        let headers = self.root.outside(&kernel.headers());
+        let headers = kernel.headers_outside(&self.cache, &self.root);
         if !kernel.image(&self.cache).exists() || !headers.exists() {
             kernel.fetch(&self.cache, &self.root, &log)?;
         }
@@ -164,7 +175,7 @@ impl Workshop {
         debug.map(|debug| debug.llvm.clone()).collect()
     }
 
-    /// Builds the oracle: plain C, for which the headers package is enough.
+    /// Builds the oracle: plain C, for which the headers package is enough, where it can be installed.
     ///
     /// # Errors
     /// When it does not build.
@@ -173,6 +184,9 @@ impl Workshop {
         let folder = checkout()?.join("tests/oracle");
         let tree = match &self.debug {
             Some(debug) => debug.tree.clone(),
+            None if self.kernel.is_foreign() => {
+                Prepared::ensure(&self.cache, &self.root, &self.kernel)?.tree
+            }
             None => self.kernel.headers(),
         };
         let source = Source {
@@ -193,7 +207,7 @@ impl Workshop {
         if with_module {
             modules.push(self.module()?);
         }
-        let programs = Programs::build(&self.cache, &checkout()?)?;
+        let programs = Programs::build(&self.cache, &checkout()?, self.kernel.arch)?;
         let kind = if with_module { "-module" } else { "" };
         let name = format!("initramfs-{}{kind}.cpio", self.kernel.release);
         let initramfs = self.cache.join("run").join(name);
