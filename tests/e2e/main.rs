@@ -3,6 +3,7 @@
 //!
 //! Each test is one scenario; what it does and looks at is in `src/guest/scenario/`.
 
+mod arm;
 mod audit;
 mod concerns;
 mod debug;

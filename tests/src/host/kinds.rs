@@ -80,8 +80,17 @@ pub const ORDINARY: Kind = Kind {
     scenarios: &[],
 };
 
+/// What machines of arm64 have in common.
+pub const ARM: Kind = Kind {
+    arch: Arch::Arm64,
+    // Both stages, as most hardware has it: the kernel takes the first.
+    iommu: Iommu::Smmu3(",stage=nested"),
+    command_line: &["iommu.strict=0"],
+    ..ORDINARY
+};
+
 /// Every kind of machine, but for those of the matrix.
-pub static KINDS: [Kind; 19] = [
+pub static KINDS: [Kind; 21] = [
     Kind {
         name: "plain",
         purpose: "a stock kernel without the module",
@@ -318,6 +327,21 @@ pub static KINDS: [Kind; 19] = [
             "leaks",
         ],
         ..ORDINARY
+    },
+    Kind {
+        name: "arm",
+        purpose: "a stock arm64 kernel without the module",
+        with_module: false,
+        scenarios: &["inventory", "without-module", "oracle-stock", "errors"],
+        ..ARM
+    },
+    Kind {
+        name: "arm-strict",
+        purpose: "a stock arm64 kernel that starts as Debian has it: strict",
+        with_module: false,
+        command_line: &[],
+        scenarios: &["oracle-strict-boot"],
+        ..ARM
     },
     Kind {
         name: "demo",

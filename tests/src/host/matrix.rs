@@ -3,7 +3,8 @@
 //!
 //! Each cell is a machine, which `make test-full` runs. README.md has the table that [`table`] makes of them.
 
-use super::kinds::{Kind, ORDINARY};
+use super::arch::Arch;
+use super::kinds::{Kind, ARM, ORDINARY};
 use super::qemu::Iommu;
 use super::workshop::Flavour;
 
@@ -61,7 +62,10 @@ impl Cell {
 
     /// Whether both are in one row of the table.
     fn is_beside(&self, other: &Self) -> bool {
-        let row = |cell: &Self| (cell.iommu, cell.verdict, cell.machine.flavour);
+        let row = |cell: &Self| {
+            let machine = &cell.machine;
+            (cell.iommu, cell.verdict, machine.arch, machine.flavour)
+        };
         row(self) == row(other)
     }
 
@@ -107,12 +111,15 @@ const fn amd(flavour: Flavour) -> Kind {
     }
 }
 
+/// Why the module leaves an SMMU alone.
+const SMMU: &str =
+    "it is not on the generic page table, and the module does not know its driver yet";
 const LAZY: &[&str] = &["iommu.strict=0"];
 /// Scalable mode is off unless it is asked for.
 const SCALABLE: &[&str] = &["intel_iommu=on,sm_on", "iommu.strict=0"];
 
 /// Every cell.
-pub static CELLS: [Cell; 13] = [
+pub static CELLS: [Cell; 15] = [
     Cell::live("Intel VT-d, legacy mode", "intel-legacy", ORDINARY),
     Cell::live(
         "Intel VT-d, caching mode",
@@ -152,14 +159,20 @@ pub static CELLS: [Cell; 13] = [
             ..ORDINARY
         },
     ),
+    Cell::refused("Arm SMMUv3, first stage", "smmu", SMMU, ARM),
+    Cell::refused(
+        "Arm SMMUv3, second stage",
+        "smmu-second-stage",
+        SMMU,
+        Kind {
+            iommu: Iommu::Smmu3(",stage=2"),
+            ..ARM
+        },
+    ),
 ];
 
 /// What has no cell, and why.
-pub const UNTRIED: [(&str, &str); 5] = [
-    (
-        "Arm SMMU, arm64",
-        "not on the generic page table; the module is for x86-64 so far",
-    ),
+pub const UNTRIED: [(&str, &str); 4] = [
     (
         "a device that keeps translations of its own (ATS, device IOTLB)",
         "none of the emulated disks does",
@@ -198,6 +211,10 @@ pub fn table() -> String {
             Flavour::Variant(name) => format!("the same, `{name}`"),
             Flavour::Previous => "the series before".to_owned(),
             Flavour::Debug(_) => "our own".to_owned(),
+        };
+        let kernel = match first.machine.arch {
+            Arch::X86_64 => kernel,
+            other => format!("{kernel}, {}", other.debian()),
         };
         lines.push(format!(
             "| {} | {kernel} | {} | {verdict} |",

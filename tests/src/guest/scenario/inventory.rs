@@ -8,6 +8,13 @@ use crate::guest::bench::Bench;
 use crate::guest::volume::Volume;
 use crate::guest::{cli, pci};
 
+/// The IOMMU's driver, as `iommuctl` calls it.
+const IOMMU: &str = if cfg!(target_arch = "aarch64") {
+    "arm-smmu-v3"
+} else {
+    "intel"
+};
+
 /// What `iommuctl` shows is what sysfs has.
 pub fn inventory(bench: &Bench) -> Result<()> {
     bench.check(
@@ -50,10 +57,7 @@ pub fn inventory(bench: &Bench) -> Result<()> {
     );
     bench.check(
         "status",
-        shows(
-            "status",
-            &["intel", "iommu_live", "iommu.strict=0", "DMA-FQ"],
-        ),
+        shows("status", &[IOMMU, "iommu_live", "iommu.strict=0", "DMA-FQ"]),
     );
     bench.check(
         "status-json",
