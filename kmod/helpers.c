@@ -7,6 +7,7 @@
 #include <linux/bottom_half.h>
 #include <linux/cpumask.h>
 #include <linux/cred.h>
+#include <linux/kmemleak.h>
 #include <linux/kobject.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
@@ -28,6 +29,7 @@ pid_t iommu_live_current_tgid(void);
 u64 iommu_live_current_started_ns(void);
 void iommu_live_current_comm(char *buf);
 bool iommu_live_may_report_denied(void);
+void iommu_live_keeps(const void *memory);
 bool iommu_live_dev_is_untrusted(struct device *dev);
 int iommu_live_mutex_lock_killable(struct mutex *lock);
 bool iommu_live_lock_keeps_sleepers(spinlock_t *lock);
@@ -59,6 +61,11 @@ int iommu_live_next_possible_cpu(int cpu)
 	unsigned int next = cpumask_next(cpu, cpu_possible_mask);
 
 	return next < nr_cpu_ids ? (int)next : -1;
+}
+
+void iommu_live_keeps(const void *memory)
+{
+	kmemleak_not_leak(memory);
 }
 
 /* As the initial user namespace sees it: that is who the audit trail names. */

@@ -113,6 +113,17 @@ const WANTED: &[(&str, Fields)] = &[
         &[
             ("flush_iotlb_all", Want::Function(&[DOMAIN], &Want::Void)),
             ("iotlb_sync", Want::Function(&[DOMAIN, GATHER], &Want::Void)),
+            (
+                "enforce_cache_coherency",
+                Want::Function(&[DOMAIN], &Want::Bool),
+            ),
+            (
+                "unmap_pages",
+                Want::Function(
+                    &[DOMAIN, Want::U64, Want::U64, Want::U64, GATHER],
+                    &Want::U64,
+                ),
+            ),
         ],
     ),
     ("iommu_iotlb_gather", &[("queued", Want::Bool)]),

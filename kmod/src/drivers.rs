@@ -6,19 +6,26 @@
 //!
 //! * From the mode sample to the lock of the ring, and inside the redirected entry, nothing
 //!   sleeps or gives up the CPU voluntarily. Where spin locks sleep (`PREEMPT_RT`) they count as
-//!   sleeping. A page table format that invalidates inside its unmap entry
-//!   (`PT_FEAT_FLUSH_RANGE_NO_GAPS`) is not fit there.
-//! * Nobody keeps the redirected table across a sleep, on the way of a map either.
+//!   sleeping.
+//! * Nobody keeps the redirected table across a sleep, on the way of a map either; or, where a map
+//!   does ([`Table::Domain`]), it calls nothing of it that is ours.
 //! * Behind the ring's lock nothing touches a ring.
 //! * Its flush needs no context that a writer of `type` does not have.
 //!
+//! What the functions named here call in turn, and what the kernel does around them, was read, and
+//! is not looked at again: another kernel with the same names is taken to be as the one read.
+//!
 //! To support another driver, add a file beside `drivers/intel.rs` and name it in [`ALL`].
 
-#[cfg(not(CONFIG_PREEMPT_RT))]
+// Each says why it is not fit for `PREEMPT_RT`, where it is not.
 mod amd;
+#[cfg(all(CONFIG_ARM64, not(CONFIG_PREEMPT_RT)))]
+mod arm_smmu_v3;
 mod intel;
+#[cfg(not(CONFIG_PREEMPT_RT))]
+mod virtio;
 
-use crate::{layout, symbol, view::Domain};
+use crate::{layout, redirect::Table, symbol, view::Domain};
 use core::ffi::c_void;
 use kernel::sync::atomic::Atomic;
 
@@ -26,49 +33,72 @@ use kernel::sync::atomic::Atomic;
 pub(crate) struct Driver {
     /// The name shown to people, and in `/sys/kernel/iommu_live/drivers`.
     pub(crate) name: &'static str,
+    /// The module its functions are in, where it is not built in.
+    module: &'static str,
+    /// The table that has the unmap entry.
+    table: Table,
     /// The functions an unmap may go to.
     unmap: &'static [&'static str],
     /// What invalidates the whole IOTLB of a domain (`iommu_domain_ops::flush_iotlb_all`).
     flush_all: &'static str,
     /// What invalidates after a strict unmap (`iommu_domain_ops::iotlb_sync`).
     sync: &'static str,
+    /// What tells it from a driver that has functions by the same names: where in `struct
+    /// iommu_domain_ops`, and which.
+    mark: Option<(usize, &'static str)>,
 }
 
 /// All audited drivers.
 pub(crate) static ALL: &[&Driver] = &[
-    #[cfg(not(CONFIG_PREEMPT_RT))]
     &amd::DRIVER,
+    #[cfg(all(CONFIG_ARM64, not(CONFIG_PREEMPT_RT)))]
+    &arm_smmu_v3::DRIVER,
     &intel::DRIVER,
+    #[cfg(not(CONFIG_PREEMPT_RT))]
+    &virtio::DRIVER,
 ];
 
 /// A domain all of whose unmaps go through functions of an audited driver.
 ///
 /// # Invariants
 ///
-/// `slot` points to a `struct pt_iommu_ops` in constant memory, whose unmap entry is one of an
-/// audited driver's.
+/// `slot` points to a `table` in constant memory, whose unmap entry is one of an audited
+/// driver's.
 pub(crate) struct Audited<'a> {
     /// The pointer in the domain that unmaps follow.
     pub(crate) slot: &'a Atomic<*mut c_void>,
+    /// What it points to.
+    pub(crate) table: Table,
 }
 
 impl Driver {
     fn audits<'a>(&self, domain: Domain<'a>) -> Option<Audited<'a>> {
-        let slot = domain.pt_ops()?;
+        let table = self.table;
         let ops = domain.ops();
-        // SAFETY: `slot` points to a `struct pt_iommu_ops`, `ops` to a `struct iommu_domain_ops`.
+        // The kernel takes the generic page table wherever there is one (`__iommu_unmap()`).
+        let slot = match (table, domain.pt_ops()) {
+            (Table::PageTable, Some(slot)) => slot,
+            (Table::Domain, None) => ops,
+            _ => return None,
+        };
+        // SAFETY: `slot` points to a `table`, `ops` to a `struct iommu_domain_ops`.
         let (unmap, flush_all, sync) = unsafe {
             (
-                Domain::entry(slot, layout::pt_iommu_ops::UNMAP_RANGE),
+                Domain::entry(slot, table.unmap()),
                 Domain::entry(ops, layout::iommu_domain_ops::FLUSH_IOTLB_ALL),
                 Domain::entry(ops, layout::iommu_domain_ops::IOTLB_SYNC),
             )
         };
-        let known = self.unmap.iter().any(|name| symbol::is(unmap, name))
-            && symbol::is(flush_all, self.flush_all)
-            && symbol::is(sync, self.sync);
+        let is = |entry, name| symbol::is_of(entry, name, self.module);
+        let known = self.unmap.iter().any(|name| is(unmap, name))
+            && is(flush_all, self.flush_all)
+            && is(sync, self.sync)
+            && self.mark.is_none_or(|(offset, name)| {
+                // SAFETY: Another function of the same table.
+                is(unsafe { Domain::entry(ops, offset) }, name)
+            });
         // INVARIANT: The unmap entry was recognised.
-        known.then_some(Audited { slot })
+        known.then_some(Audited { slot, table })
     }
 }
 

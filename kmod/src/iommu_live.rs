@@ -17,6 +17,7 @@ mod drivers;
 mod guard;
 mod identity;
 mod interpose;
+mod kept;
 mod kernfs;
 mod protocol;
 mod redirect;

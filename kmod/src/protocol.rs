@@ -22,13 +22,16 @@
 //! # Invariants
 //!
 //! * **I1** Once the readers that may predate the strict entry have gone, nobody can put an IOVA
-//!   into the flush queue of this domain any more.
+//!   into the flush queue of this domain any more. (But for an unmap of no bytes, where the kernel
+//!   calls the unmap entry once for each block: it calls none, and queues a range of no pages. That
+//!   leaves nothing reachable, and is gone by I4.)
 //! * **I2** Until then timer, rings and `fq_domain` are untouched, so no IOVA stays lazy for
 //!   longer than it does without us.
 //! * **I3** After the flush that follows I1 and the end of the timer, the domain is strict.
 //! * **I4** Once `fq_domain` is NULL and its readers have gone, no stale *queued* sample survives,
 //!   and the original page-table operations may come back.
-//! * **I5** Once the readers that may be inside the strict entry have gone, its memory may go.
+//! * **I5** Once the readers that may be inside the strict entry have gone, its memory may go, and
+//!   so may the module's text.
 
 /// The steps, as the kernel provides them. All of them are infallible: what can fail (allocation,
 /// checks) has been done when the machine is made, before the first visible change.
@@ -68,13 +71,13 @@ pub(crate) trait Machine {
     /// Puts the original page-table operations back. Must be a release.
     fn restore_entry(&mut self);
 
-    /// Frees the rings, which are empty, and forgets them.
+    /// Frees the rings, which nobody can reach, and forgets them.
     fn free_rings(&mut self);
 
     /// Makes the domain's type read `DMA`.
     fn label_strict(&mut self);
 
-    /// Frees the memory of the strict entry.
+    /// Frees the memory of the strict entry, if it is not kept.
     fn free_strict_entry(&mut self);
 }
 

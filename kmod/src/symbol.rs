@@ -12,10 +12,19 @@ use kernel::bindings;
 /// more than `KSYM_SYMBOL_LEN`.
 const LEN: usize = bindings::KSYM_NAME_LEN as usize + 256;
 
-/// Whether `address` is exactly the start of the function or object `name`.
+/// Whether `address` is exactly the start of the kernel's own function or object `name`.
 ///
 /// A function that the compiler cloned (`name.isra.0`) or that lives in a module is not `name`.
 pub(crate) fn is(address: *const c_void, name: &str) -> bool {
+    is_in(address, name, None)
+}
+
+/// The same, where `module` may be built in or not.
+pub(crate) fn is_of(address: *const c_void, name: &str, module: &str) -> bool {
+    is_in(address, name, None) || is_in(address, name, Some(module))
+}
+
+fn is_in(address: *const c_void, name: &str, module: Option<&str>) -> bool {
     if address.is_null() {
         return false;
     }
@@ -26,6 +35,12 @@ pub(crate) fn is(address: *const c_void, name: &str) -> bool {
     let length = buffer.iter().position(|&b| b == 0).unwrap_or(0);
     let text = buffer.get(..length).unwrap_or(&[]);
     // "name+0x0/0x120", with " [module]" behind it for a module's function.
-    text.strip_prefix(name.as_bytes())
-        .is_some_and(|rest| rest.starts_with(b"+0x0/") && !rest.contains(&b'['))
+    let Some(rest) = text.strip_prefix(name.as_bytes()) else {
+        return false;
+    };
+    let mut parts = rest.split(|&b| b == b'[' || b == b']');
+    let at_start = parts
+        .next()
+        .is_some_and(|place| place.starts_with(b"+0x0/"));
+    at_start && parts.next() == module.map(str::as_bytes)
 }

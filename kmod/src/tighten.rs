@@ -136,8 +136,7 @@ impl<'a> Switch<'a> {
     fn entries(&self) -> u64 {
         let mut sum = 0u64;
         self.each_ring(|ring| {
-            // SAFETY: A ring of the domain; called when the timer is shut down and no unmap can
-            // reach the rings.
+            // SAFETY: A ring of the domain.
             sum = sum.wrapping_add(unsafe { view::ring_entries(ring) }.into());
         });
         sum

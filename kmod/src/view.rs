@@ -18,6 +18,10 @@ const _: () = {
     assert!(layout::iommu_domain::TYPE == offset_of!(bindings::iommu_domain, type_));
     assert!(layout::iommu_domain::OPS == offset_of!(bindings::iommu_domain, ops));
     assert!(layout::iommu_domain_ops::SIZE == size_of::<bindings::iommu_domain_ops>());
+    assert!(
+        layout::iommu_domain_ops::UNMAP_PAGES
+            == offset_of!(bindings::iommu_domain_ops, unmap_pages)
+    );
     assert!(layout::iommu_iotlb_gather::SIZE == size_of::<bindings::iommu_iotlb_gather>());
     assert!(layout::iommu_iotlb_gather::QUEUED == offset_of!(bindings::iommu_iotlb_gather, queued));
     assert!(layout::timer_list::SIZE == size_of::<bindings::timer_list>());
@@ -300,16 +304,17 @@ impl<'a> Cookie<'a> {
     }
 }
 
-/// How many entries the `struct iova_fq` at `ring` holds.
+/// How many entries the `struct iova_fq` at `ring` holds. Only exact while nobody adds to it or
+/// removes from it.
 ///
 /// # Safety
 ///
-/// `ring` is such a queue and nobody adds to it or removes from it.
+/// `ring` is such a queue.
 pub(crate) unsafe fn ring_entries(ring: NonNull<c_void>) -> u32 {
-    // SAFETY: By this function's requirements.
+    // SAFETY: By this function's requirements; `mod_mask` never changes.
     unsafe {
-        let head = field::<u32>(ring, layout::iova_fq::HEAD).read();
-        let tail = field::<u32>(ring, layout::iova_fq::TAIL).read();
+        let head = Atomic::from_ptr(field::<u32>(ring, layout::iova_fq::HEAD)).load(Relaxed);
+        let tail = Atomic::from_ptr(field::<u32>(ring, layout::iova_fq::TAIL)).load(Relaxed);
         let mask = field::<u32>(ring, layout::iova_fq::MOD_MASK).read();
         tail.wrapping_sub(head) & mask
     }

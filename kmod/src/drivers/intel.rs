@@ -11,12 +11,15 @@
 //! way. `pt_iommu::ops` is loaded anew for each call of the page table. `domain->ops` must stay what it is: the driver tells
 //! first-stage from second-stage domains by its address.
 
-use super::Driver;
+use super::{Driver, Table};
 
 pub(super) static DRIVER: Driver = Driver {
     name: "intel",
+    module: "intel_iommu",
+    table: Table::PageTable,
     // Second stage (also legacy mode) and first stage.
     unmap: &["vtdss_unmap_range", "x86_64_unmap_range"],
     flush_all: "intel_flush_iotlb_all",
     sync: "intel_iommu_tlb_sync",
+    mark: None,
 };
