@@ -17,10 +17,11 @@ use anyhow::{bail, ensure, Context as _, Result};
 use super::arch::Arch;
 use super::chroot::Chroot;
 use super::command::{as_root, Log};
+use super::deb::Packages;
 use super::packages;
 use super::progress::{say, step};
 use super::qemu::{Accelerator, Device, Iommu, Machine};
-use super::userspace::{checkout, Programs};
+use super::userspace::checkout;
 use super::vm::{self, Running};
 use super::workshop::Workshop;
 
@@ -186,18 +187,19 @@ impl Office {
         })?;
         let controller = Chroot::ensure_controller(&shop.cache, || packages::ensure(&shop.cache))?;
         let checkout = checkout()?;
-        let programs = Programs::build(&shop.cache, &checkout, shop.kernel.arch)?;
+        let debs = Packages::ensure(&shop.cache)?;
         let folder = tempfile::Builder::new()
             .prefix("fleet-")
             .tempdir_in(shop.cache.join("run"))
             .context("cannot make a folder for the fleet")?;
         let office = Self { controller, folder };
         let log = shop.cache.log("fleet-office")?;
-        step("making keys, a package and the disk of a machine", || {
+        step("making keys and the disk of a machine", || {
             office.keys(&log)?;
             office.collection(&log, &checkout)?;
             office.sanity(&log)?;
-            office.packages(&log, &checkout, &programs.iommuctl)?;
+            let package = office.inside("iommuctl.deb");
+            log.run(as_root("cp").arg(&debs.iommuctl).arg(&package))?;
             let tree = base.beside(office.at("tree"));
             log.run(as_root("cp").arg("-a").arg(base.path()).arg(tree.path()))?;
             let made = office.disk(&log, &tree);
@@ -247,46 +249,6 @@ impl Office {
             ansible-doc -t role iommuctl.iommuctl.iommuctl && \
             ansible-playbook --syntax-check site.yaml bare.yaml settled.yaml gone.yaml";
         log.run(&mut self.controller.command("sh", ["-c", look]))
-    }
-
-    /// The packages that the role installs: one that stands for the real one, with what is of use here.
-    fn packages(&self, log: &Log, checkout: &Path, program: &Path) -> Result<()> {
-        let put = |mode: &str, files: &[PathBuf], folder: &str| {
-            let folder = self.inside("package").join(folder);
-            let mut install = as_root("install");
-            log.run(
-                install
-                    .args(["-D", "-m", mode, "-t"])
-                    .arg(folder)
-                    .args(files),
-            )
-        };
-        let packaging = checkout.join("packaging");
-        put("755", &[program.to_owned()], "usr/sbin")?;
-        put(
-            "644",
-            &files(&packaging.join("systemd"))?,
-            "usr/lib/systemd/system",
-        )?;
-        put(
-            "644",
-            &files(&packaging.join("udev"))?,
-            "usr/lib/udev/rules.d",
-        )?;
-        for scripts in ["hooks", "scripts/init-top"] {
-            let from = files(&packaging.join("initramfs-tools").join(scripts))?;
-            put(
-                "755",
-                &from,
-                &format!("usr/share/initramfs-tools/{scripts}"),
-            )?;
-        }
-        let control = "Package: iommuctl\nVersion: 0.1.0\nArchitecture: amd64\n\
-            Maintainer: the test bed <root@localhost>\nDescription: stands for iommuctl\n";
-        let build =
-            "mkdir /fleet/package/DEBIAN && printf %s \"$1\" > /fleet/package/DEBIAN/control && \
-            dpkg-deb --build --root-owner-group /fleet/package /fleet/iommuctl.deb";
-        log.run(&mut self.controller.command("sh", ["-c", build, "sh", control]))
     }
 
     /// The disk that every machine starts with, and beside it what boots it.
@@ -434,14 +396,6 @@ fn console(shop: &Workshop, name: &str) -> PathBuf {
 fn remove(log: &Log, path: &Path) -> Result<()> {
     let options = ["-rf", "--one-file-system", "--"];
     log.run(as_root("rm").args(options).arg(path))
-}
-
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let failed = || format!("cannot list {}", folder.display());
-    let entries = std::fs::read_dir(folder).with_context(failed)?;
-    entries
-        .map(|entry| Ok(entry.with_context(failed)?.path()))
-        .collect()
 }
 
 /// A port that nobody listens on. Somebody may before we do; then QEMU ends at once, and is started again.
