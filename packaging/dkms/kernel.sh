@@ -106,7 +106,7 @@ can_build() {
 		esac
 		return 1
 	fi
-	for needed in CONFIG_INTEL_IOMMU CONFIG_TASKS_RCU CONFIG_DEBUG_INFO_BTF; do
+	for needed in CONFIG_IOMMU_PT CONFIG_TASKS_RCU CONFIG_DEBUG_INFO_BTF; do
 		if ! has $needed; then
 			echo "Kernel $release was built without $needed, which iommu_live needs."
 			return 1
