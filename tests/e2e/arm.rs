@@ -32,10 +32,3 @@ fn every_mistake_has_its_own_message() {
 fn a_kernel_that_boots_as_it_is_does_not() {
     holds("arm-strict", "oracle-strict-boot");
 }
-
-#[test]
-#[ignore = "needs what is built for arm64"]
-fn a_switch_is_left_to_the_kernel() {
-    holds("smmu", "not-live");
-    holds("smmu-second-stage", "not-live");
-}

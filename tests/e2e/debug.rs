@@ -53,6 +53,12 @@ fn the_module_leaves_in_the_middle_of_a_switch() {
 
 #[test]
 #[ignore = "needs a kernel with checks, and time"]
+fn a_copy_of_a_domains_operations_is_as_safe() {
+    all_hold("kept");
+}
+
+#[test]
+#[ignore = "needs a kernel with checks, and time"]
 fn unmaps_by_tasks_that_poll_cross_switches() {
     holds("tasks", "polled");
 }

@@ -11,6 +11,7 @@ mod errors;
 mod faults;
 mod fleet;
 mod inventory;
+mod matrix;
 mod oracle;
 mod packages;
 mod policy;

@@ -19,6 +19,11 @@ fn several_targets_switch_together() {
 }
 
 #[test]
+fn many_groups_wait_for_the_same_grace_periods() {
+    holds("together", "together");
+}
+
+#[test]
 fn round_trips_under_load_lose_nothing() {
     holds("module", "round-trips");
 }

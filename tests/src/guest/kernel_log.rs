@@ -21,8 +21,13 @@ const SIGNS: [&str; 7] = [
     "lockup",
     "call trace",
 ];
-/// A fault of a device, as Intel's driver, AMD's and the SMMU's tell it. Trouble, but for the device that is to fault.
-const FAULTS: [&str; 3] = ["DMAR: [", "AMD-Vi: Event logged", "event: F_"];
+/// A fault of a device, as the drivers of the IOMMUs tell it. Trouble, but for the device that is to fault.
+const FAULTS: [&str; 4] = [
+    "DMAR: [",
+    "AMD-Vi: Event logged",
+    "page fault from EP ",
+    "event: F_",
+];
 /// What a stock kernel says about any module that is not its own, once, and what ours says when it is refused: a load
 /// that was not meant to be refused fails anyway.
 const EXPECTED: [&str; 4] = [
@@ -66,7 +71,39 @@ pub fn expect_complaints(expected: bool) -> Result<()> {
 #[derive(Debug)]
 pub struct KernelLog {
     file: File,
-    pardoned: String,
+    pardoned: Pardoned,
+}
+
+/// The device whose faults are expected, as messages have it.
+#[derive(Debug)]
+struct Pardoned {
+    /// Without the domain, which older kernels leave out.
+    address: String,
+    /// What virtio-iommu calls it (`drivers/acpi/viot.c`).
+    endpoint: String,
+}
+
+impl Pardoned {
+    /// # Errors
+    /// When `address` is no address of a PCI device.
+    fn new(address: &str) -> Result<Self> {
+        let short = address.trim_start_matches("0000:");
+        let number = |text: Option<&str>| u16::from_str_radix(text.unwrap_or_default(), 16);
+        let mut parts = short.split([':', '.']);
+        let (bus, slot, function) = (
+            number(parts.next())?,
+            number(parts.next())?,
+            number(parts.next())?,
+        );
+        Ok(Self {
+            address: short.to_owned(),
+            endpoint: format!(" EP {} ", bus << 8 | slot << 3 | function),
+        })
+    }
+
+    fn is_in(&self, text: &str) -> bool {
+        text.contains(&self.address) || text.contains(&self.endpoint)
+    }
 }
 
 impl KernelLog {
@@ -82,8 +119,7 @@ impl KernelLog {
         let mut file = open.context("cannot open /dev/kmsg")?;
         file.seek(SeekFrom::End(0))
             .context("cannot seek in /dev/kmsg")?;
-        // Newer kernels print the whole address, older ones leave the domain out.
-        let pardoned = pardoned.trim_start_matches("0000:").to_owned();
+        let pardoned = Pardoned::new(pardoned)?;
         Ok(Self { file, pardoned })
     }
 
@@ -120,7 +156,7 @@ impl KernelLog {
             return false;
         }
         if any(&FAULTS) {
-            return !text.contains(&self.pardoned);
+            return !self.pardoned.is_in(text);
         }
         level <= WARNING || any(&SIGNS)
     }
@@ -175,7 +211,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let log = KernelLog {
             file,
-            pardoned: "00:06.0".into(),
+            pardoned: Pardoned::new("0000:00:06.0").unwrap(),
         };
         let fault = |device| {
             format!("DMAR: [DMA Write NO_PASID] Request device [{device}] fault addr 0xfffff000")
@@ -201,6 +237,11 @@ mod tests {
         }
         let lost = "arm-smmu-v3 9050000.smmuv3: EVTQ overflow detected -- events lost";
         assert!(log.is_trouble(3, lost));
+        let fault = |endpoint| {
+            format!("virtio_iommu virtio0: page fault from EP {endpoint} at 0xfffff010 []")
+        };
+        assert!(!log.is_trouble(3, &fault(48)));
+        assert!(log.is_trouble(3, &fault(24)));
         assert!(!log.is_trouble(4, "iommu_live: loading out-of-tree module taints kernel."));
         assert!(log.is_trouble(6, "WARNING: CPU: 0 PID: 1"));
         assert!(!log.is_trouble(6, "nvme nvme0: 2/0/0 default/read/poll queues"));

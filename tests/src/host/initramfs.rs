@@ -15,13 +15,18 @@ use super::module_files;
 use super::progress::step;
 use super::userspace::Programs;
 
-/// Loaded at boot, in this order. The network card's driver comes later, by the guest: the oracle's card must be
+/// Loaded at boot, in this order, by kernels that have them as modules: an IOMMU comes before its devices. The network card's
+/// driver comes later, by the guest: the oracle's card must be
 /// reserved before it.
-const AT_BOOT: [&str; 1] = ["nvme"];
-/// Loaded before these, by kernels that have them as modules: an IOMMU comes before its devices.
-const IOMMU: [&str; 1] = ["virtio_iommu"];
+const AT_BOOT: [&str; 2] = ["virtio_iommu", "nvme"];
 /// There when the guest wants them.
-const ON_DEMAND: [&str; 4] = ["e1000", "ext4", "vfio_pci", "vfio_iommu_type1"];
+const ON_DEMAND: [&str; 5] = [
+    "e1000",
+    "ext4",
+    "vfio_pci",
+    "vfio_iommu_type1",
+    "virtio_blk",
+];
 
 const FOLDERS: [&str; 15] = [
     "bin",
@@ -101,16 +106,8 @@ impl Contents<'_> {
             );
         }
         let mut lists = String::new();
-        for (list, names, needed) in [
-            ("boot", &IOMMU[..], false),
-            ("boot", &AT_BOOT, true),
-            ("demand", &ON_DEMAND, true),
-        ] {
-            let files = match self.files(names) {
-                Err(_) if !needed => continue,
-                files => files?,
-            };
-            for file in files {
+        for (list, names) in [("boot", &AT_BOOT[..]), ("demand", &ON_DEMAND[..])] {
+            for file in self.files(names)? {
                 let name = module_files::module_name(&file.to_string_lossy());
                 let inside = format!("lib/modules/{name}.ko");
                 if !lists.contains(&format!(" {name}\n")) {
@@ -128,9 +125,7 @@ impl Contents<'_> {
         let path = folder.join("modules.dep");
         let dependencies = std::fs::read_to_string(&path)
             .with_context(|| format!("cannot read {}", path.display()))?;
-        // Not every packaging has this list beside the modules; then nothing is known to be built in.
-        let builtin = std::fs::read_to_string(folder.join("modules.builtin")).unwrap_or_default();
-        module_files::resolve(&dependencies, &builtin, names)
+        module_files::resolve(&dependencies, names)
             .with_context(|| format!("looking for modules in {}", path.display()))
     }
 

@@ -181,11 +181,13 @@ fn check_vermagic(
                 .arg(path),
         )
     };
-    let folder = kernel.modules(cache).join("kernel/drivers/nvme/host");
-    let names = ["nvme.ko.xz", "nvme.ko.zst", "nvme.ko"].map(|name| folder.join(name));
-    let stock = names.iter().find(|path| path.exists());
-    let stock = stock.with_context(|| format!("no nvme.ko in {}", folder.display()))?;
-    let (ours, theirs) = (of(module)?, of(stock)?);
+    let folder = kernel.modules(cache);
+    let list = std::fs::read_to_string(folder.join("modules.dep"))
+        .with_context(|| format!("cannot read modules.dep in {}", folder.display()))?;
+    // Which one makes no difference.
+    let stock = list.lines().find_map(|line| line.split(':').next());
+    let stock = stock.with_context(|| format!("no module in {}", folder.display()))?;
+    let (ours, theirs) = (of(module)?, of(&folder.join(stock))?);
     if ours.trim() != theirs.trim()
         || ours.split_whitespace().next() != Some(kernel.release.as_str())
     {

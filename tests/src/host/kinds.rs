@@ -18,6 +18,8 @@ pub enum Extra {
     External,
     /// A disk and a network card in one group.
     Pair,
+    /// A disk that keeps translations of its own.
+    Translating,
     /// Twenty-two more disks, each in a group of its own.
     Disks,
     /// Sixty-four, behind ports.
@@ -90,7 +92,7 @@ pub const ARM: Kind = Kind {
 };
 
 /// Every kind of machine, but for those of the matrix.
-pub static KINDS: [Kind; 21] = [
+pub static KINDS: [Kind; 23] = [
     Kind {
         name: "plain",
         purpose: "a stock kernel without the module",
@@ -191,6 +193,14 @@ pub static KINDS: [Kind; 21] = [
         ..ORDINARY
     },
     Kind {
+        name: "together",
+        purpose: "a stock kernel with the module, and sixty-four disks to switch at once",
+        command_line: MANY_PORTS,
+        extra: Extra::ManyDisks,
+        scenarios: &["together"],
+        ..ORDINARY
+    },
+    Kind {
         name: "rebind",
         purpose: "a stock kernel without the module, drivers unbound and bound again",
         with_module: false,
@@ -226,6 +236,26 @@ pub static KINDS: [Kind; 21] = [
             "final-flush",
             "last-device-leaves",
             "module-leaves",
+        ],
+        ..ORDINARY
+    },
+    Kind {
+        name: "kept",
+        purpose: "a kernel with checks and hold points, an IOMMU whose domains are redirected by their own operations",
+        flavour: Flavour::Debug(Watch::Checks),
+        iommu: Iommu::Virtio,
+        scenarios: &[
+            "stragglers",
+            "across-each-wait",
+            "final-flush",
+            "module-leaves",
+            "switch",
+            "oracle-live",
+            "reload-while-switching",
+            "driver-goes",
+            "device-goes",
+            "crowd",
+            "leaks",
         ],
         ..ORDINARY
     },

@@ -51,6 +51,10 @@ impl Kind {
                 slot: 8,
                 image: disk("disk2.img")?,
             }),
+            Extra::Translating => devices.push(Device::Translating {
+                slot: 8,
+                image: disk("disk2.img")?,
+            }),
             Extra::Disks => devices.extend((8..30).map(|slot| Device::Blank { slot })),
             Extra::ManyDisks => devices.extend((8..16).map(|slot| Device::Blanks { slot })),
         }

@@ -100,6 +100,13 @@ pub enum Device {
         /// The disk's content.
         image: PathBuf,
     },
+    /// A virtio disk that keeps translations of its own, where the IOMMU lets it (ATS).
+    Translating {
+        /// The slot on the root bus.
+        slot: u8,
+        /// The disk's content.
+        image: PathBuf,
+    },
     /// An NVMe disk that reads as zeroes.
     Blank {
         /// Its slot on the root bus.
@@ -218,6 +225,15 @@ impl Arguments {
                 self.pair(
                     "-device",
                     format!("e1000,netdev=pair,addr={slot:#x}.1,romfile="),
+                );
+            }
+            Device::Translating { slot, image } => {
+                let drive = format!("if=none,format=raw,cache=unsafe,id=disk{slot},file=");
+                self.pair("-drive", file(&drive, image));
+                // It is behind the IOMMU only if it is told so.
+                self.pair(
+                    "-device",
+                    format!("virtio-blk-pci,drive=disk{slot},addr={slot:#x},disable-legacy=on,iommu_platform=on,ats=on"),
                 );
             }
             Device::Network { slot } => self.network(*slot, ""),

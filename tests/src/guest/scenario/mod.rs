@@ -5,6 +5,7 @@
 mod audit;
 mod concerns;
 mod demo;
+mod device_iotlb;
 mod errors;
 mod external;
 mod faults;
@@ -23,6 +24,7 @@ mod stock;
 mod stragglers;
 mod switch;
 mod tasks;
+mod together;
 
 use anyhow::{Context as _, Result};
 
@@ -34,7 +36,7 @@ use super::{cli, modules, pci};
 pub type Scenario = fn(&Bench) -> Result<()>;
 
 /// Every scenario there is.
-const ALL: [(&str, Scenario); 63] = [
+const ALL: [(&str, Scenario); 65] = [
     ("inventory", inventory::inventory),
     ("targets", inventory::targets),
     ("without-module", stock::without_module),
@@ -65,7 +67,9 @@ const ALL: [(&str, Scenario); 63] = [
     ("asleep-at-the-ring", preempt_rt::asleep_at_the_ring),
     ("polled", tasks::polled),
     ("threaded", tasks::threaded),
+    ("device-iotlb", device_iotlb::round_trips),
     ("soak", soak::soak),
+    ("together", together::together),
     ("processors-go", faults::processors),
     ("driver-goes", faults::driver),
     ("device-goes", faults::removal),

@@ -210,7 +210,7 @@ pub fn many(bench: &Bench) -> Result<()> {
 }
 
 /// The groups of all disks behind ports.
-fn behind_ports() -> Result<Vec<u32>> {
+pub fn behind_ports() -> Result<Vec<u32>> {
     let path = "/sys/bus/pci/drivers/nvme";
     let entries = fs::read_dir(path).with_context(|| format!("cannot read {path}"))?;
     let names = entries

@@ -18,7 +18,8 @@ pub fn reload(bench: &Bench) -> Result<()> {
     let (group, device) = disk()?;
     let load = Load::start(&device)?;
     let rounds = bench.of(10, 60);
-    for _ in 0..rounds {
+    for round in 0..rounds {
+        bench.say(format!("round {round} of {rounds}"));
         load_live()?;
         write_type(group, "DMA")?;
         write_type(group, "DMA-FQ")?;

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What a tighten of many groups at once costs beside that of one: each waits for grace periods, and these are the same.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{ensure, Context as _, Result};
+
+use super::rebind::behind_ports;
+use super::{load_live, write_type};
+use crate::guest::bench::Bench;
+use crate::guest::{cli, modules, pci};
+
+/// All may take so many times as long as one. Measured: see the facts. With a grace period after the other it would be as many
+/// times as there are groups.
+const LIMIT: f64 = 4.0;
+
+/// One group, and then all of them: by `iommuctl`, and by as many writers.
+pub fn together(bench: &Bench) -> Result<()> {
+    load_live()?;
+    let groups = behind_ports()?;
+    let first = groups.first().copied().context("there is no group")?;
+    bench.fact("groups", groups.len());
+    let rounds = bench.of(5, 15);
+    let one = times(bench, "one", rounds, &[first], || {
+        pci::write_type(first, "DMA").context("writing DMA")
+    })?;
+    let targets: Vec<String> = groups.iter().map(u32::to_string).collect();
+    let line = format!("set-mode {} DMA", targets.join(" "));
+    let all = times(bench, "iommuctl", rounds, &groups, || {
+        cli::iommuctl(&line)?.ended(0).map(|_| ())
+    })?;
+    bench.check("iommuctl", within(one, all));
+    let all = times(bench, "writers", rounds, &groups, || writers(&groups))?;
+    bench.check("writers", within(one, all));
+    for group in &groups {
+        write_type(*group, "DMA-FQ")?;
+    }
+    modules::unload(modules::LIVE)
+}
+
+/// As many `echo` as there are groups, at the same time.
+fn writers(groups: &[u32]) -> Result<()> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = groups
+            .iter()
+            .map(|group| scope.spawn(|| pci::write_type(*group, "DMA")))
+            .collect();
+        for thread in threads {
+            match thread.join() {
+                Ok(written) => written.context("writing DMA")?,
+                Err(_) => anyhow::bail!("a writer panicked"),
+            }
+        }
+        Ok(())
+    })
+}
+
+/// The median time of `tighten`, which makes all of `groups` strict.
+fn times(
+    bench: &Bench,
+    name: &str,
+    rounds: usize,
+    groups: &[u32],
+    tighten: impl Fn() -> Result<()>,
+) -> Result<Duration> {
+    let mut times = Vec::with_capacity(rounds);
+    for _ in 0..rounds {
+        for group in groups {
+            write_type(*group, "DMA-FQ")?;
+        }
+        let begin = Instant::now();
+        tighten()?;
+        times.push(begin.elapsed());
+        for group in groups {
+            pci::expect_type(*group, "DMA")?;
+        }
+    }
+    times.sort_unstable();
+    let at = |index: usize| times.get(index).copied().unwrap_or_default();
+    let (least, median, most) = (at(0), at(rounds / 2), at(rounds - 1));
+    bench.fact(
+        &format!("{name}-ms"),
+        format!(
+            "{} ({} to {})",
+            median.as_millis(),
+            least.as_millis(),
+            most.as_millis()
+        ),
+    );
+    Ok(median)
+}
+
+fn within(one: Duration, all: Duration) -> Result<String> {
+    let ratio = all.as_secs_f64() / one.as_secs_f64();
+    ensure!(ratio <= LIMIT, "{ratio:.1} times as long as one group");
+    Ok(format!("{ratio:.1} times as long as one group"))
+}
