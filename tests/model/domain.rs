@@ -15,7 +15,7 @@ use crate::protocol::Machine;
 /// The ring holds one entry: the second unmap finds it full and has to flush.
 const RING: usize = 1;
 
-/// What `pt_iommu::ops` points to.
+/// What `pt_iommu::ops`, or `domain->ops`, points to.
 const ORIGINAL: usize = 0;
 const STRICT: usize = 1;
 
@@ -35,6 +35,9 @@ struct Timer {
 /// The domain, its cookie and the group around it.
 pub struct Domain {
     ops: AtomicUsize,
+    /// How often an unmap calls the entry that it found once: on the generic page table once, elsewhere once for each block
+    /// (`__iommu_unmap_domain_pgtbl()`).
+    blocks: usize,
     /// Whether the strict copy has been filled in.
     copy_filled: AtomicBool,
     fq_domain: AtomicBool,
@@ -60,6 +63,7 @@ impl Domain {
     pub fn lazy(readers: usize) -> Self {
         Self {
             ops: AtomicUsize::new(ORIGINAL),
+            blocks: 1,
             copy_filled: AtomicBool::new(false),
             fq_domain: AtomicBool::new(true),
             rings_filled: AtomicBool::new(true),
@@ -80,6 +84,14 @@ impl Domain {
     pub fn lazy_and_preemptible(readers: usize) -> Self {
         Self {
             ring_lock: Some(SleepingLock::new()),
+            ..Self::lazy(readers)
+        }
+    }
+
+    /// The same, where an unmap finds its entry in `domain->ops`, and calls it for each block.
+    pub fn lazy_in_blocks(readers: usize) -> Self {
+        Self {
+            blocks: 2,
             ..Self::lazy(readers)
         }
     }
@@ -117,17 +129,21 @@ impl Domain {
         });
     }
 
-    /// `pt_iommu::ops->unmap_range()`, as it is or as the strict entry. Returns `gather->queued`.
+    /// `pt_iommu::ops->unmap_range()` or `domain->ops->unmap_pages()`, as it is or as the strict entry. Returns
+    /// `gather->queued`.
     fn unmap_range(&self, page: usize, mut queued: bool) -> bool {
-        if self.ops.load(Ordering::Acquire) == STRICT {
-            self.read_entry();
-            queued = false;
-            // The strict entry looks for the original one, wherever the pointer points by now.
-            if self.ops.load(Ordering::Acquire) == STRICT {
+        let found = self.ops.load(Ordering::Acquire);
+        for _ in 0..self.blocks {
+            if found == STRICT {
                 self.read_entry();
+                queued = false;
+                // The strict entry looks for the original one, wherever the pointer points by now.
+                if self.ops.load(Ordering::Acquire) == STRICT {
+                    self.read_entry();
+                }
             }
+            self.ghost.clear(page);
         }
-        self.ghost.clear(page);
         queued
     }
 

@@ -16,7 +16,7 @@ pub struct Scenario {
 }
 
 /// Those of the tighten.
-pub const TIGHTEN: [Scenario; 8] = [
+pub const TIGHTEN: [Scenario; 9] = [
     Scenario {
         name: "one unmap and the timer",
         run: one_unmap,
@@ -48,6 +48,10 @@ pub const TIGHTEN: [Scenario; 8] = [
     Scenario {
         name: "PREEMPT_RT, two unmaps and one ring",
         run: sleeps_for_another,
+    },
+    Scenario {
+        name: "an entry that is found once and called twice",
+        run: in_blocks,
     },
 ];
 
@@ -116,6 +120,10 @@ fn with_two(domain: Domain, mutation: Mutation) {
     write_dma(&domain, mutation);
     join(unmappers);
     domain.clean_and_strict(2);
+}
+
+fn in_blocks(mutation: Mutation) {
+    with_two(Domain::lazy_in_blocks(2), mutation);
 }
 
 fn two_in_a_row(mutation: Mutation) {
