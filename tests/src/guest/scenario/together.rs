@@ -21,21 +21,24 @@ pub fn together(bench: &Bench) -> Result<()> {
     let first = groups.first().copied().context("there is no group")?;
     bench.fact("groups", groups.len());
     let rounds = bench.of(5, 15);
-    let one = times(bench, "one", rounds, &[first], || {
-        pci::write_type(first, "DMA").context("writing DMA")
-    })?;
-    let targets: Vec<String> = groups.iter().map(u32::to_string).collect();
-    let line = format!("set-mode {} DMA", targets.join(" "));
-    let all = times(bench, "iommuctl", rounds, &groups, || {
-        cli::iommuctl(&line)?.ended(0).map(|_| ())
-    })?;
-    bench.check("iommuctl", within(one, all));
-    let all = times(bench, "writers", rounds, &groups, || writers(&groups))?;
-    bench.check("writers", within(one, all));
+    let both = |name: &str, tighten: fn(&[u32]) -> Result<()>| -> Result<()> {
+        let one = times(bench, &format!("{name}-one"), rounds, &[first], tighten)?;
+        let all = times(bench, &format!("{name}-all"), rounds, &groups, tighten)?;
+        bench.check(name, within(one, all));
+        Ok(())
+    };
+    both("writers", writers)?;
+    both("iommuctl", by_iommuctl)?;
     for group in &groups {
         write_type(*group, "DMA-FQ")?;
     }
     modules::unload(modules::LIVE)
+}
+
+fn by_iommuctl(groups: &[u32]) -> Result<()> {
+    let targets: Vec<String> = groups.iter().map(u32::to_string).collect();
+    let line = format!("set-mode {} DMA", targets.join(" "));
+    cli::iommuctl(&line)?.ended(0).map(|_| ())
 }
 
 /// As many `echo` as there are groups, at the same time.
@@ -61,7 +64,7 @@ fn times(
     name: &str,
     rounds: usize,
     groups: &[u32],
-    tighten: impl Fn() -> Result<()>,
+    tighten: fn(&[u32]) -> Result<()>,
 ) -> Result<Duration> {
     let mut times = Vec::with_capacity(rounds);
     for _ in 0..rounds {
@@ -69,7 +72,7 @@ fn times(
             write_type(*group, "DMA-FQ")?;
         }
         let begin = Instant::now();
-        tighten()?;
+        tighten(groups)?;
         times.push(begin.elapsed());
         for group in groups {
             pci::expect_type(*group, "DMA")?;
