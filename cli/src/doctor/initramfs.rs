@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::machine::why;
-use super::{Finding, Id, Machine};
+use super::{Finding, Id, Level, Machine};
 use crate::ask::ask;
 use crate::policy_files::FOLDERS;
 
@@ -58,7 +58,8 @@ enum Stale {
     Gone(String),
 }
 
-/// Whether the initramfs has the policy of now; nothing without a policy, or without our part of the maker of the image.
+/// Whether the initramfs has the policy of now; nothing without our part of the maker of the image, and without a policy only
+/// that the image still has one.
 pub fn initramfs(machine: &Machine<'_>) -> Option<Finding> {
     let loaded = machine.policy.as_ref().ok()?;
     // What is in /run is made after the image was.
@@ -69,10 +70,12 @@ pub fn initramfs(machine: &Machine<'_>) -> Option<Finding> {
     };
     let files = loaded.files.iter().map(|file| below(&file.path));
     let files: Vec<String> = files.filter(|path| !path.starts_with("run/")).collect();
-    let maker = maker(machine)?;
-    if files.is_empty() {
-        return None;
-    }
+    let finding = compare(machine, maker(machine)?, &files)?;
+    let counts = !files.is_empty() || finding.level == Level::Bad;
+    counts.then_some(finding)
+}
+
+fn compare(machine: &Machine<'_>, maker: &Maker, files: &[String]) -> Option<Finding> {
     let unknown = |why: String| Some(Finding::unknown(Id::Initramfs, why));
     let release = machine.release.as_deref();
     let found = release.and_then(|release| Some((release, image(machine, release)?)));
@@ -91,7 +94,8 @@ pub fn initramfs(machine: &Machine<'_>) -> Option<Finding> {
     };
     let folders = FOLDERS.into_iter().filter(|path| !path.starts_with("run/"));
     let mut policy = files.iter().map(String::as_str).chain(folders);
-    if let Some(path) = policy.find(is_newer) {
+    // Without a policy a newer folder says nothing.
+    if let Some(path) = policy.find(is_newer).filter(|_| !files.is_empty()) {
         let path = machine.root.display(path);
         return bad(format!("{shown} has an older policy: {path} is newer"));
     }
@@ -108,7 +112,7 @@ pub fn initramfs(machine: &Machine<'_>) -> Option<Finding> {
         }
         Err(error) => return unknown(error.to_string()),
     };
-    match stale(&listed(&answer.text), &files) {
+    match stale(&listed(&answer.text), files) {
         None => Some(Finding::ok(
             Id::Initramfs,
             format!("{shown} has iommuctl and the policy"),
@@ -166,7 +170,7 @@ fn listed(text: &str) -> BTreeSet<&str> {
 
 fn stale(listed: &BTreeSet<&str>, files: &[String]) -> Option<Stale> {
     let is_program = |path: &&str| *path == PROGRAM || path.strip_prefix("usr/") == Some(PROGRAM);
-    if !listed.iter().any(is_program) {
+    if !files.is_empty() && !listed.iter().any(is_program) {
         return Some(Stale::NoProgram);
     }
     let missing = files.iter().find(|file| !listed.contains(file.as_str()));

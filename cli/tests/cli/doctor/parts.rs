@@ -227,6 +227,14 @@ fn policy_that_was_replaced_by_an_older_one() {
 }
 
 #[test]
+fn policy_that_only_the_initramfs_has() {
+    let machine = healthy();
+    fs::remove_file(machine.root(POLICY_FILE)).unwrap();
+    let fix = format!("update-initramfs -u -k {RELEASE}");
+    expect(&machine, "initramfs", "bad", "which is no more", &fix);
+}
+
+#[test]
 fn log_that_was_rewritten() {
     let machine = healthy();
     let log = machine.root("var/log/iommuctl/audit.jsonl");
