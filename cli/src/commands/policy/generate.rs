@@ -12,7 +12,7 @@ use crate::output::Output;
 use crate::sysfs::Problems;
 
 /// Where the packages put the schema; the comment makes editors look there.
-const SCHEMA_PATH: &str = "/usr/share/iommuctl/policy.json";
+const SCHEMA_PATH: &str = "/usr/share/iommuctl/policy.schema.json";
 
 /// Runs the command.
 pub fn run(context: &Context, output: &mut Output) -> anyhow::Result<Exit> {
