@@ -21,7 +21,7 @@ pub const PORT: &str = "0000:00:07.0";
 /// The disk of the two devices that one machine has in one group.
 pub const PAIR_DISK: &str = "0000:00:08.0";
 /// The disk that one machine has that keeps translations of its own.
-pub const TRANSLATING: &str = "0000:00:08.0";
+pub const TRANSLATING: &str = "0000:01:00.0";
 /// The network card beside it.
 pub const PAIR_CARD: &str = "0000:00:08.1";
 

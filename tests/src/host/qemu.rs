@@ -100,9 +100,9 @@ pub enum Device {
         /// The disk's content.
         image: PathBuf,
     },
-    /// A virtio disk that keeps translations of its own, where the IOMMU lets it (ATS).
+    /// A virtio disk behind a root port that keeps translations of its own, where the IOMMU lets it (ATS).
     Translating {
-        /// The slot on the root bus.
+        /// The slot of the port on the root bus.
         slot: u8,
         /// The disk's content.
         image: PathBuf,
@@ -230,10 +230,15 @@ impl Arguments {
             Device::Translating { slot, image } => {
                 let drive = format!("if=none,format=raw,cache=unsafe,id=disk{slot},file=");
                 self.pair("-drive", file(&drive, image));
+                // On the root bus itself it would be no PCI Express device, which ATS is for.
+                self.pair(
+                    "-device",
+                    format!("pcie-root-port,id=rp,slot=1,addr={slot:#x}"),
+                );
                 // It is behind the IOMMU only if it is told so.
                 self.pair(
                     "-device",
-                    format!("virtio-blk-pci,drive=disk{slot},addr={slot:#x},disable-legacy=on,iommu_platform=on,ats=on"),
+                    format!("virtio-blk-pci,drive=disk{slot},bus=rp,addr=0x0,disable-legacy=on,iommu_platform=on,ats=on"),
                 );
             }
             Device::Network { slot } => self.network(*slot, ""),
