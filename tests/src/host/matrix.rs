@@ -169,7 +169,7 @@ pub static CELLS: [Cell; 20] = [
         "intel-rt",
         kernel(Flavour::Variant("rt")),
     ),
-    Cell::unseen(
+    Cell::live(
         "Intel VT-d, legacy mode",
         "intel-cloud",
         kernel(Flavour::Variant("cloud")),
@@ -189,17 +189,17 @@ pub static CELLS: [Cell; 20] = [
     ),
     Cell::live("AMD-Vi", "amd", amd(Flavour::Stock)),
     Cell::unseen("AMD-Vi", "amd-rt", amd(Flavour::Variant("rt"))),
-    Cell::unseen("AMD-Vi", "amd-previous", amd(Flavour::Previous)),
+    Cell::live("AMD-Vi", "amd-previous", amd(Flavour::Previous)),
     Cell::live("virtio-iommu", "virtio", virtio(Flavour::Stock)),
     Cell::unseen("virtio-iommu", "virtio-previous", virtio(Flavour::Previous)),
     Cell::refused(
         "virtio-iommu",
         "virtio-rt",
-        "its unmap entry takes locks that sleep there (not run yet)",
+        "its unmap entry takes locks that sleep there",
         virtio(Flavour::Variant("rt")),
     ),
     Cell::live("Arm SMMUv3, first stage", "smmu", ARM),
-    Cell::unseen(
+    Cell::live(
         "Arm SMMUv3, second stage",
         "smmu-second-stage",
         Kind {
