@@ -94,12 +94,13 @@ const LOAD_MODULE: &str = "`modprobe iommu_live` makes this change live, then re
 const NOT_ON_THE_LIST: &str = "iommu_live is loaded and left this group to the kernel: its IOMMU driver is none of those that \
                                `iommuctl status` shows for the module";
 
-/// What gets a group with bound drivers from `current` to `request`, one line each.
+/// What gets a group with bound drivers from `current` to `request`, one line each. `module`: whether it is loaded.
 #[must_use]
-pub fn ways_to(current: &DomainType, request: TypeRequest) -> Vec<String> {
+pub fn ways_to(current: &DomainType, request: TypeRequest, module: bool) -> Vec<String> {
     let mut ways = Vec::new();
     if *current == DomainType::DmaFq && request == TypeRequest::Dma {
-        ways.push(LOAD_MODULE.to_owned());
+        let way = if module { NOT_ON_THE_LIST } else { LOAD_MODULE };
+        ways.push(way.to_owned());
     }
     ways.push(REBIND.to_owned());
     let boot = match request {
@@ -219,13 +220,7 @@ fn in_use(errno: Errno, facts: &Facts<'_>) -> Explanation {
         );
     }
     let advice = match &group.domain_type {
-        Some(current) => {
-            let mut ways = ways_to(current, *request);
-            if let (true, Some(way)) = (facts.module, ways.iter_mut().find(|w| *w == LOAD_MODULE)) {
-                *way = NOT_ON_THE_LIST.to_owned();
-            }
-            ways
-        }
+        Some(current) => ways_to(current, *request, facts.module),
         None => vec!["the kernel log has the reason".to_owned()],
     };
     refused(

@@ -173,11 +173,9 @@ fn replace(
         "the kernel does not change {current} to {request} while a driver is bound: {}",
         advice::holders(group)
     );
-    refuse(
-        Some(Route::Rebind),
-        reason,
-        advice::ways_to(current, request),
-    )
+    // What a loaded module may make live does not come here.
+    let ways = advice::ways_to(current, request, false);
+    refuse(Some(Route::Rebind), reason, ways)
 }
 
 #[cfg(test)]
