@@ -89,8 +89,7 @@ impl Spare {
     ///
     /// `ENOMEM`.
     pub(crate) fn allocate() -> Result<Self> {
-        let (one, other) = (Table::PageTable.words(), Table::Domain.words());
-        let most = if one > other { one } else { other };
+        let most = Table::PageTable.words().max(Table::Domain.words());
         Ok(Self(KVec::with_capacity(most + 1, GFP_KERNEL)?))
     }
 }
