@@ -2,18 +2,7 @@
 //! On kernels that watch themselves, with hold points in the unmap path. Their logs must stay clean, as everywhere.
 //! Long: only in `make test-full`.
 
-use iommuctl_tests::host::kinds::KINDS;
-
-use crate::holds;
-
-/// Everything this machine runs.
-#[track_caller]
-fn all_hold(machine: &str) {
-    let kind = KINDS.iter().find(|kind| kind.name == machine);
-    for scenario in kind.into_iter().flat_map(|kind| kind.scenarios) {
-        holds(machine, scenario);
-    }
-}
+use crate::{all_hold, holds};
 
 #[test]
 #[ignore = "needs a kernel with checks, and time"]
@@ -54,7 +43,7 @@ fn the_module_leaves_in_the_middle_of_a_switch() {
 #[test]
 #[ignore = "needs a kernel with checks, and time"]
 fn a_copy_of_a_domains_operations_is_as_safe() {
-    all_hold("kept");
+    all_hold(&["kept"]);
 }
 
 #[test]
@@ -73,19 +62,19 @@ fn unmaps_by_interrupt_threads_cross_switches() {
 #[test]
 #[ignore = "needs a kernel with checks, and time"]
 fn the_suites_of_the_stock_kernel_report_nothing() {
-    all_hold("checks");
+    all_hold(&["checks"]);
 }
 
 #[test]
 #[ignore = "needs a kernel with checks, and time"]
 fn a_great_many_round_trips_report_nothing_and_leave_nothing() {
-    all_hold("soak");
+    all_hold(&["soak"]);
 }
 
 #[test]
 #[ignore = "needs a kernel that watches for data races, and time"]
 fn no_data_race_is_seen() {
-    all_hold("races");
+    all_hold(&["races"]);
 }
 
 #[test]
@@ -97,5 +86,5 @@ fn a_straggler_that_sleeps_for_the_ring_is_waited_for() {
 #[test]
 #[ignore = "needs a kernel whose spin locks sleep, and time"]
 fn the_suites_hold_where_spin_locks_sleep() {
-    all_hold("realtime");
+    all_hold(&["realtime"]);
 }

@@ -22,6 +22,7 @@ mod stock;
 mod switch;
 mod system;
 
+use iommuctl_tests::host::kinds::kind;
 use iommuctl_tests::host::suite;
 
 /// Fails with everything that was wrong, and where the machine's log is.
@@ -34,4 +35,21 @@ fn holds(machine: &str, scenario: &str) {
     if let Some(failure) = suite::failure(machine, scenario) {
         panic!("{failure}");
     }
+}
+
+/// Fails with everything that was wrong in all that these machines run.
+#[track_caller]
+fn all_hold(machines: &[&str]) {
+    let mut failures = Vec::new();
+    for machine in machines {
+        match kind(machine) {
+            Ok(kind) => {
+                let scenarios = kind.scenarios.iter();
+                let failed = scenarios.filter_map(|scenario| suite::failure(machine, scenario));
+                failures.extend(failed.map(|failure| format!("{machine}: {failure}")));
+            }
+            Err(error) => failures.push(error.to_string()),
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }

@@ -2,42 +2,29 @@
 //! Other IOMMUs and other kernels: each cell of the matrix is as it says.
 
 use iommuctl_tests::host::matrix::CELLS;
-use iommuctl_tests::host::suite;
 
-/// The cells that are chosen, or everything that went wrong in them.
-#[track_caller]
-fn cells(chosen: impl Fn(&str) -> bool) {
-    let machines = CELLS.iter().map(|cell| &cell.machine);
-    let failures: Vec<String> = machines
-        .filter(|machine| chosen(machine.name))
-        .flat_map(|machine| {
-            machine
-                .scenarios
-                .iter()
-                .map(|scenario| (machine.name, scenario))
-        })
-        .filter_map(|(machine, scenario)| {
-            Some(format!("{machine}: {}", suite::failure(machine, scenario)?))
-        })
-        .collect();
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
-}
+use crate::all_hold;
 
-/// The two that need no other kernel than all else, and take another way than Intel's.
-const QUICK: [&str; 2] = ["amd", "virtio"];
+/// Those that need no other kernel than all else, and take another way than Intel's.
+const AMD: &str = "amd";
+const VIRTIO: &str = "virtio";
 
 #[test]
 fn amd_switches_live() {
-    cells(|name| name == QUICK[0]);
+    all_hold(&[AMD]);
 }
 
 #[test]
 fn virtio_switches_live() {
-    cells(|name| name == QUICK[1]);
+    all_hold(&[VIRTIO]);
 }
 
 #[test]
 #[ignore = "a machine for each cell, and modules for other kernels"]
 fn each_cell_is_as_it_says() {
-    cells(|name| !QUICK.contains(&name));
+    let machines = CELLS.iter().map(|cell| cell.machine.name);
+    let others: Vec<_> = machines
+        .filter(|name| ![AMD, VIRTIO].contains(name))
+        .collect();
+    all_hold(&others);
 }
