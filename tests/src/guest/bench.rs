@@ -5,10 +5,14 @@ use std::fmt::Display;
 use std::fs::File;
 use std::io::Write as _;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use crate::report::Line;
+
+/// How often there is word of a long scenario.
+const WORD: Duration = Duration::from_secs(10);
 
 /// The line to the host.
 #[derive(Debug)]
@@ -64,6 +68,17 @@ impl Bench {
     /// Narrates.
     pub fn say(&self, text: impl Display) {
         self.send(&Line::Say(text.to_string()));
+    }
+
+    /// The numbers of so many rounds, with word of it now and then: a machine that says nothing for long is taken for dead.
+    pub fn rounds(&self, count: usize) -> impl Iterator<Item = usize> + '_ {
+        let mut last = Instant::now();
+        (0..count).inspect(move |round| {
+            if last.elapsed() > WORD {
+                self.say(format!("round {round} of {count}"));
+                last = Instant::now();
+            }
+        })
     }
 
     /// One of two numbers: for the short form, and for the long.

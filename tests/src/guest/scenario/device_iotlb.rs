@@ -24,10 +24,7 @@ pub fn round_trips(bench: &Bench) -> Result<()> {
     write_type(group, "DMA-FQ")?;
     let load = Load::start(&device)?;
     let rounds = bench.of(100, 500);
-    for round in 0..rounds {
-        if round % 20 == 0 {
-            bench.say(format!("round {round} of {rounds}"));
-        }
+    for round in bench.rounds(rounds) {
         for wanted in ["DMA", "DMA-FQ"] {
             write_type(group, wanted).with_context(|| format!("round {round}"))?;
         }

@@ -66,15 +66,6 @@ fn write(path: impl AsRef<Path>, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {text} to {}", path.display()))
 }
 
-/// Does something again and again, with word of it: a machine that says nothing for long is taken for dead.
-fn repeat(bench: &Bench, rounds: usize, mut once: impl FnMut() -> Result<()>) -> Result<usize> {
-    for round in 1..=rounds {
-        bench.say(format!("round {round} of {rounds}"));
-        once()?;
-    }
-    Ok(rounds)
-}
-
 fn told((rounds, count): (usize, u64)) -> String {
     format!("{rounds} times, {count} tightens meanwhile")
 }
@@ -87,13 +78,13 @@ pub fn processors(bench: &Bench) -> Result<()> {
     let rounds = bench.of(10, 40);
     let path = "/sys/devices/system/cpu/cpu1/online";
     let result = while_switching(pci::DISK, &[], || {
-        repeat(bench, rounds, || {
+        for _ in bench.rounds(rounds) {
             write(path, "0")?;
             std::thread::sleep(Duration::from_millis(50));
             write(path, "1")?;
             std::thread::sleep(Duration::from_millis(50));
-            Ok(())
-        })
+        }
+        Ok(rounds)
     });
     bench.check("processor-goes-and-comes", result.map(told));
     finish(bench, load);
@@ -105,12 +96,12 @@ pub fn driver(bench: &Bench) -> Result<()> {
     load_live()?;
     let rounds = bench.of(5, 30);
     let result = while_switching(pci::DISK_TWO, &[EBUSY, EPERM], || {
-        repeat(bench, rounds, || {
+        for _ in bench.rounds(rounds) {
             write("/sys/bus/pci/drivers/nvme/unbind", pci::DISK_TWO)?;
             write("/sys/bus/pci/drivers/nvme/bind", pci::DISK_TWO)?;
             pci::block_device(pci::DISK_TWO)?;
-            Ok(())
-        })
+        }
+        Ok(rounds)
     });
     bench.check("driver-goes-and-comes", result.map(told));
     bench.check("still-a-disk", readable());
@@ -123,13 +114,13 @@ pub fn removal(bench: &Bench) -> Result<()> {
     let rounds = bench.of(5, 30);
     let gone = [EINVAL, ENODEV, ENOENT, EBUSY, EPERM];
     let result = while_switching(pci::DISK_TWO, &gone, || {
-        repeat(bench, rounds, || {
+        for _ in bench.rounds(rounds) {
             write(pci::folder(pci::DISK_TWO).join("remove"), "1")?;
             write("/sys/bus/pci/rescan", "1")?;
             pci::block_device(pci::DISK_TWO)?;
             std::thread::sleep(Duration::from_millis(100));
-            Ok(())
-        })
+        }
+        Ok(rounds)
     });
     bench.check("device-goes-and-comes", result.map(told));
     bench.check("still-a-disk", readable());
@@ -141,12 +132,12 @@ pub fn reset(bench: &Bench) -> Result<()> {
     load_live()?;
     let rounds = bench.of(5, 30);
     let result = while_switching(pci::DISK_TWO, &[EBUSY], || {
-        repeat(bench, rounds, || {
+        for _ in bench.rounds(rounds) {
             write(pci::folder(pci::DISK_TWO).join("reset"), "1")?;
             // The driver looks at its disk again after each, and complains when it is interrupted.
             std::thread::sleep(Duration::from_millis(500));
-            Ok(())
-        })
+        }
+        Ok(rounds)
     });
     bench.check("function-reset", result.map(told));
     bench.check("still-a-disk", readable());
@@ -158,15 +149,15 @@ pub fn vfio_takes(bench: &Bench) -> Result<()> {
     load_live()?;
     let rounds = bench.of(3, 10);
     let result = while_switching(pci::DISK_TWO, &[EBUSY, EPERM], || {
-        repeat(bench, rounds, || {
+        for _ in bench.rounds(rounds) {
             vfio::bind(pci::DISK_TWO)?;
             let owned = vfio::Owned::take(pci::group(pci::DISK_TWO)?)?;
             std::thread::sleep(Duration::from_millis(200));
             drop(owned);
             vfio::unbind(pci::DISK_TWO)?;
             pci::block_device(pci::DISK_TWO)?;
-            Ok(())
-        })
+        }
+        Ok(rounds)
     });
     bench.check("vfio-takes-and-returns", result.map(told));
     bench.check("switched-while-owned", while_owned());
@@ -208,11 +199,11 @@ pub fn suspends(bench: &Bench) -> Result<()> {
     write("/sys/power/pm_test", "core")?;
     let rounds = bench.of(2, 6);
     let result = while_switching(pci::DISK, &[], || {
-        repeat(bench, rounds, || {
+        for _ in bench.rounds(rounds) {
             write("/sys/power/state", "mem")?;
             std::thread::sleep(Duration::from_millis(300));
-            Ok(())
-        })
+        }
+        Ok(rounds)
     });
     bench.check("suspends-and-resumes", result.map(told));
     write("/sys/power/pm_test", "none")?;

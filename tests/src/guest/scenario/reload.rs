@@ -18,8 +18,7 @@ pub fn reload(bench: &Bench) -> Result<()> {
     let (group, device) = disk()?;
     let load = Load::start(&device)?;
     let rounds = bench.of(10, 60);
-    for round in 0..rounds {
-        bench.say(format!("round {round} of {rounds}"));
+    for _ in bench.rounds(rounds) {
         load_live()?;
         write_type(group, "DMA")?;
         write_type(group, "DMA-FQ")?;

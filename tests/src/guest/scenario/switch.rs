@@ -162,11 +162,7 @@ pub fn round_trips(bench: &Bench) -> Result<()> {
     let rounds = bench.of(100, 500);
     let before = per_cpu_memory()?;
     let mut times: Vec<u128> = Vec::with_capacity(rounds);
-    for round in 0..rounds {
-        if round % 20 == 0 {
-            // A machine that says nothing for long is taken for dead.
-            bench.say(format!("round {round} of {rounds}"));
-        }
+    for round in bench.rounds(rounds) {
         let begin = Instant::now();
         write_type(group, "DMA").with_context(|| format!("round {round}"))?;
         times.push(begin.elapsed().as_millis());
