@@ -88,7 +88,7 @@ fn drivers() -> Result<()> {
 
 /// Runs one scenario; the kernel's log must stay clean meanwhile.
 fn one(bench: &Bench, name: &str) {
-    let mut log = match KernelLog::from_now(pci::ORACLE) {
+    let mut log = match KernelLog::from_now() {
         Ok(log) => log,
         Err(error) => {
             bench.check("kernel-log", Err::<&str, _>(error));

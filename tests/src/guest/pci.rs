@@ -16,6 +16,8 @@ pub const DISK_TWO: &str = "0000:00:04.0";
 pub const NETWORK: &str = "0000:00:05.0";
 /// The oracle's card.
 pub const ORACLE: &str = "0000:00:06.0";
+/// What it is in messages of the kernel: older ones leave the domain out, and virtio-iommu has a number (`drivers/acpi/viot.c`).
+pub const ORACLE_IN_MESSAGES: [&str; 2] = ["00:06.0", " EP 48 "];
 /// The port that the firmware of one machine calls external.
 pub const PORT: &str = "0000:00:07.0";
 /// The disk of the two devices that one machine has in one group.

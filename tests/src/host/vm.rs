@@ -14,7 +14,7 @@ use super::kinds::{kind, Kind};
 use super::progress::{say, seconds};
 use super::qemu::Machine;
 use super::workshop::{Boot, Workshop};
-use crate::guest::pci;
+use crate::guest::kernel_log::is_fault;
 use crate::report::{Line, Report};
 
 /// How often a machine that broke is started again.
@@ -332,18 +332,13 @@ fn trouble(console: &str) -> String {
         "BUG:",
         "Oops",
         "WARNING:",
-        "DMAR: [",
-        "AMD-Vi: Event logged",
-        "event: F_",
         "general protection",
         "RIP:",
         "lockup",
     ];
-    // The oracle's card faults on purpose.
-    let oracle = pci::ORACLE.trim_start_matches("0000:");
     let bad = console
         .lines()
-        .filter(|line| signs.iter().any(|sign| line.contains(sign)) && !line.contains(oracle));
+        .filter(|line| signs.iter().any(|sign| line.contains(sign)) || is_fault(line));
     let lines: String = bad
         .take(8)
         .map(|line| format!("\n    | {}", line.trim()))
