@@ -16,8 +16,7 @@ use super::progress::step;
 use super::userspace::Programs;
 
 /// Loaded at boot, in this order, by kernels that have them as modules: an IOMMU comes before its devices. The network card's
-/// driver comes later, by the guest: the oracle's card must be
-/// reserved before it.
+/// driver comes later, by the guest: the oracle's card must be reserved before it.
 const AT_BOOT: [&str; 2] = ["virtio_iommu", "nvme"];
 /// There when the guest wants them.
 const ON_DEMAND: [&str; 5] = [

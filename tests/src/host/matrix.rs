@@ -114,18 +114,11 @@ const fn kernel(flavour: Flavour) -> Kind {
     }
 }
 
-const fn amd(flavour: Flavour) -> Kind {
+const fn other(iommu: Iommu, flavour: Flavour) -> Kind {
     Kind {
-        iommu: Iommu::Amd,
+        iommu,
         command_line: LAZY,
         ..kernel(flavour)
-    }
-}
-
-const fn virtio(flavour: Flavour) -> Kind {
-    Kind {
-        iommu: Iommu::Virtio,
-        ..amd(flavour)
     }
 }
 
@@ -187,16 +180,32 @@ pub static CELLS: [Cell; 20] = [
             ..kernel(Flavour::Debug(Watch::Checks))
         },
     ),
-    Cell::live("AMD-Vi", "amd", amd(Flavour::Stock)),
-    Cell::unseen("AMD-Vi", "amd-rt", amd(Flavour::Variant("rt"))),
-    Cell::live("AMD-Vi", "amd-previous", amd(Flavour::Previous)),
-    Cell::live("virtio-iommu", "virtio", virtio(Flavour::Stock)),
-    Cell::unseen("virtio-iommu", "virtio-previous", virtio(Flavour::Previous)),
+    Cell::live("AMD-Vi", "amd", other(Iommu::Amd, Flavour::Stock)),
+    Cell::unseen(
+        "AMD-Vi",
+        "amd-rt",
+        other(Iommu::Amd, Flavour::Variant("rt")),
+    ),
+    Cell::live(
+        "AMD-Vi",
+        "amd-previous",
+        other(Iommu::Amd, Flavour::Previous),
+    ),
+    Cell::live(
+        "virtio-iommu",
+        "virtio",
+        other(Iommu::Virtio, Flavour::Stock),
+    ),
+    Cell::unseen(
+        "virtio-iommu",
+        "virtio-previous",
+        other(Iommu::Virtio, Flavour::Previous),
+    ),
     Cell::refused(
         "virtio-iommu",
         "virtio-rt",
         "its unmap entry takes locks that sleep there",
-        virtio(Flavour::Variant("rt")),
+        other(Iommu::Virtio, Flavour::Variant("rt")),
     ),
     Cell::live("Arm SMMUv3, first stage", "smmu", ARM),
     Cell::live(

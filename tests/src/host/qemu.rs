@@ -228,13 +228,9 @@ impl Arguments {
                 );
             }
             Device::Translating { slot, image } => {
-                let drive = format!("if=none,format=raw,cache=unsafe,id=disk{slot},file=");
-                self.pair("-drive", file(&drive, image));
+                self.drive(*slot, image);
                 // On the root bus itself it would be no PCI Express device, which ATS is for.
-                self.pair(
-                    "-device",
-                    format!("pcie-root-port,id=rp,slot=1,addr={slot:#x}"),
-                );
+                self.root_port(*slot);
                 // It is behind the IOMMU only if it is told so.
                 self.pair(
                     "-device",
@@ -249,10 +245,7 @@ impl Arguments {
                 self.pair("-device", format!("e1000,addr={slot:#x},romfile="))
             }
             Device::Port { slot } => {
-                self.pair(
-                    "-device",
-                    format!("pcie-root-port,id=rp,slot=1,addr={slot:#x}"),
-                );
+                self.root_port(*slot);
                 self.pair("-device", "e1000e,bus=rp,addr=0x0,romfile=");
             }
             Device::EmptyPort { slot } => self.pair(
@@ -293,9 +286,22 @@ impl Arguments {
         );
     }
 
-    fn disk(&mut self, slot: u8, image: &Path, more: &str) {
+    /// A root port, `rp`.
+    fn root_port(&mut self, slot: u8) {
+        self.pair(
+            "-device",
+            format!("pcie-root-port,id=rp,slot=1,addr={slot:#x}"),
+        );
+    }
+
+    /// A disk's content, `diskN`.
+    fn drive(&mut self, slot: u8, image: &Path) {
         let drive = format!("if=none,format=raw,cache=unsafe,id=disk{slot},file=");
         self.pair("-drive", file(&drive, image));
+    }
+
+    fn disk(&mut self, slot: u8, image: &Path, more: &str) {
+        self.drive(slot, image);
         let device =
             format!("nvme,drive=disk{slot},serial=iommuctl{slot},bus=pcie.0,addr={slot:#x}{more}");
         self.pair("-device", device);
