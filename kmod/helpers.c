@@ -10,7 +10,6 @@
 #include <linux/kmemleak.h>
 #include <linux/kobject.h>
 #include <linux/module.h>
-#include <linux/mutex.h>
 #include <linux/pci.h>
 #include <linux/percpu.h>
 #include <linux/ratelimit.h>
@@ -18,6 +17,7 @@
 #include <linux/spinlock.h>
 #include <linux/string.h>
 #include <linux/uidgid.h>
+#include <linux/workqueue.h>
 
 void iommu_live_bh_disable(void);
 void iommu_live_bh_enable(void);
@@ -31,7 +31,7 @@ void iommu_live_current_comm(char *buf);
 bool iommu_live_may_report_denied(void);
 void iommu_live_keeps(const void *memory);
 bool iommu_live_dev_is_untrusted(struct device *dev);
-int iommu_live_mutex_lock_killable(struct mutex *lock);
+struct workqueue_struct *iommu_live_queue(void);
 bool iommu_live_lock_keeps_sleepers(spinlock_t *lock);
 void iommu_live_set_show(struct kobj_attribute *attribute,
 			 ssize_t (*show)(struct kobject *,
@@ -113,10 +113,14 @@ bool iommu_live_may_report_denied(void)
 	return __ratelimit(&denied);
 }
 
-/* A macro on kernels with lockdep. */
-int iommu_live_mutex_lock_killable(struct mutex *lock)
+/*
+ * A switch does little but wait, and none waits for another: as many at a time
+ * as there are. And one of them even without memory for a thread, as what frees
+ * memory may wait for the mutex that a switch holds.
+ */
+struct workqueue_struct *iommu_live_queue(void)
 {
-	return mutex_lock_killable(lock);
+	return alloc_workqueue("iommu_live", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
 }
 
 /*

@@ -10,6 +10,7 @@ use crate::{
     symbol,
     tighten::wait_for_readers,
     turn,
+    worker::Workers,
     write::{Store, Write},
 };
 use core::{
@@ -36,6 +37,7 @@ const GROUP_NUMBERS: u32 = 1 << 16;
 /// `slot` is the `store` field of the kernel's `iommu_group_attr_type`, which is static.
 pub(crate) struct Interposer {
     slot: &'static Atomic<*mut c_void>,
+    workers: Workers,
 }
 
 impl Interposer {
@@ -44,7 +46,7 @@ impl Interposer {
     /// # Errors
     ///
     /// `ENODEV` without any IOMMU group, `EBUSY` if the attribute's `store` is not the kernel's
-    /// own, `ENOEXEC` if it is not the attribute that was expected.
+    /// own, `ENOEXEC` if it is not the attribute that was expected, `ENOMEM`.
     pub(crate) fn install() -> Result<Self> {
         let slot = find_store()?;
         let original = slot.load(Relaxed);
@@ -52,13 +54,14 @@ impl Interposer {
             pr_err!("the store of iommu_groups/*/type is not the kernel's own\n");
             return Err(EBUSY);
         }
+        let workers = Workers::hire()?;
         ORIGINAL.store(original, Relaxed);
         // SAFETY: Once, as this function; no writer can reach `store` yet.
         unsafe { turn::init() };
         slot.cmpxchg(original, store as Store as *mut c_void, Full)
             .map_err(|_| EBUSY)?;
         // INVARIANT: `find_store` found the slot.
-        Ok(Self { slot })
+        Ok(Self { slot, workers })
     }
 }
 
@@ -76,6 +79,10 @@ impl Exit for Interposer {
     fn wait_for_switches(&mut self) {
         // SAFETY: `turn::init` was called before this was made.
         unsafe { turn::wait_for_all() };
+    }
+
+    fn wait_for_workers(&mut self) {
+        self.workers.dismiss();
     }
 
     fn restore_store(&mut self) {

@@ -7,7 +7,7 @@
 //! the kernel's own behaviour.
 //!
 //! `store` of `/sys/kernel/iommu_groups/*/type` comes here first ([`interpose`], [`write`]). A
-//! tighten of a domain that passes all checks is made live ([`tighten`], in the order of
+//! tighten of a domain that passes all checks is made live ([`worker`], [`tighten`], in the order of
 //! [`protocol`]); a relax is checked ([`guard`]) and then left to the kernel, as is everything
 //! else. Writing the type a group has succeeds. Each write is reported ([`report`], [`sysfs`]).
 //! [`view`] is the only place that knows private layouts, [`redirect`] the only one that changes
@@ -27,6 +27,7 @@ mod sysfs;
 mod tighten;
 mod turn;
 mod view;
+mod worker;
 mod write;
 
 /// Offsets and sizes, in bytes, of the structures of the kernel this is built for; written by

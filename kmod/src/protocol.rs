@@ -4,8 +4,8 @@
 //! module leaves, and why.
 //!
 //! This file knows nothing of the kernel: it is `no_std`, has no `unsafe`, and acts through
-//! [`Machine`] and [`Exit`]. The module implements them on the kernel's structures; a model
-//! checker implements them on modelled ones. What is checked is what is shipped.
+//! [`Machine`], [`Remnant`] and [`Exit`]. The module implements them on the kernel's structures; a
+//! model checker implements them on modelled ones. What is checked is what is shipped.
 //!
 //! # What must be true
 //!
@@ -32,6 +32,31 @@
 //!   and the original page-table operations may come back.
 //! * **I5** Once the readers that may be inside the strict entry have gone, its memory may go, and
 //!   so may the module's text.
+//!
+//! # Why nothing faster than a grace period makes it certain
+//!
+//! Two times must be kept apart. *Exposure*: from the publication on, no unmap that begins is lazy,
+//! and what was queued before is invalidated by the timer, within its 10 ms, as without us (I2). So
+//! a switch leaves nothing open for longer than the queue itself does, however long it takes; a
+//! flush of our own right after the publication would only do what the timer is about to do.
+//! *Certainty*: who has sampled *queued* may be kept from the ring for as long as the scheduler
+//! likes. Nothing says who that is: the sample is in a register or on a stack, the kernel's own
+//! code takes it, and what the module could count, flag or lock begins at the entry that the
+//! straggler may have passed already. What is left is to see every task leave:
+//!
+//! * An interrupt to each processor, or a stop of the machine, sees what runs, and not who was
+//!   preempted. That is RCU's part of the wait.
+//! * To look for the unmap on every task's stack needs each task to stand still, and an unwinder
+//!   that never errs. The kernel exports neither to modules.
+//! * `rcu_tasks_trace`, or SRCU, only know readers that announce themselves.
+//! * To flush until the rings stay empty for a while says nothing of who has not come to them yet.
+//! * To expedite: `synchronize_rcu_expedited()` shortens the smaller part, at the price of an
+//!   interrupt to each processor. Of tasks-RCU there is no expedited form: while there is a task to
+//!   wait for it looks every tenth of a second, and it rests as long between two grace periods
+//!   (`init_fract` and `gp_sleep` in `kernel/rcu/tasks.h`). No parameter changes either.
+//!
+//! So the writer waits for one of our grace periods, and for no more: the rest comes behind its
+//! back ([`Machine::strict_from_here`]).
 
 /// The steps, as the kernel provides them. All of them are infallible: what can fail (allocation,
 /// checks) has been done when the machine is made, before the first visible change.
@@ -62,8 +87,9 @@ pub(crate) trait Machine {
     /// many entries there were.
     fn flush_and_drain(&mut self) -> u64;
 
-    /// The domain is strict from here on. The first moment at which success may be reported.
-    fn strict_from_here(&mut self);
+    /// The domain is strict from here on, and the final flush covered so many entries of the flush
+    /// queue. The first moment at which success may be reported, and the writer let go.
+    fn strict_from_here(&mut self, drained: u64);
 
     /// Makes new unmaps sample strict by themselves (`fq_domain = NULL`).
     fn stop_queueing(&mut self);
@@ -76,21 +102,27 @@ pub(crate) trait Machine {
 
     /// Makes the domain's type read `DMA`.
     fn label_strict(&mut self);
+}
+
+/// What is left of a tighten when it is done: a strict entry that no domain has any more.
+pub(crate) trait Remnant {
+    /// As [`Machine::wait_for_readers`].
+    fn wait_for_readers(&mut self);
 
     /// Frees the memory of the strict entry, if it is not kept.
     fn free_strict_entry(&mut self);
 }
 
-/// Makes a lazy domain strict while its devices run. Returns how many flush queue entries the
-/// final flush covered.
+/// Makes a lazy domain strict while its devices run. [`finish`] is to follow.
 ///
 /// The caller holds the group's mutex from before the checks that made `machine` until after
-/// this returns: a switch cannot race with another, nor with a change of the domain.
+/// this returns: a switch cannot race with another, nor with a change of the domain. Who reads the
+/// type takes that mutex too, so it reads `DMA` to whoever was told that the domain is strict.
 ///
 /// Upstream's relax is the other direction and needs no protocol of ours: it builds fresh rings
 /// and publishes `fq_domain` behind a write barrier, and a straggler that sampled strict merely
 /// invalidates once more than it had to.
-pub(crate) fn tighten<M: Machine>(machine: &mut M) -> u64 {
+pub(crate) fn tighten<M: Machine>(machine: &mut M) {
     // New unmaps are strict; old ones may still be on their way to the queue.
     machine.publish_strict_entry();
     machine.wait_for_readers();
@@ -106,7 +138,7 @@ pub(crate) fn tighten<M: Machine>(machine: &mut M) -> u64 {
     let drained = machine.flush_and_drain();
     // I3: everything unmapped lazily before I1 has now been invalidated, and since then all
     // unmaps did it themselves.
-    machine.strict_from_here();
+    machine.strict_from_here(drained);
 
     // Only the sample is still stale. The strict entry must stay until the last *queued* sample
     // has been through it, or that task would queue into rings that are about to be freed.
@@ -117,12 +149,15 @@ pub(crate) fn tighten<M: Machine>(machine: &mut M) -> u64 {
     machine.restore_entry();
     machine.free_rings();
     machine.label_strict();
+}
 
-    // Somebody may have loaded the strict entry just before it was restored.
-    machine.wait_for_readers();
+/// Ends what [`tighten`] began. The caller holds nothing: the domain has its own entry again, and
+/// may be relaxed, tightened with another strict entry, or freed meanwhile.
+pub(crate) fn finish<R: Remnant>(remnant: &mut R) {
+    // Somebody may have loaded the strict entry just before the original one was restored.
+    remnant.wait_for_readers();
     // I5.
-    machine.free_strict_entry();
-    drained
+    remnant.free_strict_entry();
 }
 
 /// The steps of the module's exit, as the kernel provides them.
@@ -130,8 +165,12 @@ pub(crate) trait Exit {
     /// From here on no writer begins a switch.
     fn stop_switching(&mut self);
 
-    /// Waits until every switch that had begun is done.
+    /// Waits until every switch that had begun is done, but for its [`finish`].
     fn wait_for_switches(&mut self);
+
+    /// Waits until everybody who switches for a writer is done with that too, and has left the
+    /// module.
+    fn wait_for_workers(&mut self);
 
     /// Puts the kernel's own `store` back.
     fn restore_store(&mut self);
@@ -156,6 +195,8 @@ pub(crate) trait Exit {
 pub(crate) fn leave<E: Exit>(exit: &mut E) {
     exit.stop_switching();
     exit.wait_for_switches();
+    // Nobody sends a worker any more.
+    exit.wait_for_workers();
     exit.restore_store();
     // Who has loaded our pointer has counted itself in by now, or has left.
     exit.wait_for_readers();

@@ -82,6 +82,9 @@ const _: () = {
 /// Memory for a strict entry, allocated ahead.
 pub(crate) struct Spare(KVec<Word>);
 
+// SAFETY: It is empty: memory that any thread may fill or free.
+unsafe impl Send for Spare {}
+
 impl Spare {
     /// Allocates it. May sleep and reclaim.
     ///
@@ -95,7 +98,7 @@ impl Spare {
 }
 
 /// Where a copy is.
-enum Copy {
+pub(crate) enum Copy {
     /// In memory of its own, which goes with it.
     Own(KVec<Word>),
     /// Where it stays.
@@ -113,8 +116,7 @@ impl Copy {
     }
 }
 
-/// A strict copy of a domain's operations table, not yet published or already restored when it
-/// is dropped.
+/// A strict copy of a domain's operations table, not yet published when it is dropped.
 ///
 /// # Invariants
 ///
@@ -163,6 +165,11 @@ impl<'a> StrictEntry<'a> {
     /// on their way through it.
     pub(crate) fn restore(&mut self) {
         self.slot.store(self.original, Release);
+    }
+
+    /// What is left when the original entry has been restored.
+    pub(crate) fn retire(self) -> Copy {
+        self.copy
     }
 }
 

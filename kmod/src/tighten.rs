@@ -4,8 +4,8 @@
 
 use crate::{
     drivers,
-    protocol::{self, Machine},
-    redirect::StrictEntry,
+    protocol::{self, Machine, Remnant},
+    redirect::{Copy as TableCopy, StrictEntry},
     symbol,
     view::{self, Cookie, Domain, LockedGroup, Rings, TimerFunction},
 };
@@ -33,31 +33,49 @@ pub(crate) struct Done {
     pub(crate) drained: u64,
 }
 
-/// What came of an attempt.
-pub(crate) enum Attempt {
-    /// The domain is strict.
-    Done(Done),
-    /// Not a change this module makes; the kernel's own code is to answer.
-    NotOurs,
-}
-
 /// Nanoseconds on the monotonic clock.
 pub(crate) fn now_ns() -> i64 {
     // SAFETY: May be called anywhere.
     unsafe { bindings::ktime_get() }
 }
 
-/// Tightens the group's default domain if it is one this module may switch. `started` is when the
-/// writer asked.
-pub(crate) fn attempt(group: &LockedGroup<'_>, spare: Spare, started: i64) -> Attempt {
-    let Some(mut switch) = Switch::prepare(group, spare, started) else {
-        return Attempt::NotOurs;
-    };
-    let drained = protocol::tighten(&mut switch);
-    Attempt::Done(Done {
-        strict_ns: switch.strict_ns,
-        drained,
-    })
+/// Tightens the group's default domain, and tells `strict` when it is strict, which is not the end.
+/// `None` if it is no domain that this module may switch: nothing was done then. `started` is when
+/// the writer asked.
+pub(crate) fn attempt(
+    group: &LockedGroup<'_>,
+    spare: Spare,
+    started: i64,
+    strict: impl FnOnce(Done),
+) -> Option<Leftover> {
+    let mut switch = Switch::prepare(group, spare, started, strict)?;
+    protocol::tighten(&mut switch);
+    // INVARIANT: The protocol has restored the original entry.
+    Some(Leftover(Some(switch.entry.retire())))
+}
+
+/// What a tighten leaves behind. To drop it ends the tighten; this waits, and should not be done
+/// with the group's mutex held.
+///
+/// # Invariants
+///
+/// No domain points to the copy. It is `None` only after the last step.
+pub(crate) struct Leftover(Option<TableCopy>);
+
+impl Drop for Leftover {
+    fn drop(&mut self) {
+        protocol::finish(self);
+    }
+}
+
+impl Remnant for Leftover {
+    fn wait_for_readers(&mut self) {
+        wait_for_readers();
+    }
+
+    fn free_strict_entry(&mut self) {
+        self.0 = None;
+    }
 }
 
 /// One switch of one domain. All state of a switch is here, so that switches of different groups
@@ -66,21 +84,26 @@ pub(crate) fn attempt(group: &LockedGroup<'_>, spare: Spare, started: i64) -> At
 /// # Invariants
 ///
 /// `domain` was lazy with its own flush queue, timer and rings when this was made, and the
-/// group's mutex is held for `'a`. `entry` is `None` only after the last step.
-struct Switch<'a> {
+/// group's mutex is held for `'a`. `strict` is `None` only after the domain was strict.
+struct Switch<'a, F> {
     domain: Domain<'a>,
     cookie: Cookie<'a>,
     timer_function: TimerFunction,
     rings: Rings,
-    entry: Option<StrictEntry<'a>>,
+    entry: StrictEntry<'a>,
     started: i64,
-    strict_ns: i64,
+    strict: Option<F>,
 }
 
-impl<'a> Switch<'a> {
+impl<'a, F> Switch<'a, F> {
     /// Checks that the switch is ours to make, under the mutex that also covers the switch. After
     /// this nothing can fail.
-    fn prepare(group: &'a LockedGroup<'_>, spare: Spare, started: i64) -> Option<Self> {
+    fn prepare(
+        group: &'a LockedGroup<'_>,
+        spare: Spare,
+        started: i64,
+        strict: F,
+    ) -> Option<Self> {
         let domain = group.default_domain()?;
         if domain.domain_type() != bindings::IOMMU_DOMAIN_DMA_FQ {
             return None;
@@ -94,7 +117,7 @@ impl<'a> Switch<'a> {
         if !symbol::is(timer_function as *const c_void, "fq_flush_timeout") {
             return None;
         }
-        let entry = Some(StrictEntry::prepare(&drivers::audit(domain)?, spare)?);
+        let entry = StrictEntry::prepare(&drivers::audit(domain)?, spare)?;
         // INVARIANT: As checked above, under the mutex that `group` holds for `'a`.
         Some(Self {
             domain,
@@ -103,7 +126,7 @@ impl<'a> Switch<'a> {
             rings,
             entry,
             started,
-            strict_ns: 0,
+            strict: Some(strict),
         })
     }
 
@@ -159,11 +182,9 @@ pub(crate) fn wait_for_readers() {
     }
 }
 
-impl Machine for Switch<'_> {
+impl<F: FnOnce(Done)> Machine for Switch<'_, F> {
     fn publish_strict_entry(&mut self) {
-        if let Some(entry) = &mut self.entry {
-            entry.publish();
-        }
+        self.entry.publish();
     }
 
     fn wait_for_readers(&mut self) {
@@ -172,8 +193,8 @@ impl Machine for Switch<'_> {
 
     fn wait_for_ring_locks(&mut self) {
         self.each_ring(|ring| {
-            // SAFETY: A ring of the domain, whose lock was initialised with it; a writer of
-            // `type` may sleep.
+            // SAFETY: A ring of the domain, whose lock was initialised with it; who switches may
+            // sleep.
             unsafe {
                 while iommu_live_lock_keeps_sleepers(view::ring_lock(ring)) {
                     bindings::msleep(1);
@@ -205,8 +226,11 @@ impl Machine for Switch<'_> {
         drained
     }
 
-    fn strict_from_here(&mut self) {
-        self.strict_ns = now_ns().wrapping_sub(self.started);
+    fn strict_from_here(&mut self, drained: u64) {
+        let strict_ns = now_ns().wrapping_sub(self.started);
+        if let Some(strict) = self.strict.take() {
+            strict(Done { strict_ns, drained });
+        }
     }
 
     fn stop_queueing(&mut self) {
@@ -216,9 +240,7 @@ impl Machine for Switch<'_> {
     }
 
     fn restore_entry(&mut self) {
-        if let Some(entry) = &mut self.entry {
-            entry.restore();
-        }
+        self.entry.restore();
     }
 
     fn free_rings(&mut self) {
@@ -238,9 +260,5 @@ impl Machine for Switch<'_> {
 
     fn label_strict(&mut self) {
         self.domain.set_domain_type(bindings::IOMMU_DOMAIN_DMA);
-    }
-
-    fn free_strict_entry(&mut self) {
-        self.entry = None;
     }
 }

@@ -7,48 +7,50 @@
 //! a report would mix the two. It also keeps writers from waiting inside the kernel's store while
 //! one of our switches holds the group's mutex: that store looks at `default_domain` once before
 //! it has the mutex, and a device that is removed meanwhile makes it NULL.
+//!
+//! Whoever makes a switch keeps the turn for as long as it holds the mutex, which is longer than the
+//! writer is kept waiting. So a turn can be shared, and is over when the last one lets go of it.
 
-use core::{cell::UnsafeCell, marker::PhantomData, mem::MaybeUninit};
+use core::{cell::UnsafeCell, mem::MaybeUninit};
 use kernel::bindings;
-use kernel::error::to_result;
 use kernel::prelude::*;
-use kernel::static_lock_class;
 use kernel::sync::atomic::{Atomic, Relaxed};
 
-extern "C" {
-    fn iommu_live_mutex_lock_killable(lock: *mut bindings::mutex) -> i32;
+/// Groups share a turn only if their numbers are this far apart.
+const TURNS_COUNT: usize = 256;
+
+/// A semaphore of one, in static memory. It is a completion, of which there is one when nobody has
+/// the turn: who ends a turn need not be who began it, which rules a mutex out.
+struct Free(UnsafeCell<MaybeUninit<bindings::completion>>);
+
+// SAFETY: A completion is made to be shared; it is accessed through the kernel's functions only.
+unsafe impl Sync for Free {}
+
+impl Free {
+    fn as_ptr(&self) -> *mut bindings::completion {
+        self.0.get().cast()
+    }
 }
 
-/// Groups share a lock only if their numbers are this far apart.
-const LOCKS: usize = 256;
-
-/// A kernel mutex in static memory.
-struct Lock(UnsafeCell<MaybeUninit<bindings::mutex>>);
-
-// SAFETY: A mutex is made to be shared; it is accessed through the kernel's functions only.
-unsafe impl Sync for Lock {}
-
-static TURNS: [Lock; LOCKS] = [const { Lock(UnsafeCell::new(MaybeUninit::uninit())) }; LOCKS];
+static TURNS: [Free; TURNS_COUNT] =
+    [const { Free(UnsafeCell::new(MaybeUninit::uninit())) }; TURNS_COUNT];
 
 /// Not 0 when the module is about to leave. Whoever takes a turn after [`wait_for_all`] has had
 /// it sees that.
 static LEAVING: Atomic<i32> = Atomic::new(0);
 
-/// Initialises the locks.
+/// Makes all turns free.
 ///
 /// # Safety
 ///
 /// Called once, before any turn is taken.
 pub(crate) unsafe fn init() {
-    for lock in &TURNS {
-        // SAFETY: Nobody uses the lock yet, by this function's requirements.
+    for free in &TURNS {
+        // SAFETY: Nobody uses it yet, by this function's requirements, and it stays where it is.
         unsafe {
-            bindings::__mutex_init(
-                lock.0.get().cast(),
-                c"iommu_live_turn".as_char_ptr(),
-                static_lock_class!().as_ptr(),
-            )
-        };
+            bindings::init_completion(free.as_ptr());
+            bindings::complete(free.as_ptr());
+        }
     }
 }
 
@@ -63,12 +65,12 @@ pub(crate) fn last_call() {
 ///
 /// [`init`] was called, and this thread has no turn.
 pub(crate) unsafe fn wait_for_all() {
-    for lock in &TURNS {
-        // SAFETY: Initialised, and not held by this thread, by this function's requirements; a
-        // module's exit may sleep. It must not be cut short, so this is not the killable one.
+    for free in &TURNS {
+        // SAFETY: Initialised, by this function's requirements; a module's exit may sleep. It must
+        // not be cut short, so this is not the killable one.
         unsafe {
-            bindings::mutex_lock(lock.0.get().cast());
-            bindings::mutex_unlock(lock.0.get().cast());
+            bindings::wait_for_completion(free.as_ptr());
+            bindings::complete(free.as_ptr());
         }
     }
 }
@@ -77,8 +79,8 @@ pub(crate) unsafe fn wait_for_all() {
 ///
 /// # Invariants
 ///
-/// This thread holds the lock; the marker keeps the turn from going to another.
-pub(crate) struct Turn(&'static Lock, PhantomData<*mut ()>);
+/// Nobody else has the turn, and it was initialised.
+pub(crate) struct Turn(&'static Free);
 
 impl Turn {
     /// Waits for the turn at the group with this number. Sleeps.
@@ -92,13 +94,15 @@ impl Turn {
     /// [`init`] was called.
     pub(crate) unsafe fn take(group: i32) -> Result<Self> {
         let [first, ..] = &TURNS;
-        let lock = TURNS
-            .get(group.unsigned_abs() as usize % LOCKS)
+        let free = TURNS
+            .get(group.unsigned_abs() as usize % TURNS_COUNT)
             .unwrap_or(first);
         // SAFETY: Initialised, by this function's requirements; writers of sysfs files may sleep.
-        to_result(unsafe { iommu_live_mutex_lock_killable(lock.0.get().cast()) })?;
-        // INVARIANT: Just locked.
-        Ok(Self(lock, PhantomData))
+        match unsafe { bindings::wait_for_completion_killable(free.as_ptr()) } {
+            // INVARIANT: Just taken.
+            0 => Ok(Self(free)),
+            _ => Err(EINTR),
+        }
     }
 
     /// Whether a switch may begin.
@@ -109,7 +113,7 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        // SAFETY: Held by this thread, by the type invariant.
-        unsafe { bindings::mutex_unlock(self.0 .0.get().cast()) };
+        // SAFETY: Initialised, and not free, by the type invariant.
+        unsafe { bindings::complete(self.0.as_ptr()) };
     }
 }

@@ -46,8 +46,9 @@ unsafe fn field<T>(base: NonNull<c_void>, offset: usize) -> *mut T {
 /// # Invariants
 ///
 /// The pointer is a group, and its memory, name and parent stay for `'a`: a write of one of its
-/// files is in progress. (The writer holds no reference of the kobject but the file's active
-/// reference; a group that goes first removes its files, which waits for their writers.)
+/// files is in progress, or somebody holds a reference. (A writer holds no reference of the kobject
+/// but the file's active reference; a group that goes first removes its files, which waits for their
+/// writers.)
 #[derive(Clone, Copy)]
 pub(crate) struct Group<'a>(NonNull<c_void>, PhantomData<&'a c_void>);
 
@@ -80,10 +81,30 @@ impl<'a> Group<'a> {
     /// Locks `group->mutex`. Sleeps.
     pub(crate) fn lock(self) -> LockedGroup<'a> {
         // SAFETY: A group by the type invariant, so its mutex is initialised; the caller is a
-        // writer of a sysfs attribute, a context that may sleep.
+        // writer of a sysfs attribute or a worker, which may sleep.
         unsafe { bindings::mutex_lock(field(self.0, layout::iommu_group::MUTEX)) };
         // INVARIANT: Just locked.
         LockedGroup(self)
+    }
+}
+
+/// A reference to a group.
+///
+/// To drop it may mean to remove the group's files, which waits for everybody who writes one of
+/// them. So a writer must not, nor may it wait for somebody who does.
+///
+/// # Invariants
+///
+/// The pointer is a `struct iommu_group` of which this holds a reference.
+pub(crate) struct KeptGroup(NonNull<c_void>);
+
+// SAFETY: A reference may be put by any thread that may sleep.
+unsafe impl Send for KeptGroup {}
+
+impl Drop for KeptGroup {
+    fn drop(&mut self) {
+        // SAFETY: The reference is ours, by the type invariant.
+        unsafe { bindings::iommu_group_put(self.0.as_ptr().cast()) };
     }
 }
 
@@ -102,6 +123,19 @@ impl Drop for LockedGroup<'_> {
 }
 
 impl LockedGroup<'_> {
+    /// A reference that outlasts the write; `None` if the group has no device, and may be on its
+    /// way out already.
+    pub(crate) fn keep(&self) -> Option<KeptGroup> {
+        self.any_device(|_| true).then(|| {
+            // SAFETY: A group by the type invariant. A device that is on its list has a reference
+            // of it, which is put only after the device left the list under the mutex held
+            // (`__iommu_group_remove_device()`), so there is one to be had.
+            unsafe { bindings::iommu_group_ref_get(self.0 .0.as_ptr().cast()) };
+            // INVARIANT: Just taken.
+            KeptGroup(self.0 .0)
+        })
+    }
+
     /// The default domain, if the group has one.
     pub(crate) fn default_domain(&self) -> Option<Domain<'_>> {
         // SAFETY: A group by the type invariant; the field changes only under the mutex.

@@ -5,15 +5,17 @@
 use crate::{
     guard,
     report::{self, Event, Outcome},
-    tighten::{self, Attempt, Spare},
+    tighten::{self, Spare},
     turn::Turn,
     view::{Group, LockedGroup},
+    worker,
 };
 use core::{
     ffi::{c_void, CStr},
     ptr::NonNull,
 };
 use kernel::prelude::*;
+use kernel::sync::Arc;
 use kernel::{bindings, ffi::c_char};
 
 /// `iommu_group_attribute::store`.
@@ -110,15 +112,23 @@ impl<'a> Write<'a> {
             Ok(turn) => turn,
             Err(error) => return error.to_errno() as isize,
         };
+        let turn = match Arc::new(turn, GFP_KERNEL) {
+            Ok(turn) => turn,
+            Err(_) => return ENOMEM.to_errno() as isize,
+        };
         let old_type = type_name(&self.group.lock());
         let outcome = match self.request {
             _ if !turn.may_switch() => None,
-            Request::Strict => self.tighten(started),
+            Request::Strict => self.tighten(&turn, started),
             Request::Lazy => self.relax(),
             Request::Other(_) => None,
         };
         let outcome = outcome.unwrap_or_else(|| self.pass_on());
-        let new_type = type_name(&self.group.lock());
+        let new_type = match outcome {
+            // Whoever looks waits for the mutex, which the worker keeps until it reads so.
+            Outcome::Tightened(_) => "DMA",
+            _ => type_name(&self.group.lock()),
+        };
         let requested = self.request.word();
         Event {
             group: self.group,
@@ -136,22 +146,23 @@ impl<'a> Write<'a> {
     }
 
     /// `None` if the kernel's own store is to answer.
-    fn tighten(&self, started: i64) -> Option<Outcome> {
+    fn tighten(&self, turn: &Arc<Turn>, started: i64) -> Option<Outcome> {
         // Before the mutex: reclaim may wait for a device whose recovery needs that mutex.
         let spare = match Spare::allocate() {
             Ok(spare) => spare,
             Err(error) => return Some(Outcome::Failed(error)),
         };
-        let locked = self.group.lock();
-        if locked
+        let strict = self
+            .group
+            .lock()
             .default_domain()
-            .is_some_and(|domain| domain.is_strict())
-        {
+            .is_some_and(|domain| domain.is_strict());
+        if strict {
             return Some(Outcome::Unchanged);
         }
-        match tighten::attempt(&locked, spare, started) {
-            Attempt::Done(done) => Some(Outcome::Tightened(done)),
-            Attempt::NotOurs => None,
+        match worker::tighten(self.group, turn, spare, started) {
+            Ok(done) => done.map(Outcome::Tightened),
+            Err(error) => Some(Outcome::Failed(error)),
         }
     }
 
@@ -190,8 +201,11 @@ impl<'a> Write<'a> {
         let Err(refusal) = guard::check(&locked) else {
             return Outcome::Relaxed;
         };
-        match tighten::attempt(&locked, spare, tighten::now_ns()) {
-            Attempt::Done(_) => {
+        // Not by a worker, for whom memory would be needed: nothing may fail here.
+        let leftover = tighten::attempt(&locked, spare, tighten::now_ns(), |_| ());
+        drop(locked);
+        match leftover {
+            Some(_) => {
                 pr_notice!(
                     "group {} is strict again: {}\n",
                     self.group.id(),
@@ -200,7 +214,7 @@ impl<'a> Write<'a> {
                 Outcome::Refused(refusal.error())
             }
             // Its IOMMU driver is not one whose domains we can tighten.
-            Attempt::NotOurs => {
+            None => {
                 pr_err!(
                     "group {} stays lazy although {}\n",
                     self.group.id(),

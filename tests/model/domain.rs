@@ -10,14 +10,15 @@ use loom::sync::{Condvar, Mutex, MutexGuard};
 
 use crate::ghost::{check, property, Ghost};
 use crate::grace::{wait_for, Reader, SleepingLock};
-use crate::protocol::Machine;
+use crate::protocol::{Machine, Remnant};
 
 /// The ring holds one entry: the second unmap finds it full and has to flush.
 const RING: usize = 1;
 
-/// What `pt_iommu::ops`, or `domain->ops`, points to.
+/// What `pt_iommu::ops`, or `domain->ops`, points to: this, or one more than the number of a strict copy.
 const ORIGINAL: usize = 0;
-const STRICT: usize = 1;
+/// As many strict copies as a model makes of one domain.
+const COPIES: usize = 2;
 
 struct Entry {
     page: usize,
@@ -38,8 +39,8 @@ pub struct Domain {
     /// How often an unmap calls the entry that it found once: on the generic page table once, elsewhere once for each block
     /// (`__iommu_unmap_domain_pgtbl()`).
     blocks: usize,
-    /// Whether the strict copy has been filled in.
-    copy_filled: AtomicBool,
+    /// Whether each strict copy has been filled in.
+    copies_filled: [AtomicBool; COPIES],
     fq_domain: AtomicBool,
     /// Whether the rings have been initialised.
     rings_filled: AtomicBool,
@@ -64,7 +65,7 @@ impl Domain {
         Self {
             ops: AtomicUsize::new(ORIGINAL),
             blocks: 1,
-            copy_filled: AtomicBool::new(false),
+            copies_filled: std::array::from_fn(|_| AtomicBool::new(false)),
             fq_domain: AtomicBool::new(true),
             rings_filled: AtomicBool::new(true),
             ring: Mutex::new(Vec::new()),
@@ -134,22 +135,23 @@ impl Domain {
     fn unmap_range(&self, page: usize, mut queued: bool) -> bool {
         let found = self.ops.load(Ordering::Acquire);
         for _ in 0..self.blocks {
-            if found == STRICT {
-                self.read_entry();
+            if found != ORIGINAL {
+                self.read_copy(found);
                 queued = false;
                 // The strict entry looks for the original one, wherever the pointer points by now.
-                if self.ops.load(Ordering::Acquire) == STRICT {
-                    self.read_entry();
-                }
+                self.read_copy(self.ops.load(Ordering::Acquire));
             }
             self.ghost.clear(page);
         }
         queued
     }
 
-    fn read_entry(&self) {
-        let filled = self.copy_filled.load(Ordering::Relaxed);
-        self.ghost.use_entry();
+    fn read_copy(&self, found: usize) {
+        let Some(copy) = found.checked_sub(1) else {
+            return;
+        };
+        let filled = self.copies_filled[copy].load(Ordering::Relaxed);
+        self.ghost.use_entry(copy);
         check(filled, property::HALF);
     }
 
@@ -314,23 +316,53 @@ impl Drop for Ring<'_> {
 }
 
 /// A switch of a domain, as `kmod/src/tighten.rs` makes it. `label` is what the group's mutex guards.
-pub struct Switch<'a> {
-    domain: &'a Domain,
-    label: &'a mut bool,
+pub struct Switch<'d, 'l> {
+    domain: &'d Domain,
+    label: &'l mut bool,
+    copy: usize,
 }
 
-impl<'a> Switch<'a> {
+impl<'d, 'l> Switch<'d, 'l> {
     /// Fills in the strict copy.
-    pub fn prepare(domain: &'a Domain, label: &'a mut bool) -> Self {
-        domain.ghost.set_entry(true);
-        domain.copy_filled.store(true, Ordering::Relaxed);
-        Self { domain, label }
+    pub fn prepare(domain: &'d Domain, label: &'l mut bool) -> Self {
+        let copy = domain.ghost.new_entry();
+        domain.copies_filled[copy].store(true, Ordering::Relaxed);
+        Self {
+            domain,
+            label,
+            copy,
+        }
+    }
+
+    /// What is left of it.
+    pub fn leave(self) -> Leftover<'d> {
+        Leftover {
+            domain: self.domain,
+            copy: self.copy,
+        }
     }
 }
 
-impl Machine for Switch<'_> {
+/// The strict copy of a switch that is done.
+pub struct Leftover<'a> {
+    domain: &'a Domain,
+    copy: usize,
+}
+
+impl Remnant for Leftover<'_> {
+    fn wait_for_readers(&mut self) {
+        wait_for(&self.domain.readers);
+    }
+
+    fn free_strict_entry(&mut self) {
+        self.domain.ghost.free_entry(self.copy);
+        self.domain.copies_filled[self.copy].store(false, Ordering::Relaxed);
+    }
+}
+
+impl Machine for Switch<'_, '_> {
     fn publish_strict_entry(&mut self) {
-        self.domain.ops.store(STRICT, Ordering::Release);
+        self.domain.ops.store(self.copy + 1, Ordering::Release);
     }
 
     fn wait_for_readers(&mut self) {
@@ -359,7 +391,7 @@ impl Machine for Switch<'_> {
         drained as u64
     }
 
-    fn strict_from_here(&mut self) {
+    fn strict_from_here(&mut self, _drained: u64) {
         self.domain.ghost.say_strict();
     }
 
@@ -381,10 +413,5 @@ impl Machine for Switch<'_> {
     fn label_strict(&mut self) {
         check(self.domain.ghost.is_strict(), property::LABEL);
         *self.label = true;
-    }
-
-    fn free_strict_entry(&mut self) {
-        self.domain.ghost.set_entry(false);
-        self.domain.copy_filled.store(false, Ordering::Relaxed);
     }
 }

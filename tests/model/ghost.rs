@@ -61,7 +61,8 @@ struct Truth {
     quiet: bool,
     /// The final flush has begun.
     last_flush: bool,
-    entry: bool,
+    /// The strict entries there have been, and which are there.
+    entries: Vec<bool>,
     domain: bool,
     text: bool,
     switches: u32,
@@ -79,7 +80,7 @@ impl Ghost {
             rings: true,
             quiet: false,
             last_flush: false,
-            entry: false,
+            entries: Vec::new(),
             domain: true,
             text: true,
             switches: 0,
@@ -177,12 +178,19 @@ impl Ghost {
         check(there, property::RINGS);
     }
 
-    pub fn set_entry(&self, there: bool) {
-        self.truth().entry = there;
+    /// A strict entry is made. Which one it is, from 0.
+    pub fn new_entry(&self) -> usize {
+        let mut truth = self.truth();
+        truth.entries.push(true);
+        truth.entries.len() - 1
     }
 
-    pub fn use_entry(&self) {
-        let there = self.truth().entry;
+    pub fn free_entry(&self, entry: usize) {
+        self.truth().entries[entry] = false;
+    }
+
+    pub fn use_entry(&self, entry: usize) {
+        let there = self.truth().entries[entry];
         check(there, property::ENTRY);
     }
 
@@ -228,7 +236,7 @@ impl Ghost {
         let done = truth.pages[..pages]
             .iter()
             .all(|page| page.unmapped && page.given_back && !page.cached);
-        let clean = done && !truth.rings && !truth.entry;
+        let clean = done && !truth.rings && !truth.entries.contains(&true);
         drop(truth);
         check(clean, property::LEFT);
     }

@@ -69,7 +69,7 @@ fn exploring_process() {
 }
 
 /// Mutants of the tighten that no property can tell from the shipped order, and why that is so.
-const EQUIVALENT: [(Mutation, &str); 4] = [
+const EQUIVALENT: [(Mutation, &str); 3] = [
     (
         Mutation::Swap(5),
         "strict_from_here changes nothing, it says that step 5 is done and takes the time",
@@ -82,11 +82,13 @@ const EQUIVALENT: [(Mutation, &str); 4] = [
         Mutation::Swap(9),
         "the type is read under the group's mutex, which the switch holds, and no unmap reads it",
     ),
-    (
-        Mutation::Swap(10),
-        "the type is read under the group's mutex, which the switch holds, and no unmap reads it",
-    ),
 ];
+
+/// Mutants of the exit, likewise.
+const EQUIVALENT_EXIT: [(Mutation, &str); 1] = [(
+    Mutation::Swap(2),
+    "behind step 2 nobody sends a worker any more, and those there are have left the group's mutex",
+)];
 
 /// Runs every mutant of one protocol. What came of it, as lines of the table.
 fn mutants(
@@ -96,7 +98,9 @@ fn mutants(
     equivalent: &[(Mutation, &str)],
 ) -> String {
     let mut table = format!("{title}\n");
-    for mutation in Mutation::all(steps.len()) {
+    // Between the two functions of the tighten; the exit has fewer steps.
+    let seam = Mutation::Swap(mutation::FINISH - 1);
+    for mutation in Mutation::all(steps.len()).filter(|one| *one != seam) {
         let broken = scenarios.iter().find_map(|scenario| {
             let property = explore(scenario, mutation).err()?;
             Some(format!("caught in \"{}\": {property}", scenario.name))
@@ -139,6 +143,8 @@ fn exit_holds() {
 fn steps_are_those_of_the_shipped_file() {
     let mut names = Names::default();
     protocol::tighten(&mut names);
+    assert_eq!(names.0.len(), mutation::FINISH);
+    protocol::finish(&mut names);
     assert_eq!(names.0, mutation::TIGHTEN);
     let mut names = Names::default();
     protocol::leave(&mut names);
@@ -154,7 +160,7 @@ fn every_mutant_is_caught_or_equivalent() {
         &scenario::TIGHTEN,
         &EQUIVALENT,
     );
-    let exit = mutants("Exit", &mutation::EXIT, &scenario::EXIT, &[]);
+    let exit = mutants("Exit", &mutation::EXIT, &scenario::EXIT, &EQUIVALENT_EXIT);
     let found = format!("{tighten}\n{exit}");
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/model/mutants.txt");
     if std::env::var_os("UPDATE_EXPECTED").is_some() {

@@ -7,9 +7,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::protocol::{Exit, Machine};
+use crate::protocol::{Exit, Machine, Remnant};
 
-/// The steps of a tighten, in the shipped order.
+/// The steps of a tighten, in the shipped order, and of what follows it.
 pub const TIGHTEN: [&str; 13] = [
     "publish_strict_entry",
     "wait_for_readers",
@@ -26,10 +26,14 @@ pub const TIGHTEN: [&str; 13] = [
     "free_strict_entry",
 ];
 
+/// Where what follows a tighten begins. The steps beside it are not neighbours in one function.
+pub const FINISH: usize = 11;
+
 /// The steps of the module's exit.
-pub const EXIT: [&str; 6] = [
+pub const EXIT: [&str; 7] = [
     "stop_switching",
     "wait_for_switches",
+    "wait_for_workers",
     "restore_store",
     "wait_for_readers",
     "wait_for_writers",
@@ -105,12 +109,21 @@ pub struct Mutated<M> {
 
 impl<M> Mutated<M> {
     pub fn new(machine: M, mutation: Mutation) -> Self {
+        Self::from(machine, mutation, 0)
+    }
+
+    /// The machine's first step is number `first`.
+    pub fn from(machine: M, mutation: Mutation, first: usize) -> Self {
         Self {
             machine,
             mutation,
-            steps: 0,
+            steps: first,
             put_off: None,
         }
+    }
+
+    pub fn into_machine(self) -> M {
+        self.machine
     }
 
     fn step(&mut self, step: Step<M>) {
@@ -149,8 +162,9 @@ impl<M: Machine> Machine for Mutated<M> {
         // Nothing in the models looks at the number.
         0
     }
-    fn strict_from_here(&mut self) {
-        self.step(M::strict_from_here);
+    fn strict_from_here(&mut self, drained: u64) {
+        debug_assert_eq!(drained, 0);
+        self.step(|m| m.strict_from_here(0));
     }
     fn stop_queueing(&mut self) {
         self.step(M::stop_queueing);
@@ -164,8 +178,14 @@ impl<M: Machine> Machine for Mutated<M> {
     fn label_strict(&mut self) {
         self.step(M::label_strict);
     }
+}
+
+impl<R: Remnant> Remnant for Mutated<R> {
+    fn wait_for_readers(&mut self) {
+        self.step(R::wait_for_readers);
+    }
     fn free_strict_entry(&mut self) {
-        self.step(M::free_strict_entry);
+        self.step(R::free_strict_entry);
     }
 }
 
@@ -175,6 +195,9 @@ impl<E: Exit> Exit for Mutated<E> {
     }
     fn wait_for_switches(&mut self) {
         self.step(E::wait_for_switches);
+    }
+    fn wait_for_workers(&mut self) {
+        self.step(E::wait_for_workers);
     }
     fn restore_store(&mut self) {
         self.step(E::restore_store);
@@ -208,7 +231,7 @@ impl Machine for Names {
         self.0.push("flush_and_drain");
         0
     }
-    fn strict_from_here(&mut self) {
+    fn strict_from_here(&mut self, _drained: u64) {
         self.0.push("strict_from_here");
     }
     fn stop_queueing(&mut self) {
@@ -223,6 +246,12 @@ impl Machine for Names {
     fn label_strict(&mut self) {
         self.0.push("label_strict");
     }
+}
+
+impl Remnant for Names {
+    fn wait_for_readers(&mut self) {
+        self.0.push("wait_for_readers");
+    }
     fn free_strict_entry(&mut self) {
         self.0.push("free_strict_entry");
     }
@@ -234,6 +263,9 @@ impl Exit for Names {
     }
     fn wait_for_switches(&mut self) {
         self.0.push("wait_for_switches");
+    }
+    fn wait_for_workers(&mut self) {
+        self.0.push("wait_for_workers");
     }
     fn restore_store(&mut self) {
         self.0.push("restore_store");

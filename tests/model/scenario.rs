@@ -4,10 +4,10 @@
 use loom::sync::Arc;
 use loom::thread::{self, JoinHandle};
 
-use crate::domain::{Domain, Switch};
+use crate::domain::{Domain, Leftover, Switch};
 use crate::exit::Module;
-use crate::mutation::{Mutated, Mutation};
-use crate::protocol::{leave, tighten};
+use crate::mutation::{Mutated, Mutation, FINISH};
+use crate::protocol::{finish, leave, tighten};
 
 /// A scenario, with what it is about.
 pub struct Scenario {
@@ -72,17 +72,27 @@ fn join(tasks: impl IntoIterator<Item = JoinHandle<()>>) {
     }
 }
 
-/// A write of `DMA`. Whether it was this one that tightened.
-fn write_dma(domain: &Domain, mutation: Mutation) -> bool {
+/// What a switch leaves to be finished.
+type Tail<'a> = Mutated<Leftover<'a>>;
+
+/// A tighten, up to where the group's mutex is free again.
+fn switch<'a>(domain: &'a Domain, label: &mut bool, mutation: Mutation) -> Tail<'a> {
+    let mut machine = Mutated::new(Switch::prepare(domain, label), mutation);
+    tighten(&mut machine);
+    Mutated::from(machine.into_machine().leave(), mutation, FINISH)
+}
+
+/// A write of `DMA`, up to there. What is left of it, if it was this one that tightened.
+fn begin_dma(domain: &Domain, mutation: Mutation) -> Option<Tail<'_>> {
     let mut label = domain.group.lock().unwrap();
-    if *label {
-        return false;
+    (!*label).then(|| switch(domain, &mut label, mutation))
+}
+
+/// A write of `DMA` to its end.
+fn write_dma(domain: &Domain, mutation: Mutation) {
+    if let Some(mut tail) = begin_dma(domain, mutation) {
+        finish(&mut tail);
     }
-    tighten(&mut Mutated::new(
-        Switch::prepare(domain, &mut label),
-        mutation,
-    ));
-    true
 }
 
 fn one_unmap(mutation: Mutation) {
@@ -143,14 +153,18 @@ fn relaxed_again(mutation: Mutation) {
         d.unmap(0, 0);
         d.unmap(0, 1);
     });
-    write_dma(&domain, mutation);
+    let first = begin_dma(&domain, mutation);
     {
         let mut label = domain.group.lock().unwrap();
         domain.relax();
         *label = false;
     }
+    // The first is finished as late as can be: while the second has the unmaps.
+    let second = begin_dma(&domain, mutation);
+    for mut tail in [first, second].into_iter().flatten() {
+        finish(&mut tail);
+    }
     join([unmapper]);
-    write_dma(&domain, mutation);
     domain.clean_and_strict(2);
 }
 
@@ -173,14 +187,14 @@ fn torn_down(mutation: Mutation) {
         let _group = d.group.lock().unwrap();
         d.tear_down();
     });
-    {
+    let tail = {
         let mut label = domain.group.lock().unwrap();
-        if domain.ghost.has_domain() && !*label {
-            tighten(&mut Mutated::new(
-                Switch::prepare(&domain, &mut label),
-                mutation,
-            ));
-        }
+        let ours = domain.ghost.has_domain() && !*label;
+        ours.then(|| switch(&domain, &mut label, mutation))
+    };
+    // The domain may go before this.
+    if let Some(mut tail) = tail {
+        finish(&mut tail);
     }
     join([device]);
 }
@@ -189,9 +203,10 @@ fn module_leaves(mutation: Mutation) {
     let module = Arc::new(Module::loaded(2));
     let writers = [0, 1].map(|task| {
         let module = Arc::clone(&module);
-        thread::spawn(move || module.write(task))
+        thread::spawn(move || Module::write(&module, task))
     });
     leave(&mut Mutated::new(&*module, mutation));
     module.ghost.free_text();
     join(writers);
+    module.join_workers();
 }

@@ -22,12 +22,30 @@ const LONG: Duration = Duration::from_secs(120);
 /// How long a switch that must wait is watched.
 const WATCHED: Duration = Duration::from_secs(2);
 
-/// A write of `DMA` on its way.
-pub(super) struct Tighten(JoinHandle<std::io::Result<()>>);
+/// Something on its way that has to wait while a task is in the middle of an unmap.
+pub(super) struct Waiting<T> {
+    what: &'static str,
+    thread: JoinHandle<Result<T>>,
+}
+
+/// A write of `DMA`.
+pub(super) type Tighten = Waiting<()>;
 
 impl Tighten {
     pub(super) fn begin(group: u32) -> Self {
-        Self(std::thread::spawn(move || pci::write_type(group, "DMA")))
+        Self::on("the tighten", move || {
+            pci::write_type(group, "DMA").context("the tighten failed")
+        })
+    }
+}
+
+impl<T: Send + 'static> Waiting<T> {
+    pub(super) fn on(
+        what: &'static str,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Self {
+        let thread = std::thread::spawn(work);
+        Self { what, thread }
     }
 
     /// Makes sure that it does not return while somebody is held.
@@ -35,23 +53,24 @@ impl Tighten {
         let begin = Instant::now();
         while begin.elapsed() < WATCHED {
             ensure!(
-                !self.0.is_finished(),
-                "the tighten returned while a task was in the middle of an unmap"
+                !self.thread.is_finished(),
+                "{} returned while a task was in the middle of an unmap",
+                self.what
             );
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
     }
 
-    pub(super) fn finish(self) -> Result<()> {
+    pub(super) fn finish(self) -> Result<T> {
         let begin = Instant::now();
-        while !self.0.is_finished() {
-            ensure!(begin.elapsed() < LONG, "the tighten does not return");
+        while !self.thread.is_finished() {
+            ensure!(begin.elapsed() < LONG, "{} does not return", self.what);
             std::thread::sleep(Duration::from_millis(5));
         }
-        match self.0.join() {
-            Ok(answer) => answer.context("the tighten failed"),
-            Err(_) => bail!("the writer panicked"),
+        match self.thread.join() {
+            Ok(answer) => answer,
+            Err(_) => bail!("{}: a thread panicked", self.what),
         }
     }
 }
@@ -131,7 +150,8 @@ pub(super) fn held_at(oracle: &Oracle, point: Point, count: usize) -> Result<Str
     Ok(format!("{sight}, {drained} entries drained"))
 }
 
-/// One task across each of the three waits.
+/// One task across each of the three waits. The writer is let go after the first, who reads the type after the second, and
+/// who unloads the module after the third.
 pub fn across_each_wait(bench: &Bench) -> Result<()> {
     let oracle = attach()?;
     for round in 0..bench.of(3, 10) {
@@ -145,22 +165,29 @@ pub fn across_each_wait(bench: &Bench) -> Result<()> {
 
 pub(super) fn across(oracle: &Oracle) -> Result<Sight> {
     fresh(oracle)?;
+    let group = oracle.group;
     oracle.hold(0, Point::PageTableChanged, 1)?;
-    let tighten = Tighten::begin(oracle.group);
+    let tighten = Tighten::begin(group);
     tighten.expect_waiting().context("first wait")?;
     // The strict entry is published; this one has sampled "queued" and has not taken it yet.
     oracle.hold(1, Point::Sampled, 1)?;
     oracle.release(0)?;
-    tighten.expect_waiting().context("second wait")?;
+    tighten.finish()?;
+    let reader = Waiting::on("a reader of the type", move || pci::type_of(group));
+    reader.expect_waiting().context("second wait")?;
     // The mode is cleared; this one samples "strict", and has been through the strict entry.
     oracle.hold(2, Point::PageTableChanged, 1)?;
     oracle.release(1)?;
-    tighten.expect_waiting().context("third wait")?;
+    let read = reader.finish()?;
+    ensure!(read == "DMA", "the type reads {read}");
+    let unload = Waiting::on("the unload", || modules::unload(modules::LIVE));
+    unload.expect_waiting().context("third wait")?;
     oracle.release(2)?;
-    tighten.finish()?;
+    unload.finish()?;
     for batch in 0..3 {
         oracle.returned(batch)?;
     }
+    load_live()?;
     oracle.fire()?.expect_none()
 }
 
