@@ -181,7 +181,7 @@ pub static CELLS: [Cell; 20] = [
         },
     ),
     Cell::live("AMD-Vi", "amd", other(Iommu::Amd, Flavour::Stock)),
-    Cell::unseen(
+    Cell::live(
         "AMD-Vi",
         "amd-rt",
         other(Iommu::Amd, Flavour::Variant("rt")),
@@ -196,7 +196,7 @@ pub static CELLS: [Cell; 20] = [
         "virtio",
         other(Iommu::Virtio, Flavour::Stock),
     ),
-    Cell::unseen(
+    Cell::live(
         "virtio-iommu",
         "virtio-previous",
         other(Iommu::Virtio, Flavour::Previous),

@@ -159,7 +159,7 @@ pub fn round_trips(bench: &Bench) -> Result<()> {
     let (group, device) = disk()?;
     write_type(group, "DMA-FQ")?;
     let load = Load::start(&device)?;
-    let rounds = bench.of(100, 500);
+    let rounds = bench.of(200, 500);
     let before = per_cpu_memory()?;
     let mut times: Vec<u128> = Vec::with_capacity(rounds);
     for round in bench.rounds(rounds) {
