@@ -115,12 +115,14 @@ bool iommu_live_may_report_denied(void)
 
 /*
  * A switch does little but wait, and none waits for another: as many at a time
- * as there are. And one of them even without memory for a thread, as what frees
- * memory may wait for the mutex that a switch holds.
+ * as the kernel allows. One of them goes on even without memory for a thread:
+ * until it has its answer, a writer keeps others, and the group, from going.
+ * (Without memory, that one can wait for a writer who waits for a thread.)
  */
 struct workqueue_struct *iommu_live_queue(void)
 {
-	return alloc_workqueue("iommu_live", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
+	return alloc_workqueue("iommu_live", WQ_UNBOUND | WQ_MEM_RECLAIM,
+			       WQ_MAX_ACTIVE);
 }
 
 /*

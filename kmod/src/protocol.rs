@@ -4,7 +4,7 @@
 //! module leaves, and why.
 //!
 //! This file knows nothing of the kernel: it is `no_std`, has no `unsafe`, and acts through
-//! [`Machine`], [`Remnant`] and [`Exit`]. The module implements them on the kernel's structures; a
+//! [`Machine`], [`Remnant`], [`Service`] and [`Exit`]. The module implements them on the kernel's structures; a
 //! model checker implements them on modelled ones. What is checked is what is shipped.
 //!
 //! # What must be true
@@ -36,7 +36,7 @@
 //! # Why nothing faster than a grace period makes it certain
 //!
 //! Two times must be kept apart. *Exposure*: from the publication on, no unmap that begins is lazy,
-//! and what was queued before is invalidated by the timer, within its 10 ms, as without us (I2). So
+//! and what was queued before is invalidated by the timer, within its time (10 ms), as without us (I2). So
 //! a switch leaves nothing open for longer than the queue itself does, however long it takes; a
 //! flush of our own right after the publication would only do what the timer is about to do.
 //! *Certainty*: who has sampled *queued* may be kept from the ring for as long as the scheduler
@@ -47,13 +47,16 @@
 //! * An interrupt to each processor, or a stop of the machine, sees what runs, and not who was
 //!   preempted. That is RCU's part of the wait.
 //! * To look for the unmap on every task's stack needs each task to stand still, and an unwinder
-//!   that never errs. The kernel exports neither to modules.
+//!   that says when it errs, of functions that are static or inlined. Live patching does that: it
+//!   tries again, each second, until no stack is unreliable, and has no bound. And the kernel
+//!   exports the parts of it on x86 alone.
 //! * `rcu_tasks_trace`, or SRCU, only know readers that announce themselves.
 //! * To flush until the rings stay empty for a while says nothing of who has not come to them yet.
-//! * To expedite: `synchronize_rcu_expedited()` shortens the smaller part, at the price of an
-//!   interrupt to each processor. Of tasks-RCU there is no expedited form: while there is a task to
-//!   wait for it looks every tenth of a second, and it rests as long between two grace periods
-//!   (`init_fract` and `gp_sleep` in `kernel/rcu/tasks.h`). No parameter changes either.
+//! * To expedite: RCU's part, and what tasks-RCU itself waits of RCU, could be shortened at the price
+//!   of interrupts to each processor. The larger part could not: while there is a task to wait for,
+//!   tasks-RCU looks a tenth of a second later, then at slowly growing intervals, and it rests as
+//!   long between two grace periods (`init_fract` and `gp_sleep` in `kernel/rcu/tasks.h`, which no
+//!   parameter changes).
 //!
 //! So the writer waits for one of our grace periods, and for no more: the rest comes behind its
 //! back ([`Machine::strict_from_here`]).
@@ -158,6 +161,38 @@ pub(crate) fn finish<R: Remnant>(remnant: &mut R) {
     remnant.wait_for_readers();
     // I5.
     remnant.free_strict_entry();
+}
+
+/// The steps of who switches for a writer, as the kernel provides them. The writer waits for its
+/// answer, and others of the same group for their turn.
+pub(crate) trait Service {
+    /// Takes the group's mutex and a reference of the group, makes the switch, and lets go of the
+    /// mutex. In the middle of a switch the writer gets its answer.
+    fn switch(&mut self);
+
+    /// Answers, if there was nothing to switch.
+    fn answer(&mut self);
+
+    /// Lets go of the turn.
+    fn end_turn(&mut self);
+
+    /// Puts the reference. If it is the last one, this waits for everybody who writes the group's
+    /// type.
+    fn put_group(&mut self);
+
+    /// [`finish`].
+    fn finish(&mut self);
+}
+
+/// Switches for a writer, and ends what that leaves.
+pub(crate) fn serve<S: Service>(service: &mut S) {
+    service.switch();
+    service.answer();
+    // Not before the mutex is free: the next writer may go to the kernel's own store (see `leave`).
+    service.end_turn();
+    // A writer that this waits for may itself wait for an answer, or for its turn.
+    service.put_group();
+    service.finish();
 }
 
 /// The steps of the module's exit, as the kernel provides them.

@@ -175,8 +175,8 @@ impl<'a> StrictEntry<'a> {
 
 /// The unmap entry that the `table` at `ops` had before it was made strict, or has.
 ///
-/// Between the caller's load of the pointer and this one the original may have been restored, so
-/// the table can be either.
+/// Between the caller's load of the pointer and this one the original may have been restored, and
+/// the copy of the next switch published, so the table can be each of them.
 ///
 /// # Safety
 ///
@@ -219,7 +219,8 @@ unsafe extern "C" fn iommu_live_strict_unmap_range(
     gather: *mut u8,
 ) -> usize {
     // SAFETY: By the requirements: `pt` is a `struct pt_iommu`, `gather` its caller's. Its ops
-    // are the driver's own or a copy that is freed only after everyone has left this function.
+    // are the driver's own or a copy, of this switch or the next, that is freed only after everyone
+    // who may have found it has left this function.
     // The original entry is a function of the type `UnmapRange`.
     unsafe {
         make_strict(gather);

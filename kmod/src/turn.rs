@@ -10,30 +10,44 @@
 //!
 //! Whoever makes a switch keeps the turn for as long as it holds the mutex, which is longer than the
 //! writer is kept waiting. So a turn can be shared, and is over when the last one lets go of it.
+//!
+//! This is no mutex, so lockdep does not see it, and who waits does not lend its priority. Who comes
+//! just as a turn ends may go first.
 
 use core::{cell::UnsafeCell, mem::MaybeUninit};
 use kernel::bindings;
 use kernel::prelude::*;
-use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel::sync::atomic::{Atomic, Full, Relaxed};
 
 /// Groups share a turn only if their numbers are this far apart.
 const TURNS_COUNT: usize = 256;
 
-/// A semaphore of one, in static memory. It is a completion, of which there is one when nobody has
-/// the turn: who ends a turn need not be who began it, which rules a mutex out.
-struct Free(UnsafeCell<MaybeUninit<bindings::completion>>);
+/// The turn at some groups, in static memory.
+struct Slot {
+    /// A semaphore of one: a completion, of which there is one when nobody has the turn. Who ends a
+    /// turn need not be who began it, which rules a mutex out.
+    free: UnsafeCell<MaybeUninit<bindings::completion>>,
+    /// How many share it.
+    shares: Atomic<i32>,
+}
 
 // SAFETY: A completion is made to be shared; it is accessed through the kernel's functions only.
-unsafe impl Sync for Free {}
+unsafe impl Sync for Slot {}
 
-impl Free {
+impl Slot {
+    const fn new() -> Self {
+        Self {
+            free: UnsafeCell::new(MaybeUninit::uninit()),
+            shares: Atomic::new(0),
+        }
+    }
+
     fn as_ptr(&self) -> *mut bindings::completion {
-        self.0.get().cast()
+        self.free.get().cast()
     }
 }
 
-static TURNS: [Free; TURNS_COUNT] =
-    [const { Free(UnsafeCell::new(MaybeUninit::uninit())) }; TURNS_COUNT];
+static TURNS: [Slot; TURNS_COUNT] = [const { Slot::new() }; TURNS_COUNT];
 
 /// Not 0 when the module is about to leave. Whoever takes a turn after [`wait_for_all`] has had
 /// it sees that.
@@ -45,11 +59,11 @@ static LEAVING: Atomic<i32> = Atomic::new(0);
 ///
 /// Called once, before any turn is taken.
 pub(crate) unsafe fn init() {
-    for free in &TURNS {
+    for slot in &TURNS {
         // SAFETY: Nobody uses it yet, by this function's requirements, and it stays where it is.
         unsafe {
-            bindings::init_completion(free.as_ptr());
-            bindings::complete(free.as_ptr());
+            bindings::init_completion(slot.as_ptr());
+            bindings::complete(slot.as_ptr());
         }
     }
 }
@@ -65,22 +79,22 @@ pub(crate) fn last_call() {
 ///
 /// [`init`] was called, and this thread has no turn.
 pub(crate) unsafe fn wait_for_all() {
-    for free in &TURNS {
+    for slot in &TURNS {
         // SAFETY: Initialised, by this function's requirements; a module's exit may sleep. It must
         // not be cut short, so this is not the killable one.
         unsafe {
-            bindings::wait_for_completion(free.as_ptr());
-            bindings::complete(free.as_ptr());
+            bindings::wait_for_completion(slot.as_ptr());
+            bindings::complete(slot.as_ptr());
         }
     }
 }
 
-/// A turn at one group.
+/// A turn at one group, or a share in it.
 ///
 /// # Invariants
 ///
-/// Nobody else has the turn, and it was initialised.
-pub(crate) struct Turn(&'static Free);
+/// Counted in `shares`. Nobody else has the turn but by a share, and it was initialised.
+pub(crate) struct Turn(&'static Slot);
 
 impl Turn {
     /// Waits for the turn at the group with this number. Sleeps.
@@ -94,15 +108,23 @@ impl Turn {
     /// [`init`] was called.
     pub(crate) unsafe fn take(group: i32) -> Result<Self> {
         let [first, ..] = &TURNS;
-        let free = TURNS
+        let slot = TURNS
             .get(group.unsigned_abs() as usize % TURNS_COUNT)
             .unwrap_or(first);
         // SAFETY: Initialised, by this function's requirements; writers of sysfs files may sleep.
-        match unsafe { bindings::wait_for_completion_killable(free.as_ptr()) } {
-            // INVARIANT: Just taken.
-            0 => Ok(Self(free)),
-            _ => Err(EINTR),
+        if unsafe { bindings::wait_for_completion_killable(slot.as_ptr()) } != 0 {
+            return Err(EINTR);
         }
+        slot.shares.store(1, Relaxed);
+        // INVARIANT: Just taken, and counted.
+        Ok(Self(slot))
+    }
+
+    /// Another share.
+    pub(crate) fn share(&self) -> Self {
+        self.0.shares.fetch_add(1, Relaxed);
+        // INVARIANT: Just counted.
+        Self(self.0)
     }
 
     /// Whether a switch may begin.
@@ -113,7 +135,10 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        // SAFETY: Initialised, and not free, by the type invariant.
-        unsafe { bindings::complete(self.0.as_ptr()) };
+        // Full: what others did with their shares comes before what the next one does with its turn.
+        if self.0.shares.fetch_sub(1, Full) == 1 {
+            // SAFETY: Initialised, and not free, by the type invariant.
+            unsafe { bindings::complete(self.0.as_ptr()) };
+        }
     }
 }

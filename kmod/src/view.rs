@@ -55,7 +55,8 @@ pub(crate) struct Group<'a>(NonNull<c_void>, PhantomData<&'a c_void>);
 impl<'a> Group<'a> {
     /// # Safety
     ///
-    /// `group` is a `struct iommu_group` with a write of one of its files in progress for `'a`.
+    /// `group` is a `struct iommu_group`; for `'a` a write of one of its files is in progress, or
+    /// somebody holds a reference.
     pub(crate) unsafe fn from_raw(group: NonNull<c_void>) -> Self {
         // INVARIANT: The caller promises it.
         Self(group, PhantomData)

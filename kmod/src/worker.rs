@@ -7,9 +7,10 @@
 //! thread that has locked it. So that thread is the worker from the beginning.
 
 use crate::{
-    tighten::{self, Done, Spare},
+    protocol::{self, Service},
+    tighten::{self, Done, Leftover, Spare},
     turn::Turn,
-    view::Group,
+    view::{Group, KeptGroup},
 };
 use core::{
     ffi::c_void,
@@ -121,7 +122,7 @@ impl Answer {
 /// `group` is a `struct iommu_group` that a writer keeps until the answer is given.
 struct Errand {
     group: NonNull<c_void>,
-    turn: Arc<Turn>,
+    turn: Turn,
     spare: Spare,
     started: i64,
     answer: Arc<Answer>,
@@ -131,35 +132,68 @@ struct Errand {
 // belongs to no thread.
 unsafe impl Send for Errand {}
 
-impl Errand {
-    fn run(self) {
-        let Self {
+/// A worker on its errand. What it is done with is `None`.
+struct Worker {
+    errand: Option<Errand>,
+    answer: Option<Arc<Answer>>,
+    turn: Option<Turn>,
+    kept: Option<KeptGroup>,
+    leftover: Option<Leftover>,
+}
+
+impl Worker {
+    fn on(errand: Errand) -> Self {
+        Self {
+            errand: Some(errand),
+            answer: None,
+            turn: None,
+            kept: None,
+            leftover: None,
+        }
+    }
+}
+
+impl Service for Worker {
+    fn switch(&mut self) {
+        let Some(errand) = self.errand.take() else {
+            return;
+        };
+        let Errand {
             group,
             turn,
             spare,
             started,
             answer,
-        } = self;
-        let (kept, leftover) = {
-            // SAFETY: The writer keeps the group until the answer, by the type invariant, and from
-            // then on the reference below does. There is no answer yet.
-            let locked = unsafe { Group::from_raw(group) }.lock();
-            let kept = locked.keep();
-            let leftover = kept.as_ref().and_then(|_| {
-                tighten::attempt(&locked, spare, started, |done| answer.give(Some(done)))
-            });
-            (kept, leftover)
-        };
-        if leftover.is_none() {
+        } = errand;
+        // SAFETY: The writer keeps the group until the answer, by the type invariant of `Errand`,
+        // and from then on the reference below does.
+        let locked = unsafe { Group::from_raw(group) }.lock();
+        self.kept = locked.keep();
+        let strict = |done| answer.give(Some(done));
+        self.leftover = self
+            .kept
+            .as_ref()
+            .and_then(|_| tighten::attempt(&locked, spare, started, strict));
+        self.turn = Some(turn);
+        self.answer = self.leftover.is_none().then_some(answer);
+    }
+
+    fn answer(&mut self) {
+        if let Some(answer) = self.answer.take() {
             answer.give(None);
         }
-        // The mutex is free. The turn ends as soon as the writer has reported, too.
-        drop(turn);
-        // May wait for writers of this group, so nobody waits for this but the module's exit,
-        // which they do not wait for.
-        drop(kept);
-        // Waits.
-        drop(leftover);
+    }
+
+    fn end_turn(&mut self) {
+        self.turn = None;
+    }
+
+    fn put_group(&mut self) {
+        self.kept = None;
+    }
+
+    fn finish(&mut self) {
+        self.leftover = None;
     }
 }
 
@@ -171,7 +205,7 @@ impl Errand {
 /// `ENOMEM`; nothing was done then.
 pub(crate) fn tighten(
     group: Group<'_>,
-    turn: &Arc<Turn>,
+    turn: &Turn,
     spare: Spare,
     started: i64,
 ) -> Result<Option<Done>> {
@@ -180,7 +214,7 @@ pub(crate) fn tighten(
     // INVARIANT: The group stays for the writer, who waits for the answer below.
     let errand = Errand {
         group: NonNull::new(group.as_ptr()).ok_or(EINVAL)?,
-        turn: turn.clone(),
+        turn: turn.share(),
         spare,
         started,
         answer: answer.clone(),
@@ -188,6 +222,6 @@ pub(crate) fn tighten(
     // SAFETY: A workqueue, which is destroyed only after the last turn has ended, and the writer
     // has one.
     let queue = unsafe { Queue::from_raw(queue.as_ptr().cast()) };
-    queue.try_spawn(GFP_KERNEL, move || errand.run())?;
+    queue.try_spawn(GFP_KERNEL, move || protocol::serve(&mut Worker::on(errand)))?;
     Ok(answer.wait())
 }

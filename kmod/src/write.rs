@@ -15,7 +15,6 @@ use core::{
     ptr::NonNull,
 };
 use kernel::prelude::*;
-use kernel::sync::Arc;
 use kernel::{bindings, ffi::c_char};
 
 /// `iommu_group_attribute::store`.
@@ -112,10 +111,6 @@ impl<'a> Write<'a> {
             Ok(turn) => turn,
             Err(error) => return error.to_errno() as isize,
         };
-        let turn = match Arc::new(turn, GFP_KERNEL) {
-            Ok(turn) => turn,
-            Err(_) => return ENOMEM.to_errno() as isize,
-        };
         let old_type = type_name(&self.group.lock());
         let outcome = match self.request {
             _ if !turn.may_switch() => None,
@@ -146,18 +141,14 @@ impl<'a> Write<'a> {
     }
 
     /// `None` if the kernel's own store is to answer.
-    fn tighten(&self, turn: &Arc<Turn>, started: i64) -> Option<Outcome> {
+    fn tighten(&self, turn: &Turn, started: i64) -> Option<Outcome> {
         // Before the mutex: reclaim may wait for a device whose recovery needs that mutex.
         let spare = match Spare::allocate() {
             Ok(spare) => spare,
             Err(error) => return Some(Outcome::Failed(error)),
         };
-        let strict = self
-            .group
-            .lock()
-            .default_domain()
-            .is_some_and(|domain| domain.is_strict());
-        if strict {
+        // A worker is not sent in vain, and not where the last device has gone.
+        if self.group.lock().default_domain()?.is_strict() {
             return Some(Outcome::Unchanged);
         }
         match worker::tighten(self.group, turn, spare, started) {

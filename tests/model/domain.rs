@@ -336,10 +336,7 @@ impl<'d, 'l> Switch<'d, 'l> {
 
     /// What is left of it.
     pub fn leave(self) -> Leftover<'d> {
-        Leftover {
-            domain: self.domain,
-            copy: self.copy,
-        }
+        Leftover::of(self.domain, self.copy)
     }
 }
 
@@ -347,6 +344,16 @@ impl<'d, 'l> Switch<'d, 'l> {
 pub struct Leftover<'a> {
     domain: &'a Domain,
     copy: usize,
+}
+
+impl<'a> Leftover<'a> {
+    pub fn of(domain: &'a Domain, copy: usize) -> Self {
+        Self { domain, copy }
+    }
+
+    pub fn copy(&self) -> usize {
+        self.copy
+    }
 }
 
 impl Remnant for Leftover<'_> {

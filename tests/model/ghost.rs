@@ -27,6 +27,7 @@ pub mod property {
     pub const BYPASS: &str =
         "a writer waits in the kernel's store for the mutex that a switch holds";
     pub const TEXT: &str = "the module's text is used and is not there";
+    pub const STUCK: &str = "everybody waits for somebody";
 }
 
 /// What a broken property's line begins with.
@@ -66,6 +67,10 @@ struct Truth {
     domain: bool,
     text: bool,
     switches: u32,
+    /// How many there have been; how many are not finished; whether the group's last reference was put.
+    switched: u32,
+    unfinished: u32,
+    group: bool,
 }
 
 impl Ghost {
@@ -84,6 +89,9 @@ impl Ghost {
             domain: true,
             text: true,
             switches: 0,
+            switched: 0,
+            unfinished: 0,
+            group: true,
         }))
     }
 
@@ -208,7 +216,26 @@ impl Ghost {
     }
 
     pub fn begin_switch(&self) {
-        self.truth().switches += 1;
+        let mut truth = self.truth();
+        truth.switches += 1;
+        truth.switched += 1;
+        truth.unfinished += 1;
+    }
+
+    pub fn finish_switch(&self) {
+        self.truth().unfinished -= 1;
+    }
+
+    pub fn put_group(&self) {
+        self.truth().group = false;
+    }
+
+    /// There was a switch, and nothing of it is left, nor a reference of its group.
+    pub fn all_served(&self) {
+        let truth = self.truth();
+        let clean = truth.switched > 0 && truth.unfinished == 0 && !truth.group;
+        drop(truth);
+        check(clean, property::LEFT);
     }
 
     pub fn end_switch(&self) {

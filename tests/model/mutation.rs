@@ -7,7 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::protocol::{Exit, Machine, Remnant};
+use crate::protocol::{Exit, Machine, Remnant, Service};
 
 /// The steps of a tighten, in the shipped order, and of what follows it.
 pub const TIGHTEN: [&str; 13] = [
@@ -28,6 +28,9 @@ pub const TIGHTEN: [&str; 13] = [
 
 /// Where what follows a tighten begins. The steps beside it are not neighbours in one function.
 pub const FINISH: usize = 11;
+
+/// The steps of who switches for a writer.
+pub const SERVE: [&str; 5] = ["switch", "answer", "end_turn", "put_group", "finish"];
 
 /// The steps of the module's exit.
 pub const EXIT: [&str; 7] = [
@@ -189,6 +192,24 @@ impl<R: Remnant> Remnant for Mutated<R> {
     }
 }
 
+impl<S: Service> Service for Mutated<S> {
+    fn switch(&mut self) {
+        self.step(S::switch);
+    }
+    fn answer(&mut self) {
+        self.step(S::answer);
+    }
+    fn end_turn(&mut self) {
+        self.step(S::end_turn);
+    }
+    fn put_group(&mut self) {
+        self.step(S::put_group);
+    }
+    fn finish(&mut self) {
+        self.step(S::finish);
+    }
+}
+
 impl<E: Exit> Exit for Mutated<E> {
     fn stop_switching(&mut self) {
         self.step(E::stop_switching);
@@ -254,6 +275,24 @@ impl Remnant for Names {
     }
     fn free_strict_entry(&mut self) {
         self.0.push("free_strict_entry");
+    }
+}
+
+impl Service for Names {
+    fn switch(&mut self) {
+        self.0.push("switch");
+    }
+    fn answer(&mut self) {
+        self.0.push("answer");
+    }
+    fn end_turn(&mut self) {
+        self.0.push("end_turn");
+    }
+    fn put_group(&mut self) {
+        self.0.push("put_group");
+    }
+    fn finish(&mut self) {
+        self.0.push("finish");
     }
 }
 

@@ -13,6 +13,8 @@ use crate::protocol::{finish, leave, tighten};
 pub struct Scenario {
     pub name: &'static str,
     pub run: fn(Mutation),
+    /// How many tasks it has: with more than four it cannot be explored as deeply as the others.
+    pub tasks: usize,
 }
 
 /// Those of the tighten.
@@ -20,46 +22,70 @@ pub const TIGHTEN: [Scenario; 9] = [
     Scenario {
         name: "one unmap and the timer",
         run: one_unmap,
+        tasks: 3,
     },
     Scenario {
         name: "a ring that fills up",
         run: full_ring,
+        tasks: 3,
     },
     Scenario {
         name: "unmaps that come after one another",
         run: two_in_a_row,
+        tasks: 2,
     },
     Scenario {
         name: "relaxed again at once",
         run: relaxed_again,
+        tasks: 3,
     },
     Scenario {
         name: "two writers",
         run: two_writers,
+        tasks: 3,
     },
     Scenario {
         name: "the last device goes",
         run: torn_down,
+        tasks: 2,
     },
     Scenario {
         name: "PREEMPT_RT, two unmaps and the timer",
         run: sleeps_for_the_timer,
+        tasks: 3,
     },
     Scenario {
         name: "PREEMPT_RT, two unmaps and one ring",
         run: sleeps_for_another,
+        tasks: 3,
     },
     Scenario {
         name: "an entry that is found once and called twice",
         run: in_blocks,
+        tasks: 3,
     },
 ];
 
-/// That of the exit.
-pub const EXIT: [Scenario; 1] = [Scenario {
-    name: "writers while the module leaves",
-    run: module_leaves,
+/// That of those who switch for writers.
+pub const SERVE: [Scenario; 1] = [Scenario {
+    name: "writers while the last device leaves",
+    run: device_leaves,
+    tasks: 5,
 }];
+
+/// Those of the exit.
+pub const EXIT: [Scenario; 2] = [
+    Scenario {
+        name: "a writer while the module leaves",
+        run: module_leaves_one,
+        tasks: 3,
+    },
+    Scenario {
+        name: "two writers while the module leaves",
+        run: module_leaves_two,
+        tasks: 5,
+    },
+];
 
 fn spawn(domain: &Arc<Domain>, task: impl FnOnce(&Domain) + 'static) -> JoinHandle<()> {
     let domain = Arc::clone(domain);
@@ -153,17 +179,21 @@ fn relaxed_again(mutation: Mutation) {
         d.unmap(0, 0);
         d.unmap(0, 1);
     });
-    let first = begin_dma(&domain, mutation);
+    let first = begin_dma(&domain, mutation).map(Mutated::into_machine);
+    // What is left of the first goes on beside all that follows.
+    let tail = first.map(|left| {
+        let copy = left.copy();
+        spawn(&domain, move |d| {
+            finish(&mut Mutated::from(Leftover::of(d, copy), mutation, FINISH));
+        })
+    });
     {
         let mut label = domain.group.lock().unwrap();
         domain.relax();
         *label = false;
     }
-    // The first is finished as late as can be: while the second has the unmaps.
-    let second = begin_dma(&domain, mutation);
-    for mut tail in [first, second].into_iter().flatten() {
-        finish(&mut tail);
-    }
+    write_dma(&domain, mutation);
+    join(tail);
     join([unmapper]);
     domain.clean_and_strict(2);
 }
@@ -199,12 +229,31 @@ fn torn_down(mutation: Mutation) {
     join([device]);
 }
 
-fn module_leaves(mutation: Mutation) {
-    let module = Arc::new(Module::loaded(2));
-    let writers = [0, 1].map(|task| {
-        let module = Arc::clone(&module);
+fn writers(module: &Arc<Module>) -> Vec<JoinHandle<()>> {
+    let writer = |task| {
+        let module = Arc::clone(module);
         thread::spawn(move || Module::write(&module, task))
-    });
+    };
+    (0..module.readers.len()).map(writer).collect()
+}
+
+fn device_leaves(mutation: Mutation) {
+    let module = Arc::new(Module::loaded(2, mutation));
+    join(writers(&module));
+    module.served();
+}
+
+fn module_leaves_one(mutation: Mutation) {
+    module_leaves(1, mutation);
+}
+
+fn module_leaves_two(mutation: Mutation) {
+    module_leaves(2, mutation);
+}
+
+fn module_leaves(count: usize, mutation: Mutation) {
+    let module = Arc::new(Module::loaded(count, Mutation::None));
+    let writers = writers(&module);
     leave(&mut Mutated::new(&*module, mutation));
     module.ghost.free_text();
     join(writers);

@@ -60,12 +60,13 @@ impl Arch {
         }
     }
 
-    /// The processor that boots fastest when it is emulated; none is QEMU's own choice.
+    /// The processor: the oldest that knows pages of every size there are kernels for, as old ones are emulated fastest; none
+    /// is QEMU's own choice.
     pub fn processor(self) -> Option<&'static str> {
         match self {
             // One of the oldest kind the distribution supports.
             Self::X86_64 => None,
-            Self::Arm64 => Some("cortex-a57"),
+            Self::Arm64 => Some("cortex-a76"),
         }
     }
 

@@ -18,6 +18,70 @@ pub const SUITE: &str = "trixie";
 /// The suite that has the kernel and QEMU.
 pub const BACKPORTS: &str = "trixie-backports";
 
+/// A release of Debian that a root is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// The one that everything else is made of, too.
+    Stable,
+    /// The next one: other compilers, and a kernel that was built with them.
+    Testing,
+}
+
+impl Release {
+    /// The folder of its root in the cache, and the name of its kernel there.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stable => "root",
+            Self::Testing => "root-testing",
+        }
+    }
+
+    fn suite(self) -> &'static str {
+        match self {
+            Self::Stable => SUITE,
+            Self::Testing => "testing",
+        }
+    }
+
+    /// The suite that has its newest kernel.
+    pub fn newest(self) -> &'static str {
+        match self {
+            Self::Stable => BACKPORTS,
+            Self::Testing => self.suite(),
+        }
+    }
+
+    fn sources(self, mirror: &str) -> Vec<String> {
+        match self {
+            Self::Stable => sources(mirror).to_vec(),
+            // Signed, but perhaps old, as on a mirror that lags behind: any version will do.
+            Self::Testing => {
+                vec![line(mirror, self.suite()).replace('[', "[check-valid-until=no ")]
+            }
+        }
+    }
+
+    /// What is installed there: packages, and the suite that is preferred for them.
+    fn tools(self) -> Vec<(&'static [&'static str], Option<&'static str>)> {
+        match self {
+            Self::Stable => vec![(&FROM_SUITE, None), (&FROM_BACKPORTS, Some(BACKPORTS))],
+            // Its machines have the emulator of the other root.
+            Self::Testing => vec![(&FROM_SUITE, None), (&["libelf-dev"], None)],
+        }
+    }
+
+    /// The list of these, by which a root is known to be whole.
+    fn list(self) -> String {
+        let tools = self.tools();
+        let names: Vec<&str> = tools
+            .iter()
+            .flat_map(|(names, _)| *names)
+            .copied()
+            .collect();
+        names.join(" ")
+    }
+}
+
 /// Another mirror than Debian's own, for those who have one near.
 const MIRROR_VARIABLE: &str = "IOMMUCTL_MIRROR";
 const MIRROR: &str = "http://deb.debian.org/debian";
@@ -126,21 +190,26 @@ pub const LAST_WORD: &str = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
 #[derive(Clone, Debug)]
 pub struct Chroot {
     path: PathBuf,
+    release: Release,
 }
 
 impl Chroot {
-    /// The root of `cache`, made when it is not there.
+    /// The root of `cache` with what modules are built with, made when it is not there.
     ///
     /// # Errors
     /// When a package cannot be fetched or installed: the message has the log's path.
-    pub fn ensure(cache: &Cache, bootstrap: impl FnOnce() -> Result<Bootstrap>) -> Result<Self> {
-        let root = Self {
-            path: cache.join("root"),
-        };
+    pub fn ensure(
+        cache: &Cache,
+        release: Release,
+        bootstrap: impl FnOnce() -> Result<Bootstrap>,
+    ) -> Result<Self> {
+        let at = |path| Self { path, release };
+        let name = release.name();
+        let root = at(cache.join(name));
         match std::fs::read_to_string(root.path.join(MARK)) {
-            Ok(list) if list == tools() => return Ok(root),
+            Ok(list) if list == release.list() => return Ok(root),
             Ok(_) => {
-                let log = cache.log("root")?;
+                let log = cache.log(name)?;
                 step("installing more tools in the root", || {
                     root.install_tools(&log)
                 })?;
@@ -158,21 +227,23 @@ impl Chroot {
             );
         }
         let program = bootstrap()?;
-        let log = cache.log("root")?;
+        let log = cache.log(name)?;
         // Made beside, renamed when complete: an interrupted run leaves nothing that looks finished.
-        let half = Self {
-            path: cache.join("root.half"),
-        };
+        let half = at(cache.join(format!("{name}.half")));
         log.run(
             as_root("rm")
                 .args(["-rf", "--one-file-system"])
                 .arg(&half.path),
         )?;
         step(
-            &format!("making a Debian {SUITE} root in {}", root.path.display()),
+            &format!(
+                "making a Debian {} root in {}",
+                release.suite(),
+                root.path.display()
+            ),
             || half.bootstrap(program, &log),
         )?;
-        step("installing compilers, QEMU and busybox there", || {
+        step("installing compilers and what else is needed there", || {
             half.install_tools(&log)
         })?;
         log.run(as_root("mv").arg(&half.path).arg(&root.path))?;
@@ -263,9 +334,11 @@ impl Chroot {
         packages: &[(&[&str], Option<&str>)],
         bootstrap: impl FnOnce() -> Result<Bootstrap>,
     ) -> Result<Self> {
-        let ready = Self {
-            path: cache.join(folder),
+        let at = |path| Self {
+            path,
+            release: Release::Stable,
         };
+        let ready = at(cache.join(folder));
         let names: Vec<&str> = packages
             .iter()
             .flat_map(|(names, _)| *names)
@@ -278,9 +351,7 @@ impl Chroot {
         }
         let program = bootstrap()?;
         let log = cache.log(folder)?;
-        let half = Self {
-            path: cache.join(format!("{folder}.half")),
-        };
+        let half = at(cache.join(format!("{folder}.half")));
         for old in [&half, &ready] {
             log.run(
                 as_root("rm")
@@ -303,12 +374,21 @@ impl Chroot {
     /// Another root at `path`, for a copy of this one.
     #[must_use]
     pub fn beside(&self, path: PathBuf) -> Self {
-        Self { path }
+        Self {
+            path,
+            release: self.release,
+        }
+    }
+
+    /// The release it is made of.
+    pub fn release(&self) -> Release {
+        self.release
     }
 
     fn bootstrap(&self, program: Bootstrap, log: &Log) -> Result<()> {
         let mirror = mirror();
-        let sources = sources(&mirror);
+        let suite = self.release.suite();
+        let sources = self.release.sources(&mirror);
         match program {
             Bootstrap::Mmdebstrap => {
                 let mut command = as_root("mmdebstrap");
@@ -316,7 +396,7 @@ impl Chroot {
                     "--mode=root",
                     "--variant=apt",
                     "--include=debian-archive-keyring",
-                    SUITE,
+                    suite,
                 ]);
                 log.run(command.arg(&self.path).args(&sources))?;
             }
@@ -329,7 +409,7 @@ impl Chroot {
                 log.run(
                     command
                         .arg(format!("--keyring={KEYRING}"))
-                        .arg(SUITE)
+                        .arg(suite)
                         .arg(&self.path)
                         .arg(&mirror),
                 )?;
@@ -342,10 +422,11 @@ impl Chroot {
     }
 
     fn install_tools(&self, log: &Log) -> Result<()> {
-        self.install(log, &FROM_SUITE, None)?;
-        self.install(log, &FROM_BACKPORTS, Some(BACKPORTS))?;
+        for (packages, suite) in self.release.tools() {
+            self.install(log, packages, suite)?;
+        }
         let mark = format!("printf %s \"$1\" > /{MARK}");
-        log.run(&mut self.command("sh", ["-c", &mark, "sh", &tools()]))
+        log.run(&mut self.command("sh", ["-c", &mark, "sh", &self.release.list()]))
     }
 
     /// Installs packages, preferring those of `suite` when one is given; `name=version` asks for one version.
@@ -440,10 +521,6 @@ impl Chroot {
     }
 }
 
-fn tools() -> String {
-    [&FROM_SUITE[..], &FROM_BACKPORTS[..]].concat().join(" ")
-}
-
 /// The archive packages come from.
 fn mirror() -> String {
     std::env::var(MIRROR_VARIABLE).unwrap_or_else(|_| MIRROR.into())
@@ -475,6 +552,7 @@ mod tests {
     fn a_tool_runs_with_the_loader_of_the_root() {
         let root = Chroot {
             path: "/cache/root".into(),
+            release: Release::Stable,
         };
         let tool = root.tool("usr/bin/xz");
         assert_eq!(

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Which kernel: the newest of the distribution's backports, found out when it runs, never pinned.
+//! Which kernel: the newest that the distribution has for a release, found out when it runs, never pinned.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use anyhow::{bail, Context as _, Result};
 
 use super::arch::Arch;
 use super::cache::Cache;
-use super::chroot::{Chroot, BACKPORTS};
+use super::chroot::{Chroot, Release, SUITE};
 use super::command::{as_root, Log};
 use super::progress::{say, step};
 
@@ -29,20 +29,26 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// The newest kernel of backports; asks the archive at most once a day, and stays on the cached one when the
+    /// The newest kernel for the release of `root`; asks the archive at most once a day, and stays on the cached one when the
     /// archive does not answer.
     ///
     /// # Errors
     /// When there is neither a cached kernel nor an archive, or a package cannot be fetched.
     pub fn ensure(cache: &Cache, root: &Chroot) -> Result<Self> {
-        let cached = Self::cached(cache)?;
-        if let (Some(kernel), true) = (&cached, fresh(&state(cache))) {
+        let state = state(cache, root.release());
+        let cached = Self::cached(cache, &state)?;
+        if let (Some(kernel), true) = (&cached, fresh(&state)) {
             return Ok(kernel.clone());
         }
         let log = cache.log("kernel")?;
-        let newest = step("asking Debian for its newest backported kernel", || {
-            Self::newest(root, &log)
-        });
+        let suite = root.release().newest();
+        let newest = step(
+            &format!("asking Debian for the newest kernel of {suite}"),
+            || {
+                refresh(root, &log)?;
+                Self::newest(root, &log, suite)
+            },
+        );
         let kernel = match (newest, cached.clone()) {
             (Ok(newest), _) => newest,
             (Err(error), Some(cached)) => {
@@ -60,17 +66,16 @@ impl Kernel {
         }
         kernel.fetch(cache, root, &log)?;
         let text = format!("{}\n{}\n", kernel.release, kernel.version);
-        super::cache::write(&state(cache), &text)?;
+        super::cache::write(&state, &text)?;
         Ok(kernel)
     }
 
     /// The kernel of the last run, when all of it is still there.
-    fn cached(cache: &Cache) -> Result<Option<Self>> {
-        let path = state(cache);
+    fn cached(cache: &Cache, path: &Path) -> Result<Option<Self>> {
         if !path.exists() {
             return Ok(None);
         }
-        let text = std::fs::read_to_string(&path)
+        let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read {}", path.display()))?;
         let mut lines = text.lines().map(str::to_owned);
         let (Some(release), Some(version)) = (lines.next(), lines.next()) else {
@@ -84,23 +89,22 @@ impl Kernel {
         Ok(kernel.image(cache).exists().then_some(kernel))
     }
 
-    fn newest(root: &Chroot, log: &Log) -> Result<Self> {
-        root.refresh_resolver(log)?;
-        let strict = [
-            "-o",
-            "APT::Update::Error-Mode=any",
-            "-o",
-            "Acquire::Retries=2",
-            "update",
-        ];
-        log.run(&mut root.command("apt-get", strict))?;
-        let text = show(root, log, META)?;
+    /// The kernel of the stable release itself.
+    ///
+    /// # Errors
+    /// When the archive has none.
+    pub fn stable(root: &Chroot, log: &Log) -> Result<Self> {
+        Self::newest(root, log, SUITE)
+    }
+
+    fn newest(root: &Chroot, log: &Log, suite: &str) -> Result<Self> {
+        let text = show(root, log, META, suite)?;
         let release = depends(&text)
             .find_map(|package| package.strip_prefix("linux-headers-").map(str::to_owned))
             .with_context(|| {
-                format!("{META} of {BACKPORTS} depends on no linux-headers-* package:\n{text}")
+                format!("{META} of {suite} depends on no linux-headers-* package:\n{text}")
             })?;
-        let headers = show(root, log, &format!("linux-headers-{release}"))?;
+        let headers = show(root, log, &format!("linux-headers-{release}"), suite)?;
         let version = field(&headers, "Version")
             .with_context(|| format!("linux-headers-{release} has no Version:\n{headers}"))?;
         Ok(Self {
@@ -139,9 +143,11 @@ impl Kernel {
             numbers.filter_map(Result::ok).collect::<Vec<_>>()
         });
         let mut kernel = releases.pop().with_context(|| {
-            format!("{BACKPORTS} has no kernel of another series than {}, with its source: there is nothing to upgrade from", newest.release)
+            let suite = root.release().newest();
+            format!("{suite} has no kernel of another series than {}, with its source: there is nothing to upgrade from", newest.release)
         })?;
-        let entry = show(root, log, &format!("linux-headers-{}", kernel.release))?;
+        let headers = format!("linux-headers-{}", kernel.release);
+        let entry = show(root, log, &headers, root.release().newest())?;
         let version = field(&entry, "Version").context("the older kernel has no Version")?;
         kernel.version = version.to_owned();
         Ok(kernel)
@@ -157,14 +163,19 @@ impl Kernel {
         names.map(|name| format!("{name}={}", self.version))
     }
 
-    /// Another build of the same version: `rt`, `cloud`.
+    /// Another build of the same version: `rt`, `cloud`, `16k`.
     ///
     /// # Errors
     /// When the release has no name of an architecture at its end.
     pub fn variant(&self, name: &str) -> Result<Self> {
         let (start, architecture) = self.split()?;
+        let release = match name {
+            // The size of a page comes last.
+            "16k" => format!("{start}-{architecture}-{name}"),
+            _ => format!("{start}-{name}-{architecture}"),
+        };
         Ok(Self {
-            release: format!("{start}-{name}-{architecture}"),
+            release,
             ..self.clone()
         })
     }
@@ -202,7 +213,7 @@ impl Kernel {
             false => vec![headers, source],
         };
         step(&format!("installing {}", packages.join(" and ")), || {
-            root.install(log, &packages, Some(BACKPORTS))
+            root.install(log, &packages, Some(root.release().newest()))
         })?;
         if self.image(cache).exists() {
             return Ok(());
@@ -216,7 +227,7 @@ impl Kernel {
     fn unpack(&self, cache: &Cache, root: &Chroot, log: &Log) -> Result<()> {
         // Newer image packages only depend on the ones with the files; older ones have the files themselves.
         let image = format!("linux-image-{}", self.release);
-        let text = show(root, log, &image)?;
+        let text = show(root, log, &image, root.release().newest())?;
         let pinned = |name: &str| format!("{name}:{}={}", self.arch.debian(), self.version);
         let mut packages = vec![pinned(&image)];
         if self.is_foreign() {
@@ -322,8 +333,25 @@ impl Kernel {
     }
 }
 
-fn state(cache: &Cache) -> PathBuf {
-    cache.join("kernel/current")
+fn state(cache: &Cache, release: Release) -> PathBuf {
+    let name = match release {
+        Release::Stable => "kernel/current",
+        Release::Testing => "kernel/testing",
+    };
+    cache.join(name)
+}
+
+/// Asks the archive what there is.
+fn refresh(root: &Chroot, log: &Log) -> Result<()> {
+    root.refresh_resolver(log)?;
+    let strict = [
+        "-o",
+        "APT::Update::Error-Mode=any",
+        "-o",
+        "Acquire::Retries=2",
+        "update",
+    ];
+    log.run(&mut root.command("apt-get", strict))
 }
 
 fn fresh(path: &Path) -> bool {
@@ -331,9 +359,9 @@ fn fresh(path: &Path) -> bool {
     written.is_ok_and(|time| time.elapsed().is_ok_and(|age| age < FRESH))
 }
 
-/// The archive's entry of the version of `package` that backports has.
-fn show(root: &Chroot, log: &Log, package: &str) -> Result<String> {
-    let release = format!("APT::Default-Release={BACKPORTS}");
+/// The archive's entry of the version of `package` that `suite` has.
+fn show(root: &Chroot, log: &Log, package: &str, suite: &str) -> Result<String> {
+    let release = format!("APT::Default-Release={suite}");
     let arguments = ["-o", &release, "show", "--no-all-versions", package];
     log.capture(&mut root.command("apt-cache", arguments))
 }

@@ -122,12 +122,16 @@ const fn other(iommu: Iommu, flavour: Flavour) -> Kind {
     }
 }
 
+const fn arm(flavour: Flavour) -> Kind {
+    Kind { flavour, ..ARM }
+}
+
 const LAZY: &[&str] = &["iommu.strict=0"];
 /// Scalable mode is off unless it is asked for.
 const SCALABLE: &[&str] = &["intel_iommu=on,sm_on", "iommu.strict=0"];
 
 /// Every cell.
-pub static CELLS: [Cell; 20] = [
+pub static CELLS: [Cell; 25] = [
     Cell::live("Intel VT-d, legacy mode", "intel-legacy", ORDINARY),
     Cell::live(
         "Intel VT-d, caching mode",
@@ -171,6 +175,21 @@ pub static CELLS: [Cell; 20] = [
         "Intel VT-d, legacy mode",
         "intel-previous",
         kernel(Flavour::Previous),
+    ),
+    Cell::unseen(
+        "Intel VT-d, legacy mode",
+        "intel-testing",
+        kernel(Flavour::Testing),
+    ),
+    Cell::new(
+        "Intel VT-d, legacy mode",
+        Verdict::Refused("Debian builds it without Rust, so the module cannot be built for it"),
+        Kind {
+            name: "intel-stable",
+            with_module: false,
+            scenarios: &["inventory", "without-module", "policy-without-module"],
+            ..kernel(Flavour::Stable)
+        },
     ),
     Cell::live(
         "Intel VT-d, legacy mode, with one flush queue for all processors",
@@ -216,6 +235,22 @@ pub static CELLS: [Cell; 20] = [
             ..ARM
         },
     ),
+    Cell::unseen(
+        "Arm SMMUv3, first stage",
+        "smmu-16k",
+        arm(Flavour::Variant("16k")),
+    ),
+    Cell::unseen(
+        "Arm SMMUv3, first stage",
+        "smmu-cloud",
+        arm(Flavour::Variant("cloud")),
+    ),
+    Cell::refused(
+        "Arm SMMUv3, first stage",
+        "smmu-rt",
+        "with ATS, an unmap takes a lock that sleeps there",
+        arm(Flavour::Variant("rt")),
+    ),
 ];
 
 /// What has no cell, and why.
@@ -254,6 +289,8 @@ pub fn table() -> String {
             Flavour::Stock => "Debian backports".to_owned(),
             Flavour::Variant(name) => format!("the same, `{name}`"),
             Flavour::Previous => "the series before".to_owned(),
+            Flavour::Stable => "Debian stable".to_owned(),
+            Flavour::Testing => "Debian testing, its own compilers".to_owned(),
             Flavour::Debug(_) => "one of ours, with checks, where it is asked for".to_owned(),
         };
         let kernel = match first.machine.arch {

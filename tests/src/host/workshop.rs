@@ -7,7 +7,7 @@ use anyhow::{bail, Result};
 
 use super::arch::Arch;
 use super::cache::Cache;
-use super::chroot::Chroot;
+use super::chroot::{Chroot, Release};
 use super::command::Log;
 use super::cross;
 use super::debug_kernel::{DebugKernel, Watch};
@@ -29,10 +29,14 @@ const ORACLE: &str = "iommuctl_oracle";
 pub enum Flavour {
     /// The distribution's own.
     Stock,
-    /// Another build of the same: `rt`, `cloud`.
+    /// Another build of the same: `rt`, `cloud`, `16k`.
     Variant(&'static str),
     /// The newest of the series before.
     Previous,
+    /// That of the stable release itself, without backports.
+    Stable,
+    /// That of the next release, built by its compilers.
+    Testing,
     /// One that watches itself, with hold points.
     Debug(Watch),
 }
@@ -42,8 +46,10 @@ pub enum Flavour {
 pub struct Workshop {
     /// The cache.
     pub cache: Cache,
-    /// The Debian in it.
+    /// The Debian in it, whose programs are run.
     pub root: Chroot,
+    /// The one in which modules are built: with the compilers that go with the kernel.
+    builder: Chroot,
     /// The kernel that everything is built for.
     pub kernel: Kernel,
     /// What is only true of a debug kernel.
@@ -67,7 +73,7 @@ impl Workshop {
     pub fn ensure() -> Result<Self> {
         let cache = Cache::open()?;
         let _lock = cache.lock()?;
-        let root = Chroot::ensure(&cache, || packages::ensure(&cache))?;
+        let root = Chroot::ensure(&cache, Release::Stable, || packages::ensure(&cache))?;
         let kernel = Kernel::ensure(&cache, &root)?;
         say(&format!(
             "   kernel {} (package version {})",
@@ -75,6 +81,7 @@ impl Workshop {
         ));
         Ok(Self {
             cache,
+            builder: root.clone(),
             root,
             kernel,
             debug: None,
@@ -99,6 +106,8 @@ impl Workshop {
             Flavour::Previous => {
                 return stock.with(|stock, log| Kernel::previous(&stock.root, log, &stock.kernel))
             }
+            Flavour::Stable => return stock.with(|stock, log| Kernel::stable(&stock.root, log)),
+            Flavour::Testing => return stock.with_other_compilers(Release::Testing),
             Flavour::Debug(_) if stock.kernel.is_foreign() => {
                 bail!("kernels that watch themselves are built for the test bed's own architecture only")
             }
@@ -128,6 +137,19 @@ impl Workshop {
         Ok(Self { kernel, ..self })
     }
 
+    /// The same with the newest kernel of another release.
+    fn with_other_compilers(self, release: Release) -> Result<Self> {
+        let _lock = self.cache.lock()?;
+        let builder = Chroot::ensure(&self.cache, release, || packages::ensure(&self.cache))?;
+        let kernel = Kernel::ensure(&self.cache, &builder)?;
+        say(&format!("   kernel {}", kernel.release));
+        Ok(Self {
+            builder,
+            kernel,
+            ..self
+        })
+    }
+
     /// Builds `iommu_live.ko` from the checkout.
     ///
     /// # Errors
@@ -135,7 +157,7 @@ impl Workshop {
     pub fn module(&self) -> Result<PathBuf> {
         let _lock = self.cache.lock()?;
         self.module_source()?
-            .build(&self.cache, &self.root, &self.kernel)
+            .build(&self.cache, &self.builder, &self.kernel)
     }
 
     /// Checks the Rust of `iommu_live.ko` with clippy, as the kernel's own Rust is.
@@ -145,7 +167,7 @@ impl Workshop {
     pub fn lint_module(&self) -> Result<()> {
         let _lock = self.cache.lock()?;
         self.module_source()?
-            .lint(&self.cache, &self.root, &self.kernel)
+            .lint(&self.cache, &self.builder, &self.kernel)
     }
 
     /// The kernel's source, prepared for building modules.
@@ -154,13 +176,13 @@ impl Workshop {
     /// When it cannot be prepared.
     pub fn prepare(&self) -> Result<Prepared> {
         let _lock = self.cache.lock()?;
-        Prepared::ensure(&self.cache, &self.root, &self.kernel)
+        Prepared::ensure(&self.cache, &self.builder, &self.kernel)
     }
 
     fn module_source(&self) -> Result<Source> {
         let tree = match &self.debug {
             Some(debug) => debug.tree.clone(),
-            None => Prepared::ensure(&self.cache, &self.root, &self.kernel)?.tree,
+            None => Prepared::ensure(&self.cache, &self.builder, &self.kernel)?.tree,
         };
         Ok(Source {
             folder: checkout()?.join("kmod"),
@@ -185,7 +207,7 @@ impl Workshop {
         let tree = match &self.debug {
             Some(debug) => debug.tree.clone(),
             None if self.kernel.is_foreign() => {
-                Prepared::ensure(&self.cache, &self.root, &self.kernel)?.tree
+                Prepared::ensure(&self.cache, &self.builder, &self.kernel)?.tree
             }
             None => self.kernel.headers(),
         };
@@ -195,7 +217,7 @@ impl Workshop {
             tree,
             options: self.options(),
         };
-        source.build(&self.cache, &self.root, &self.kernel)
+        source.build(&self.cache, &self.builder, &self.kernel)
     }
 
     /// Builds everything a virtual machine needs; without `iommu_live.ko` when `with_module` is false.
