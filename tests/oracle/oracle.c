@@ -18,6 +18,7 @@
  *   fire    write 1: probe every armed page
  *   hammer  write 1 / 0: probe continuously in a thread / stop
  *   result  read: the figures of the last probe, fire or hammer
+ *   cost    write N: map and unmap N pages, and use none / read: what it cost
  * and, on a kernel with hold points, those of stragglers.c.
  * Times are CLOCK_MONOTONIC, in nanoseconds.
  */
@@ -48,6 +49,8 @@
 
 #define RING_BYTES 128
 #define MOST_ARMED 4096
+/* Pages that are mapped before the first is unmapped, for their cost. */
+#define BATCH 64
 
 static void write_reg(struct oracle *o, u32 reg, u32 value)
 {
@@ -231,6 +234,46 @@ static int do_arm(struct oracle *o, unsigned int count)
 	return arm(o, count);
 }
 
+static int map_batch(struct oracle *o, struct page *page, unsigned int count)
+{
+	struct device *dev = &o->pdev->dev;
+	dma_addr_t at[BATCH];
+	u64 begin, mapped;
+	unsigned int i, n;
+
+	begin = ktime_get_ns();
+	for (n = 0; n < count; n++) {
+		at[n] = dma_map_page(dev, page, 0, PAGE_SIZE, DMA_FROM_DEVICE);
+		if (dma_mapping_error(dev, at[n]))
+			break;
+	}
+	mapped = ktime_get_ns();
+	for (i = 0; i < n; i++)
+		dma_unmap_page(dev, at[i], PAGE_SIZE, DMA_FROM_DEVICE);
+	o->cost.map += mapped - begin;
+	o->cost.unmap += ktime_get_ns() - mapped;
+	return n == count ? 0 : -EIO;
+}
+
+static int do_cost(struct oracle *o, unsigned int count)
+{
+	struct page *page = alloc_page(GFP_KERNEL);
+	int err = 0;
+
+	if (!page)
+		return -ENOMEM;
+	memset(&o->cost, 0, sizeof(o->cost));
+	while (!err && count) {
+		unsigned int some = min(count, BATCH);
+
+		err = map_batch(o, page, some);
+		count -= some;
+		cond_resched_tasks_rcu_qs();
+	}
+	__free_page(page);
+	return err;
+}
+
 static int do_fire(struct oracle *o, unsigned int unused)
 {
 	unsigned int i;
@@ -266,10 +309,9 @@ static int do_hammer(struct oracle *o, unsigned int on)
 	return 0;
 }
 
-static ssize_t command(struct file *file, const char __user *from, size_t len,
+static ssize_t command(struct oracle *o, const char __user *from, size_t len,
 		       int (*handler)(struct oracle *, unsigned int))
 {
-	struct oracle *o = file->private_data;
 	unsigned int count;
 	int err = kstrtouint_from_user(from, len, 0, &count);
 
@@ -286,7 +328,7 @@ static ssize_t command(struct file *file, const char __user *from, size_t len,
 				    const char __user *from, size_t len,       \
 				    loff_t *unused)                            \
 	{                                                                      \
-		return command(file, from, len, do_##name);                    \
+		return command(file->private_data, from, len, do_##name);                    \
 	}                                                                      \
 	static const struct file_operations name##_ops = {                     \
 		.owner = THIS_MODULE,                                          \
@@ -298,6 +340,40 @@ COMMAND_FILE(probe);
 COMMAND_FILE(arm);
 COMMAND_FILE(fire);
 COMMAND_FILE(hammer);
+
+static int cost_show(struct seq_file *file, void *unused)
+{
+	struct oracle *o = file->private;
+	struct cost cost;
+
+	mutex_lock(&o->lock);
+	cost = o->cost;
+	mutex_unlock(&o->lock);
+	seq_printf(file, "map %llu\nunmap %llu\n", cost.map, cost.unmap);
+	return 0;
+}
+
+static ssize_t cost_write(struct file *file, const char __user *from,
+			  size_t len, loff_t *unused)
+{
+	struct seq_file *seq = file->private_data;
+
+	return command(seq->private, from, len, do_cost);
+}
+
+static int cost_open(struct inode *inode, struct file *file)
+{
+	return single_open(file, cost_show, inode->i_private);
+}
+
+static const struct file_operations cost_ops = {
+	.owner = THIS_MODULE,
+	.open = cost_open,
+	.read = seq_read,
+	.write = cost_write,
+	.llseek = seq_lseek,
+	.release = single_release,
+};
 
 static int result_show(struct seq_file *file, void *unused)
 {
@@ -326,6 +402,7 @@ static void make_files(struct oracle *o)
 	debugfs_create_file("fire", 0200, o->folder, o, &fire_ops);
 	debugfs_create_file("hammer", 0200, o->folder, o, &hammer_ops);
 	debugfs_create_file("result", 0400, o->folder, o, &result_fops);
+	debugfs_create_file("cost", 0600, o->folder, o, &cost_ops);
 	make_straggler_files(o);
 }
 

@@ -32,6 +32,12 @@ struct result {
 	u64 longest_wait; /* longest time between an unmap and its probe */
 };
 
+/* What pages cost, in nanoseconds for all of them. */
+struct cost {
+	u64 map;
+	u64 unmap;
+};
+
 struct oracle {
 	struct pci_dev *pdev;
 	void __iomem *regs;
@@ -39,6 +45,7 @@ struct oracle {
 	/* Serialises everything below, and the device's registers. */
 	struct mutex lock;
 	struct result result;
+	struct cost cost;
 	struct slot *armed;
 	unsigned int armed_count;
 	struct task_struct *hammer;

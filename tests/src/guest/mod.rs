@@ -11,6 +11,7 @@ pub mod modules;
 pub mod oracle;
 pub mod pci;
 pub mod polled;
+pub mod prober;
 pub mod random;
 pub mod scenario;
 pub mod scheduler;

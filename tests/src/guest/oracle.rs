@@ -50,6 +50,15 @@ impl fmt::Display for Sight {
     }
 }
 
+/// What one page costs, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Cost {
+    /// To map it.
+    pub map: u64,
+    /// To unmap it.
+    pub unmap: u64,
+}
+
 /// Who unmapped, whatever device, and what became of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Contexts {
@@ -316,6 +325,19 @@ impl Oracle {
         self.result()?.sane()
     }
 
+    /// Maps `count` pages and unmaps them, some dozens at a time, without using them: what one costs.
+    ///
+    /// # Errors
+    /// When they cannot be mapped.
+    pub fn cost(&self, count: usize) -> Result<Cost> {
+        self.write("cost", count)?;
+        let figures = self.figures("cost")?;
+        Ok(Cost {
+            map: figures.get("map").copied().unwrap_or_default() / count as u64,
+            unmap: figures.get("unmap").copied().unwrap_or_default() / count as u64,
+        })
+    }
+
     /// Starts probing in the background.
     ///
     /// # Errors
@@ -338,18 +360,27 @@ impl Oracle {
     /// # Errors
     /// When they cannot be read.
     pub fn result(&self) -> Result<Sight> {
-        let path = Path::new(FOLDER).join("result");
+        Ok(sight(&self.figures("result")?))
+    }
+
+    fn figures(&self, name: &str) -> Result<Figures> {
+        let path = Path::new(FOLDER).join(name);
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("cannot read {}", path.display()))?;
         Ok(parse(&text))
     }
 }
 
-fn parse(text: &str) -> Sight {
+type Figures = BTreeMap<String, u64>;
+
+fn parse(text: &str) -> Figures {
     let pairs = text.lines().filter_map(|line| line.split_once(' '));
-    let figures: BTreeMap<_, u64> = pairs
-        .filter_map(|(key, value)| Some((key, value.parse().ok()?)))
-        .collect();
+    pairs
+        .filter_map(|(key, value)| Some((key.to_owned(), value.parse().ok()?)))
+        .collect()
+}
+
+fn sight(figures: &Figures) -> Sight {
     let of = |key| figures.get(key).copied().unwrap_or_default();
     Sight {
         probes: of("probes"),
@@ -408,7 +439,7 @@ mod tests {
 
     #[test]
     fn a_device_that_does_nothing_proves_nothing() {
-        let sight = parse("probes 10\nwarmed 3\nattempted 10\nreached 0\n");
+        let sight = sight(&parse("probes 10\nwarmed 3\nattempted 10\nreached 0\n"));
         assert!(sight
             .sane()
             .unwrap_err()
@@ -418,9 +449,8 @@ mod tests {
 
     #[test]
     fn both_sides() {
-        let sight = parse("probes 10\nwarmed 10\nattempted 10\nreached 9\nlast_reached 77\n")
-            .sane()
-            .unwrap();
+        let text = "probes 10\nwarmed 10\nattempted 10\nreached 9\nlast_reached 77\n";
+        let sight = sight(&parse(text)).sane().unwrap();
         assert_eq!(sight.to_string(), "reached 9 of 10 unmapped pages");
         assert!(sight.expect_most().is_ok());
         assert!(sight

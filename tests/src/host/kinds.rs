@@ -24,6 +24,8 @@ pub enum Extra {
     Disks,
     /// Sixty-four, behind ports.
     ManyDisks,
+    /// A hundred and twenty-eight, behind ports: with the ports, that many groups twice.
+    MostDisks,
 }
 
 /// A kind of machine.
@@ -92,7 +94,7 @@ pub const ARM: Kind = Kind {
 };
 
 /// Every kind of machine, but for those of the matrix.
-pub static KINDS: [Kind; 23] = [
+pub static KINDS: [Kind; 26] = [
     Kind {
         name: "plain",
         purpose: "a stock kernel without the module",
@@ -372,6 +374,41 @@ pub static KINDS: [Kind; 23] = [
         command_line: &[],
         scenarios: &["oracle-strict-boot"],
         ..ARM
+    },
+    Kind {
+        name: "arm-module",
+        purpose: "a stock arm64 kernel with the module, and all that is not about one architecture",
+        scenarios: &[
+            "raw-write",
+            "several",
+            "reports",
+            "denied",
+            "two-writers",
+            "policy",
+            "lockdown",
+            "other-kernel",
+            "reload-while-switching",
+            "unload-keeps-types",
+            "processors-go",
+            "driver-goes",
+            "device-goes",
+            "crowd",
+        ],
+        ..ARM
+    },
+    Kind {
+        name: "bench",
+        purpose: "figures: what a switch costs those who use a disk, and what it costs a map",
+        scenarios: &["figures-gaps", "figures-costs"],
+        ..ORDINARY
+    },
+    Kind {
+        name: "bench-many",
+        purpose: "figures: what two hundred and fifty-six groups cost",
+        command_line: MANY_PORTS,
+        extra: Extra::MostDisks,
+        scenarios: &["figures-many"],
+        ..ORDINARY
     },
     Kind {
         name: "demo",

@@ -57,6 +57,7 @@ impl Kind {
             }),
             Extra::Disks => devices.extend((8..30).map(|slot| Device::Blank { slot })),
             Extra::ManyDisks => devices.extend((8..16).map(|slot| Device::Blanks { slot })),
+            Extra::MostDisks => devices.extend((8..24).map(|slot| Device::Blanks { slot })),
         }
         let mut command_line: Vec<String> = self
             .command_line

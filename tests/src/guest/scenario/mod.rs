@@ -9,6 +9,7 @@ mod device_iotlb;
 mod errors;
 mod external;
 mod faults;
+mod figures;
 mod in_use;
 mod inventory;
 mod leaving;
@@ -36,7 +37,7 @@ use super::{cli, modules, pci};
 pub type Scenario = fn(&Bench) -> Result<()>;
 
 /// Every scenario there is.
-const ALL: [(&str, Scenario); 65] = [
+const ALL: [(&str, Scenario); 68] = [
     ("inventory", inventory::inventory),
     ("targets", inventory::targets),
     ("without-module", stock::without_module),
@@ -70,6 +71,9 @@ const ALL: [(&str, Scenario); 65] = [
     ("device-iotlb", device_iotlb::round_trips),
     ("soak", soak::soak),
     ("together", together::together),
+    ("figures-gaps", figures::gaps),
+    ("figures-costs", figures::costs),
+    ("figures-many", figures::many),
     ("processors-go", faults::processors),
     ("driver-goes", faults::driver),
     ("device-goes", faults::removal),

@@ -35,14 +35,14 @@ pub fn together(bench: &Bench) -> Result<()> {
     modules::unload(modules::LIVE)
 }
 
-fn by_iommuctl(groups: &[u32]) -> Result<()> {
+pub(super) fn by_iommuctl(groups: &[u32]) -> Result<()> {
     let targets: Vec<String> = groups.iter().map(u32::to_string).collect();
     let line = format!("set-mode {} DMA", targets.join(" "));
     cli::iommuctl(&line)?.ended(0).map(|_| ())
 }
 
 /// As many `echo` as there are groups, at the same time.
-fn writers(groups: &[u32]) -> Result<()> {
+pub(super) fn writers(groups: &[u32]) -> Result<()> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = groups
             .iter()
@@ -58,6 +58,20 @@ fn writers(groups: &[u32]) -> Result<()> {
     })
 }
 
+/// How long `tighten` takes, which makes all of `groups` strict.
+pub(super) fn took(groups: &[u32], tighten: fn(&[u32]) -> Result<()>) -> Result<Duration> {
+    for group in groups {
+        write_type(*group, "DMA-FQ")?;
+    }
+    let begin = Instant::now();
+    tighten(groups)?;
+    let took = begin.elapsed();
+    for group in groups {
+        pci::expect_type(*group, "DMA")?;
+    }
+    Ok(took)
+}
+
 /// The median time of `tighten`, which makes all of `groups` strict.
 fn times(
     bench: &Bench,
@@ -68,15 +82,7 @@ fn times(
 ) -> Result<Duration> {
     let mut times = Vec::with_capacity(rounds);
     for _ in 0..rounds {
-        for group in groups {
-            write_type(*group, "DMA-FQ")?;
-        }
-        let begin = Instant::now();
-        tighten(groups)?;
-        times.push(begin.elapsed());
-        for group in groups {
-            pci::expect_type(*group, "DMA")?;
-        }
+        times.push(took(groups, tighten)?);
     }
     times.sort_unstable();
     let at = |index: usize| times.get(index).copied().unwrap_or_default();

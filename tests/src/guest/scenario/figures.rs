@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Figures for `make bench`: what a switch costs whom. Each round has all that is compared, one after the other, so that what
+//! slows the machine down slows down all of it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, ensure, Context as _, Result};
+
+use super::rebind::behind_ports;
+use super::reports::counter;
+use super::together::{by_iommuctl, took, writers};
+use super::{load_live, write_type};
+use crate::guest::bench::Bench;
+use crate::guest::oracle::Oracle;
+use crate::guest::prober::Prober;
+use crate::guest::{modules, pci};
+
+/// How long a disk is watched before a switch, and in all at least.
+const BEFORE: Duration = Duration::from_millis(200);
+const WATCHED: Duration = Duration::from_millis(1000);
+/// And after one that takes longer.
+const AFTER: Duration = Duration::from_millis(200);
+/// Figures in one line of the report.
+const LINE: usize = 64;
+/// Pages mapped and unmapped for one figure.
+const PAGES: usize = 2048;
+
+/// Samples by what was measured, in which case.
+#[derive(Default)]
+struct Samples(BTreeMap<(&'static str, String), Vec<u64>>);
+
+impl Samples {
+    fn add(&mut self, measurement: &'static str, case: &str, sample: u64) {
+        let key = (measurement, case.to_owned());
+        self.0.entry(key).or_default().push(sample);
+    }
+
+    fn time(&mut self, measurement: &'static str, case: &str, sample: Duration) {
+        let nanoseconds = u64::try_from(sample.as_nanos()).unwrap_or(u64::MAX);
+        self.add(measurement, case, nanoseconds);
+    }
+
+    fn send(&self, bench: &Bench) {
+        for ((measurement, case), samples) in &self.0 {
+            for line in samples.chunks(LINE) {
+                let line: Vec<String> = line.iter().map(u64::to_string).collect();
+                bench.fact(&format!("sample:{measurement}:{case}"), line.join(" "));
+            }
+        }
+    }
+}
+
+/// The longest time without an I/O, and I/Os that failed: without a switch, with live ones, and with a rebind by hand.
+pub fn gaps(bench: &Bench) -> Result<()> {
+    load_live()?;
+    let group = pci::group(pci::DISK_TWO)?;
+    let mut samples = Samples::default();
+    for _ in bench.rounds(bench.of(15, 60)) {
+        write_type(group, "DMA-FQ")?;
+        watched(&mut samples, "none", || Ok(()))?;
+        let ((), returned) = watched(&mut samples, "live-tighten", || {
+            pci::write_type(group, "DMA").context("a live tighten")
+        })?;
+        samples.add("to-strict", "live", counter("last_strict_ns")?);
+        samples.time("to-return", "live", returned);
+        watched(&mut samples, "live-relax", || {
+            pci::write_type(group, "DMA-FQ").context("a live relax")
+        })?;
+        let (strict, returned) = watched(&mut samples, "rebind", || by_hand(group))?;
+        samples.time("to-strict", "rebind", strict);
+        samples.time("to-return", "rebind", returned);
+    }
+    write_type(group, "DMA-FQ")?;
+    samples.send(bench);
+    modules::unload(modules::LIVE)
+}
+
+/// Does `switch` to the second disk while it is read from, and returns what came of it, and how long it took.
+fn watched<T>(
+    samples: &mut Samples,
+    case: &str,
+    switch: impl FnOnce() -> Result<T>,
+) -> Result<(T, Duration)> {
+    let prober = Prober::start(pci::DISK_TWO)?;
+    std::thread::sleep(BEFORE);
+    let begin = Instant::now();
+    let result = switch();
+    let took = begin.elapsed();
+    std::thread::sleep(WATCHED.saturating_sub(BEFORE + took).max(AFTER));
+    let seen = prober.finish()?;
+    samples.time("gap", case, seen.longest_gap);
+    samples.add("failed-count", case, seen.failed);
+    Ok((result?, took))
+}
+
+/// What people do without the module: unbind, write, bind. How long it took until the group was strict.
+fn by_hand(group: u32) -> Result<Duration> {
+    let driver = "/sys/bus/pci/drivers/nvme";
+    let begin = Instant::now();
+    std::fs::write(format!("{driver}/unbind"), pci::DISK_TWO).context("cannot unbind the disk")?;
+    let written = pci::write_type(group, "DMA").context("cannot tighten the group of no driver");
+    let strict = begin.elapsed();
+    std::fs::write(format!("{driver}/bind"), pci::DISK_TWO).context("cannot bind the disk")?;
+    pci::block_device(pci::DISK_TWO)?;
+    written.map(|()| strict)
+}
+
+/// What a map and an unmap of a page cost: without the module, with it, and while the group is switched to and fro.
+pub fn costs(bench: &Bench) -> Result<()> {
+    let oracle = Oracle::attach()?;
+    let mut samples = Samples::default();
+    for _ in bench.rounds(bench.of(20, 60)) {
+        for (case, loaded) in [("absent", false), ("loaded", true)] {
+            // A lazy group becomes strict with the module only, so each type is measured where it can be had.
+            if loaded {
+                load_live()?;
+            }
+            cost(&mut samples, &oracle, &format!("{case}-lazy"))?;
+        }
+        write_type(oracle.group, "DMA")?;
+        cost(&mut samples, &oracle, "loaded-strict")?;
+        modules::unload(modules::LIVE)?;
+        cost(&mut samples, &oracle, "absent-strict")?;
+        load_live()?;
+        write_type(oracle.group, "DMA-FQ")?;
+        switching(oracle.group, || cost(&mut samples, &oracle, "during"))?;
+        modules::unload(modules::LIVE)?;
+    }
+    samples.send(bench);
+    Ok(())
+}
+
+fn cost(samples: &mut Samples, oracle: &Oracle, case: &str) -> Result<()> {
+    let cost = oracle.cost(PAGES)?;
+    samples.add("map", case, cost.map);
+    samples.add("unmap", case, cost.unmap);
+    Ok(())
+}
+
+/// Does `work` while somebody switches the group to and fro; the group is lazy before and after.
+fn switching(group: u32, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let stop = AtomicBool::new(false);
+    let switch = || -> Result<()> {
+        while !stop.load(Ordering::Relaxed) {
+            write_type(group, "DMA")?;
+            write_type(group, "DMA-FQ")?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(switch);
+        let result = work();
+        stop.store(true, Ordering::Relaxed);
+        match writer.join() {
+            Ok(written) => written.and(result),
+            Err(_) => bail!("the writer panicked"),
+        }
+    })
+}
+
+/// How long it takes to tighten many groups at once: by as many writers, and by one command.
+pub fn many(bench: &Bench) -> Result<()> {
+    load_live()?;
+    let groups = behind_ports()?;
+    ensure!(groups.len() >= 64, "there are only {} groups", groups.len());
+    let all = pci::groups()?;
+    let mut samples = Samples::default();
+    for _ in bench.rounds(bench.of(7, 20)) {
+        for count in [1, 8, 64, 256] {
+            // Disks first; ports have groups, too.
+            let others = all.iter().filter(|group| !groups.contains(group));
+            let some: Vec<u32> = groups.iter().chain(others).copied().take(count).collect();
+            if some.len() < count {
+                continue;
+            }
+            samples.time("together", &count.to_string(), took(&some, writers)?);
+            samples.time("set-mode", &count.to_string(), took(&some, by_iommuctl)?);
+        }
+    }
+    for group in &all {
+        write_type(*group, "DMA-FQ")?;
+    }
+    samples.send(bench);
+    modules::unload(modules::LIVE)
+}
