@@ -164,12 +164,6 @@ pub enum Command {
         /// The directory; it must exist
         directory: PathBuf,
     },
-    /// Write TEXT to standard output with one write, and the outcome to standard error (every change uses this)
-    #[command(hide = true)]
-    WriteText {
-        /// The text; a newline follows it
-        text: String,
-    },
 }
 
 /// How `doctor` ends, for monitoring.

@@ -95,6 +95,5 @@ fn dispatch(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
         Command::Metrics(metrics) => commands::metrics::run(metrics, &args.global, output),
         Command::Completions { shell } => commands::completions::run(*shell, output),
         Command::Man { directory } => commands::man::run(directory),
-        Command::WriteText { text } => Ok(writer::child(text)),
     }
 }

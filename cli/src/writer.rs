@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Writing into an attribute of the kernel, with a limit to how long we wait for it.
 //!
-//! The write is made by a child process, the same program with the hidden command `write-text`. A thread would not do:
+//! The write is made by a child process, the same program with `write-text TEXT` for arguments. A thread would not do:
 //! the kernel waits uninterruptibly for the group's mutex, for RCU grace periods, for a driver to let go of its device,
 //! and a process cannot end before every one of its threads has left the kernel. With a thread, `--timeout` could say in
 //! time that it is over, but not return to the shell. A child is left behind instead, and ends when the kernel is done.
@@ -14,6 +14,7 @@
 //! It is in a process group of its own, and takes no notice of the signals that ask a program to end. Otherwise Ctrl-C
 //! would end it right after the write, and nobody would learn what the kernel answered.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -29,6 +30,9 @@ use crate::audit::event::Writer;
 use crate::exit::Exit;
 use crate::proc::Proc;
 use crate::signals;
+
+/// What the child is told by, before the text.
+const CHILD: &str = "write-text";
 
 /// What came of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +56,7 @@ pub type Answer = (Written, Option<Writer>);
 pub fn write(file: OwnedFd, text: &str, timeout: Duration, keep: Option<OwnedFd>) -> Answer {
     // Not the path of the program: that is another program, or none, while a package is being upgraded.
     let mut command = Command::new(Path::new("/proc/self/exe"));
-    command.args(["write-text", "--", text]);
+    command.args([CHILD, text]);
     command.stdin(keep.map_or_else(Stdio::null, Stdio::from));
     supervise(command, file, timeout)
 }
@@ -123,6 +127,17 @@ fn parse(text: &str) -> Option<(Errno, Duration)> {
     Some((errno, Duration::from_nanos(nanoseconds.parse().ok()?)))
 }
 
+/// The text, if these are the arguments of the child.
+#[must_use]
+pub fn asked_to_write(mut arguments: impl Iterator<Item = OsString>) -> Option<String> {
+    let command = arguments.nth(1)?;
+    let text = arguments.next()?;
+    let alone = arguments.next().is_none();
+    (command == CHILD && alone)
+        .then(|| text.into_string().ok())
+        .flatten()
+}
+
 /// The child's part: one write of `text` and a newline to standard output, and the answer on standard error.
 #[must_use]
 pub fn child(text: &str) -> Exit {
@@ -159,6 +174,15 @@ mod tests {
         let (written, writer) = supervise(command, fd, timeout);
         assert!(writer.is_some());
         (written, std::fs::read_to_string(file.path()).unwrap())
+    }
+
+    #[test]
+    fn only_the_child_is_told_so() {
+        let told = |words: &[&str]| asked_to_write(words.iter().map(OsString::from));
+        assert_eq!(told(&["iommuctl", "write-text", "DMA"]), Some("DMA".into()));
+        assert_eq!(told(&["iommuctl", "write-text"]), None);
+        assert_eq!(told(&["iommuctl", "write-text", "DMA", "more"]), None);
+        assert_eq!(told(&["iommuctl", "list", "DMA"]), None);
     }
 
     #[test]

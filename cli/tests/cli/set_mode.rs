@@ -175,7 +175,9 @@ fn read_only_attribute_is_not_permitted() {
 
 #[test]
 fn child_says_errno_of_a_failed_write() {
-    let mut child = Machine::laptop().command(&["write-text", "DMA"]);
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_iommuctl"));
+    child.args(["write-text", "DMA"]);
+    child.stderr(std::process::Stdio::piped());
     let full = fs::OpenOptions::new()
         .write(true)
         .open("/dev/full")
