@@ -176,7 +176,7 @@ pub static CELLS: [Cell; 25] = [
         "intel-previous",
         kernel(Flavour::Previous),
     ),
-    Cell::unseen(
+    Cell::live(
         "Intel VT-d, legacy mode",
         "intel-testing",
         kernel(Flavour::Testing),
