@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! On arm64, behind an SMMU. Needs a compiler, an emulator and a kernel that nothing else needs: only in `make test-full`.
 
-use crate::holds;
+use crate::{all_hold, holds};
 
 #[test]
 #[ignore = "needs what is built for arm64"]
@@ -31,4 +31,10 @@ fn every_mistake_has_its_own_message() {
 #[ignore = "needs what is built for arm64"]
 fn a_kernel_that_boots_as_it_is_does_not() {
     holds("arm-strict", "oracle-strict-boot");
+}
+
+#[test]
+#[ignore = "needs what is built for arm64"]
+fn with_the_module_all_is_as_elsewhere() {
+    all_hold(&["arm-module"]);
 }
