@@ -98,12 +98,7 @@ struct Switch<'a, F> {
 impl<'a, F> Switch<'a, F> {
     /// Checks that the switch is ours to make, under the mutex that also covers the switch. After
     /// this nothing can fail.
-    fn prepare(
-        group: &'a LockedGroup<'_>,
-        spare: Spare,
-        started: i64,
-        strict: F,
-    ) -> Option<Self> {
+    fn prepare(group: &'a LockedGroup<'_>, spare: Spare, started: i64, strict: F) -> Option<Self> {
         let domain = group.default_domain()?;
         if domain.domain_type() != bindings::IOMMU_DOMAIN_DMA_FQ {
             return None;
