@@ -3,6 +3,7 @@
 //! out in a second step (see `crate::resolve`).
 
 mod audit;
+mod bench;
 mod defaults;
 mod policy;
 
@@ -20,6 +21,7 @@ use crate::target::Target;
 
 pub use audit::{AuditArgs, AuditCommand, LogArgs, MetricsArgs, Period, RecordArgs, ReportArgs};
 use audit::{METRICS_HELP, WATCH_HELP};
+pub use bench::{BenchArgs, BenchGuardArgs};
 pub use defaults::{BootDefault, DefaultsArgs, DefaultsCommand};
 pub use policy::{
     ApplyArgs, CheckArgs, DiffArgs, ExplainArgs, LockdownArgs, PlanArgs, PolicyArgs, PolicyCommand,
@@ -132,7 +134,13 @@ pub enum Command {
     /// Change the type of one or more groups
     #[command(visible_alias = "set")]
     SetMode(SetModeArgs),
-    /// Bring back what an interrupted change left: bind every device to the driver it had
+    /// Measure what lazy is worth on this machine, for one disk; only reads from it
+    ///
+    /// Random reads past the page cache, several at a time, in DMA and in DMA-FQ by turns. Each change is live, and interrupts no
+    /// device; the type that the group had comes back in the end, however the end comes about. Where there is no way back
+    /// that is live, nothing is changed, and only the present type is measured.
+    Bench(BenchArgs),
+    /// Bring back what an interrupted change left: every device to the driver it had, every bench to the type it found
     Recover(RecoverArgs),
     /// Check, explain and apply the policy: which devices are strict, and which may be lazy
     Policy(PolicyArgs),
@@ -164,6 +172,9 @@ pub enum Command {
         /// The directory; it must exist
         directory: PathBuf,
     },
+    /// Change the type for a bench when it asks, and put it back when it is gone (`bench` uses this)
+    #[command(hide = true)]
+    BenchGuard(BenchGuardArgs),
 }
 
 /// How `doctor` ends, for monitoring.

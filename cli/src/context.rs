@@ -11,6 +11,9 @@ use nix::errno::Errno;
 use crate::advice;
 use crate::args::Global;
 use crate::audit::trail::Trail;
+use crate::bench;
+use crate::bench::mode::Mode;
+use crate::bench::restore::restore;
 use crate::exit::{Exit, Failure};
 use crate::lock::{Lock, LockError};
 use crate::lockdown::{self, InForce, LockdownError, Store};
@@ -25,6 +28,9 @@ use crate::switch::Switch;
 use crate::sysfs::{Problems, Sysfs};
 use crate::target::Target;
 use crate::turn::Turn;
+
+/// How long the kernel may take to make a group strict again that a bench left lazy.
+const BENCH: Duration = Duration::from_secs(30);
 
 /// The kernel's file systems, and where names come from.
 #[derive(Debug)]
@@ -85,6 +91,20 @@ impl Context {
         resolver.resolve(targets)
     }
 
+    /// The directory of the block device that `target` is the node of, or a file system on it; `None` if it is something else.
+    pub fn block_device(
+        &self,
+        target: &Target,
+        inventory: &Inventory,
+    ) -> Result<Option<String>, ResolveError> {
+        let resolver = Resolver {
+            sysfs: &self.sysfs,
+            proc: &self.proc,
+            inventory,
+        };
+        resolver.block_device(target)
+    }
+
     /// A change of type, with no more allowed than `allowed` says.
     pub fn switch(&self, request: TypeRequest, allowed: Allowed, timeout: Duration) -> Switch<'_> {
         Switch {
@@ -96,6 +116,7 @@ impl Context {
             force: false,
             timeout,
             capabilities: self.proc.capabilities(),
+            keep: None,
         }
     }
 
@@ -130,7 +151,30 @@ impl Context {
             ));
         }
         let trail = Trail::begin(self.root.as_deref(), &self.proc)?;
-        Ok(Turn { run, lock, trail })
+        let turn = Turn { run, lock, trail };
+        self.end_benches(&turn, output)?;
+        Ok(turn)
+    }
+
+    /// A bench that was killed together with its guard may have left a group lazy that is to be strict. Whoever changes something
+    /// next makes it strict first: before a lockdown remembers what it found. The other way about, it is only said.
+    fn end_benches(&self, turn: &Turn, output: &mut Output) -> anyhow::Result<()> {
+        for group in bench::journal::left_behind(&turn.run)? {
+            let remark = match bench::journal::read(&turn.run, group) {
+                Ok(None) => continue,
+                Ok(Some(journal)) if journal.original == Mode::Strict || !journal.switched => {
+                    let (run, trail) = (&turn.run, &turn.trail);
+                    let restored = restore(self, run, trail, &turn.lock, &journal, BENCH);
+                    restored.words(journal.original)
+                }
+                Ok(Some(_)) => "`iommuctl recover` finishes it".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            output.remark(&format!(
+                "a bench of group {group} was interrupted earlier: {remark}"
+            ));
+        }
+        Ok(())
     }
 
     /// Takes the lock that everything which changes a group needs, and says so if that means to wait.

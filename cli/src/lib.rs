@@ -10,6 +10,8 @@
 //! Live changes are made many at a time; [`queue`] makes rebinds one after the other. Whatever changes a group has its
 //! [`turn`] meanwhile, which only one process has at a time.
 //!
+//! What lazy is worth on this machine is measured in [`bench`].
+//!
 //! A policy is found and believed in [`policy_files`] and [`trusted`], and applied in [`apply`]; what a lockdown changed is
 //! remembered in [`lockdown`].
 //!
@@ -23,6 +25,7 @@ pub mod apply;
 pub mod args;
 pub mod ask;
 pub mod audit;
+pub mod bench;
 pub mod boot;
 pub mod checks;
 pub mod dir;
@@ -85,6 +88,7 @@ fn dispatch(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
         Command::Status => commands::status::run(&open()?, output),
         Command::Doctor => commands::doctor::run(&args.global, output),
         Command::SetMode(set) => commands::set_mode::run(set, &open()?, output),
+        Command::Bench(bench) => commands::bench::run(bench, &args.global, output),
         Command::Recover(recover) => commands::recover::run(recover, &args.global, output),
         Command::Policy(policy) => commands::policy::run(policy, &args.global, output),
         Command::Lockdown(lockdown) => commands::lockdown::run(lockdown, &args.global, output),
@@ -95,5 +99,6 @@ fn dispatch(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
         Command::Metrics(metrics) => commands::metrics::run(metrics, &args.global, output),
         Command::Completions { shell } => commands::completions::run(*shell, output),
         Command::Man { directory } => commands::man::run(directory),
+        Command::BenchGuard(guard) => bench::guard::child(guard, &args.global),
     }
 }

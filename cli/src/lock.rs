@@ -4,6 +4,9 @@
 //! It is a lock of the open file (`F_OFD_SETLK`, fcntl(2)), so a copy of the handle keeps it as well: a child process
 //! that still waits for the kernel holds the lock after its parent was killed, and `recover` does not begin before the
 //! kernel is done. The kernel lets go of it when the last holder is gone, however that ends.
+//!
+//! Who waits for it has a lock that can be shared on `/run/iommuctl/lock-wanted` meanwhile. A holder that is in no hurry, as a
+//! bench is not, looks there ([`Lock::is_wanted`]) and lets others go first.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -19,6 +22,8 @@ use crate::dir::errno;
 use crate::own_dir::{OwnDir, OwnDirError};
 
 const NAME: &str = "lock";
+/// Locked, together, by all who wait.
+const WANTED: &str = "lock-wanted";
 /// How often a waiting process tries again.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -94,6 +99,7 @@ impl Lock {
         let file = run.open(NAME)?;
         let begin = Instant::now();
         let mut waiting = Some(waiting);
+        let mut _queued = None;
         while !try_lock(&file).map_err(|errno| failed(run, "lock", errno))? {
             let holder = holder(run);
             if begin.elapsed() >= patience {
@@ -101,6 +107,8 @@ impl Lock {
             }
             if let Some(waiting) = waiting.take() {
                 waiting(&holder);
+                // Without it, a bench goes on for as long as it takes, and no more is lost.
+                _queued = queue(run);
             }
             std::thread::sleep(AGAIN.min(patience.saturating_sub(begin.elapsed())));
         }
@@ -117,15 +125,24 @@ impl Lock {
     ///
     /// [`OwnDirError`], if that cannot be known.
     pub fn is_held(run: &OwnDir) -> Result<bool, OwnDirError> {
-        let file = match run.open_to_read(NAME) {
-            Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(false),
-            other => other?,
-        };
-        is_locked(&file).map_err(|errno| OwnDirError::Os {
-            verb: "look at the lock of",
-            path: run.display(NAME),
-            errno,
-        })
+        is_locked_by_somebody(run, NAME)
+    }
+
+    /// Whether somebody waits for it. Only looks, and makes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`OwnDirError`], if that cannot be known.
+    pub fn is_wanted(run: &OwnDir) -> Result<bool, OwnDirError> {
+        is_locked_by_somebody(run, WANTED)
+    }
+
+    /// The lock of which `handle` is a copy, in a child that was started with it.
+    #[must_use]
+    pub fn inherited(handle: OwnedFd) -> Self {
+        // INVARIANT: whoever shared it had it, and this is a copy of the handle.
+        let file = File::from(handle);
+        Self { file }
     }
 
     /// Leaves word of who has it.
@@ -148,6 +165,30 @@ impl Lock {
 fn failed(run: &OwnDir, verb: &'static str, errno: Errno) -> LockError {
     let path = run.display(NAME);
     LockError::Run(OwnDirError::Os { verb, path, errno })
+}
+
+/// Whether somebody has locked the file `name`, alone or together with others.
+fn is_locked_by_somebody(run: &OwnDir, name: &str) -> Result<bool, OwnDirError> {
+    let file = match run.open_to_read(name) {
+        Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(false),
+        other => other?,
+    };
+    is_locked(&file).map_err(|errno| OwnDirError::Os {
+        verb: "look at the lock of",
+        path: run.display(name),
+        errno,
+    })
+}
+
+/// Says that we wait, for as long as what is returned is there.
+fn queue(run: &OwnDir) -> Option<File> {
+    let file = run.open(WANTED).ok()?;
+    let shared = libc::flock {
+        l_type: libc::F_RDLCK as libc::c_short,
+        ..whole()
+    };
+    fcntl(&file, FcntlArg::F_OFD_SETLK(&shared)).ok()?;
+    Some(file)
 }
 
 /// Locks `file` as a whole, for as long as it or a copy of its handle is open. Whether it was free, and is ours now.
@@ -230,6 +271,22 @@ mod tests {
         assert!(matches!(take(), Err(LockError::Held(_))));
         drop(copy);
         assert!(take().is_ok());
+    }
+
+    #[test]
+    fn who_has_it_can_see_that_others_wait() {
+        let (_root, run) = run_dir();
+        let _lock = Lock::take(&run, "iommuctl first", Duration::ZERO, |_| {}).unwrap();
+        assert!(!Lock::is_wanted(&run).unwrap());
+        std::thread::scope(|scope| {
+            for name in ["second", "third"] {
+                let run = &run;
+                scope.spawn(move || Lock::take(run, name, Duration::from_millis(600), |_| {}));
+            }
+            std::thread::sleep(Duration::from_millis(250));
+            assert!(Lock::is_wanted(&run).unwrap());
+        });
+        assert!(!Lock::is_wanted(&run).unwrap());
     }
 
     #[test]

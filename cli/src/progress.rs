@@ -12,32 +12,41 @@ const AFTER: Duration = Duration::from_secs(1);
 pub struct Progress {
     begin: Instant,
     wanted: bool,
-    groups: usize,
+    total: usize,
+    what: &'static str,
     bar: Option<ProgressBar>,
 }
 
 impl Progress {
     /// For so many groups; nothing ever shows unless it is `wanted`.
     pub fn new(wanted: bool, groups: usize) -> Self {
+        Self::of(wanted, groups, "groups")
+    }
+
+    /// For so many of something else.
+    pub fn of(wanted: bool, total: usize, what: &'static str) -> Self {
         Self {
             begin: Instant::now(),
             wanted,
-            groups,
+            total,
+            what,
             bar: None,
         }
     }
 
-    /// So many groups are done, and this is being done now.
+    /// So many are done, and this is being done now.
     pub fn tick(&mut self, done: usize, doing: &str) {
         if !self.wanted || self.begin.elapsed() < AFTER {
             return;
         }
-        let total = u64::try_from(self.groups).unwrap_or(u64::MAX);
+        let total = u64::try_from(self.total).unwrap_or(u64::MAX);
         let bar = self.bar.get_or_insert_with(|| {
             let bar = ProgressBar::new(total);
-            let template = "{spinner} {pos} of {len} groups done, {elapsed}: {wide_msg}";
-            // The template is a constant; a wrong one shows as the default bar.
-            if let Ok(style) = ProgressStyle::with_template(template) {
+            let what = self.what;
+            let template =
+                format!("{{spinner}} {{pos}} of {{len}} {what} done, {{elapsed}}: {{wide_msg}}");
+            // The template is as good as a constant; a wrong one shows as the default bar.
+            if let Ok(style) = ProgressStyle::with_template(&template) {
                 bar.set_style(style);
             }
             bar.with_elapsed(self.begin.elapsed())

@@ -140,11 +140,39 @@ impl Resolver<'_> {
         Ok(self.sysfs.tree().link(link)?.is_some())
     }
 
+    /// The directory of the block device that `target` is the node of, or a file system on it; `None` if it is something else.
+    ///
+    /// # Errors
+    ///
+    /// [`ResolveError`].
+    pub fn block_device(&self, target: &Target) -> Result<Option<String>, ResolveError> {
+        let Target::Path(path) = target else {
+            return Ok(None);
+        };
+        match self.node(target, path)? {
+            ("block", (major, minor)) => {
+                let link = format!("dev/block/{major}:{minor}");
+                Ok(self.sysfs.tree().link(&link)?)
+            }
+            _ => Ok(None),
+        }
+    }
+
     fn resolve_path(
         &self,
         target: &Target,
         path: &Path,
     ) -> Result<BTreeSet<GroupId>, ResolveError> {
+        let (kind, numbers) = self.node(target, path)?;
+        self.by_number(target, kind, numbers)
+    }
+
+    /// The kind and the number of the device behind a node or a mount point.
+    fn node(
+        &self,
+        target: &Target,
+        path: &Path,
+    ) -> Result<(&'static str, (u64, u64)), ResolveError> {
         let missing = |reason: String, advice: &str| ResolveError::NotFound {
             target: target.to_string(),
             reason,
@@ -155,10 +183,10 @@ impl Resolver<'_> {
         let number = |rdev: u64| (major(rdev), minor(rdev));
         match &found {
             Ok(node) if node.file_type().is_block_device() => {
-                return self.by_number(target, "block", number(node.rdev()))
+                return Ok(("block", number(node.rdev())))
             }
             Ok(node) if node.file_type().is_char_device() => {
-                return self.by_number(target, "char", number(node.rdev()))
+                return Ok(("char", number(node.rdev())))
             }
             Ok(node) if !node.is_dir() => {
                 let reason = "it is neither a device node nor a mount point".to_owned();
@@ -190,7 +218,7 @@ impl Resolver<'_> {
                 );
                 Err(missing(reason, "name the device node itself"))
             }
-            Some(numbers) => self.by_number(target, "block", numbers),
+            Some(numbers) => Ok(("block", numbers)),
         }
     }
 

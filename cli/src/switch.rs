@@ -12,6 +12,7 @@ use crate::advice::{self, Facts, Kind};
 use crate::audit::trail::Trail;
 use crate::checks::Check;
 use crate::interrupt::Interrupt;
+use crate::lock::Lock;
 use crate::proc::{Capabilities, Proc};
 use crate::result::{milliseconds, GroupResult, Outcome, WriteReport};
 use crate::route::{self, Allowed, Decision};
@@ -41,6 +42,8 @@ pub struct Switch<'a> {
     pub timeout: Duration,
     /// What this process may do, for explanations.
     pub capabilities: Option<Capabilities>,
+    /// The lock, if it is to be held until the kernel has ended what was begun, even if this process is killed.
+    pub keep: Option<&'a Lock>,
 }
 
 /// [`route::decide`], with or without our own safety rules.
@@ -232,8 +235,10 @@ impl Switch<'_> {
                 return;
             }
         };
-        // Left behind, a live switch needs no lock: no device is unbound, and the kernel itself keeps the group.
-        let (written, writer) = writer::write(type_file, self.request.as_str(), self.timeout, None);
+        // Left behind, a live switch needs no lock of its own: no device is unbound, and the kernel itself keeps the group. Who
+        // wants to know that nobody writes any more has it kept.
+        let keep = self.keep.and_then(|lock| lock.share().ok());
+        let (written, writer) = writer::write(type_file, self.request.as_str(), self.timeout, keep);
         result.writer = writer;
         match written {
             Written::Accepted(took) => {
@@ -322,6 +327,7 @@ mod tests {
             force: false,
             timeout: Duration::from_secs(1),
             capabilities: None,
+            keep: None,
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod arm;
 mod audit;
+mod bench;
 mod concerns;
 mod debug;
 mod errors;

@@ -3,6 +3,7 @@
 //! in `render` and a schema in `cli/schema`.
 
 pub mod audit;
+pub mod bench;
 pub mod completions;
 pub mod defaults;
 pub mod doctor;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `iommuctl recover`: brings back what an interrupted rebind left.
+//! `iommuctl recover`: brings back what an interrupted rebind or bench left.
 //!
 //! Works without an inventory: a group whose devices are gone, or an IOMMU that is, must not keep the rest from coming
 //! back.
@@ -12,6 +12,8 @@ use serde::Serialize;
 
 use crate::args::{Global, RecoverArgs};
 use crate::audit::trail::Trail;
+use crate::bench;
+use crate::bench::restore::{restore, Restored};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::interrupt::way_back;
@@ -39,10 +41,21 @@ pub struct RecoverReport {
     pub exit_code: u8,
 }
 
+/// What was interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Interrupted {
+    /// Its devices were without their drivers for a change of the type.
+    Rebind,
+    /// Its type was changed to be measured.
+    Bench,
+}
+
 /// What was done about one group.
 #[derive(Debug, Serialize)]
 pub struct Recovered {
     pub group: GroupId,
+    pub interrupted: Interrupted,
     /// The type it had before the change.
     pub old_type: Option<String>,
     /// The type that was asked for.
@@ -88,6 +101,7 @@ pub fn run(args: &RecoverArgs, global: &Global, output: &mut Output) -> anyhow::
             }
         };
         let left = journal::left_behind(&run)?;
+        let benches = bench::journal::left_behind(&run)?;
         let mut fuse = Fuse::new(args.die_at);
         let mut progress = Progress::new(output.wants_progress(), left.len());
         for (done, group) in left.into_iter().enumerate() {
@@ -100,6 +114,12 @@ pub fn run(args: &RecoverArgs, global: &Global, output: &mut Output) -> anyhow::
             groups.push(work.one(group, means.as_ref(), &mut fuse, &mut tick));
         }
         progress.finish();
+        let work = Benches {
+            context: &context,
+            run: &run,
+            timeout: args.kernel.timeout,
+        };
+        groups.extend(benches.into_iter().map(|g| work.one(g, means.as_ref())));
         if let Some((_, trail)) = &means {
             output.audit(trail);
         }
@@ -132,6 +152,23 @@ pub fn run(args: &RecoverArgs, global: &Global, output: &mut Output) -> anyhow::
     Ok(exit)
 }
 
+impl Recovered {
+    /// Nothing known yet.
+    fn new(group: GroupId, interrupted: Interrupted) -> Self {
+        Self {
+            group,
+            interrupted,
+            old_type: None,
+            request: None,
+            domain_type: None,
+            devices: Vec::new(),
+            done: false,
+            message: None,
+            advice: Vec::new(),
+        }
+    }
+}
+
 /// What it takes to do anything.
 type Means = (Lock, Trail);
 
@@ -150,16 +187,7 @@ impl Work<'_> {
         fuse: &mut Fuse,
         tick: &mut dyn FnMut(&str),
     ) -> Recovered {
-        let mut report = Recovered {
-            group,
-            old_type: None,
-            request: None,
-            domain_type: None,
-            devices: Vec::new(),
-            done: false,
-            message: None,
-            advice: Vec::new(),
-        };
+        let mut report = Recovered::new(group, Interrupted::Rebind);
         match journal::read(self.run, group) {
             Ok(Some(found)) => self.found(&found, means, fuse, tick, &mut report),
             // Whoever had it has ended meanwhile.
@@ -231,6 +259,56 @@ impl Work<'_> {
             driver_now: driver,
             gone: matches!(path, Ok(None)),
         }
+    }
+}
+
+/// Groups whose type was changed to be measured.
+struct Benches<'a> {
+    context: &'a Context,
+    run: &'a OwnDir,
+    timeout: Duration,
+}
+
+impl Benches<'_> {
+    /// Without the means to do anything, only looks.
+    fn one(&self, group: GroupId, means: Option<&Means>) -> Recovered {
+        let mut report = Recovered::new(group, Interrupted::Bench);
+        let journal = match bench::journal::read(self.run, group) {
+            Ok(Some(journal)) => journal,
+            // Whoever had it has ended meanwhile.
+            Ok(None) => {
+                report.done = true;
+                return report;
+            }
+            Err(error) => {
+                report.message = Some(error.to_string());
+                report.advice = vec![format!(
+                    "see what `iommuctl show {group}` says, make it as it should be with `set-mode`, and remove the file"
+                )];
+                return report;
+            }
+        };
+        report.old_type = Some(journal.original.to_string());
+        report.request = journal
+            .switched
+            .then(|| journal.original.other().to_string());
+        if let Some((lock, trail)) = means {
+            let restored = restore(self.context, self.run, trail, lock, &journal, self.timeout);
+            report.done = restored.is_whole();
+            report.message = Some(restored.words(journal.original));
+            report.advice = match restored {
+                Restored::Later(_) => vec!["`iommuctl release`, and then this again".to_owned()],
+                Restored::Failed(_) => {
+                    vec![
+                        "`modprobe iommu_live`, if it is not loaded, and then this again"
+                            .to_owned(),
+                    ]
+                }
+                Restored::Nothing(_) | Restored::Done | Restored::NotOurs(_) => Vec::new(),
+            };
+        }
+        report.domain_type = self.context.sysfs.domain_type(group).ok().flatten();
+        report
     }
 }
 

@@ -1,33 +1,41 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What is kept in `/run/iommuctl`: journals of rebinds, and the record of a lockdown.
+//! What is kept in `/run/iommuctl`: journals of rebinds and benches, and the record of a lockdown.
 
 use super::machine::why;
 use super::{Finding, Id, Machine};
+use crate::bench;
 use crate::lock::Lock;
 use crate::lockdown::LockdownError;
 use crate::own_dir::{OwnDir, OwnDirError};
 use crate::rebind::journal;
 
-/// Whether a rebind was interrupted.
+/// Whether a rebind or a bench was interrupted.
 pub fn recover(machine: &Machine<'_>) -> Finding {
     let left = OwnDir::find(machine.context.run_root.as_deref()).and_then(|run| match run {
-        Some(run) => Ok((journal::left_behind(&run)?, Lock::is_held(&run)?)),
-        None => Ok((Vec::new(), false)),
+        Some(run) => {
+            let benches = bench::journal::left_behind(&run)?;
+            Ok((journal::left_behind(&run)?, benches, Lock::is_held(&run)?))
+        }
+        None => Ok((Vec::new(), Vec::new(), false)),
     });
-    let (groups, busy) = match left {
+    let (rebinds, benches, busy) = match left {
         Ok(left) => left,
         Err(error) => return Finding::unknown(Id::Recover, because(&error)),
+    };
+    let (what, groups) = match rebinds.is_empty() {
+        true => ("bench", benches),
+        false => ("rebind", rebinds),
     };
     let names: Vec<String> = groups.iter().map(ToString::to_string).collect();
     let names = names.join(", ");
     match (groups.is_empty(), busy) {
-        (true, _) => Finding::ok(Id::Recover, "no rebind was interrupted"),
+        (true, _) => Finding::ok(Id::Recover, "no rebind and no bench was interrupted"),
         (false, true) => Finding::note(
             Id::Recover,
-            format!("another iommuctl is at work; rebinds not finished yet, of groups: {names}"),
+            format!("another iommuctl is at work; not finished yet: a {what} of groups {names}"),
         ),
         (false, false) => {
-            let text = format!("a rebind was interrupted, of groups: {names}");
+            let text = format!("a {what} was interrupted, of groups: {names}");
             Finding::bad(Id::Recover, text).fix("iommuctl recover")
         }
     }

@@ -2,6 +2,7 @@
 //! Typed readers of the parts of procfs that matter here: mounts, swaps, routes, open files, capabilities, the kernel's
 //! command line and configuration (proc(5)).
 
+mod busy;
 mod capabilities;
 mod identity;
 mod kernel;

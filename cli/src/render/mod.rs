@@ -3,6 +3,7 @@
 //! down where they are not wanted.
 
 pub mod audit;
+pub mod bench;
 pub mod defaults;
 pub mod doctor;
 pub mod list;

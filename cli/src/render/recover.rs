@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::style;
 use super::table::Table;
-use crate::commands::recover::{RecoverReport, Recovered, RecoveredDevice};
+use crate::commands::recover::{Interrupted, RecoverReport, Recovered, RecoveredDevice};
 
 /// Writes the table.
 pub fn write(w: &mut dyn Write, report: &RecoverReport) -> io::Result<()> {
@@ -19,7 +19,13 @@ pub fn write(w: &mut dyn Write, report: &RecoverReport) -> io::Result<()> {
         let mut id = plain(&group.group.to_string());
         let mut kind = (style::type_text(kind).to_owned(), style::of_type(kind));
         if group.devices.is_empty() {
-            table.row([id, kind, plain("-"), plain("-"), whole(group)]);
+            table.row([
+                id,
+                kind,
+                plain("-"),
+                plain("-"),
+                whole(group, report.dry_run),
+            ]);
             continue;
         }
         for device in &group.devices {
@@ -35,7 +41,17 @@ pub fn write(w: &mut dyn Write, report: &RecoverReport) -> io::Result<()> {
     table.write(w)
 }
 
-fn whole(group: &Recovered) -> (String, anstyle::Style) {
+fn whole(group: &Recovered, dry_run: bool) -> (String, anstyle::Style) {
+    let message = group.message.as_deref();
+    if let (Interrupted::Bench, true, Some(words)) = (group.interrupted, group.done, message) {
+        return (words.to_owned(), style::GOOD);
+    }
+    if let (Interrupted::Bench, true, Some(old)) = (group.interrupted, dry_run, &group.old_type) {
+        return match group.request {
+            Some(_) => (format!("would become {old} again"), style::PLAIN),
+            None => ("nothing had been done".to_owned(), style::GOOD),
+        };
+    }
     if group.done {
         ("nothing had been done".to_owned(), style::GOOD)
     } else {

@@ -53,6 +53,18 @@ impl Sysfs {
         iommus
     }
 
+    /// The driver of the IOMMU that has the device with this name among its own; `None` if none says so.
+    pub(super) fn iommu_driver_of(&self, device: &str, problems: &mut Problems) -> Option<String> {
+        for name in problems.note(self.tree.names(CLASS))? {
+            let path = problems.note(self.tree.link(&format!("{CLASS}/{name}")))?;
+            let devices = problems.note(self.tree.names(&format!("{path}/devices")));
+            if devices.is_some_and(|names| names.iter().any(|n| n == device)) {
+                return self.iommu_driver(&path, problems);
+            }
+        }
+        None
+    }
+
     fn iommu_driver(&self, path: &str, problems: &mut Problems) -> Option<String> {
         // The two x86 drivers are bound to no device, and have an attribute directory of their own instead.
         for (directory, driver) in [("intel-iommu", "intel"), ("amd-iommu", "amd")] {

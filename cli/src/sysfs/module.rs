@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use iommuctl_policy::Group;
 use serde::Serialize;
 
 use super::{Problems, Sysfs};
@@ -28,6 +29,22 @@ impl Sysfs {
         self.tree.is_directory(MODULE)
     }
 
+    /// Whether the module says that it can switch what is behind the IOMMUs that serve `group`. What no IOMMU lists among its
+    /// devices is not covered, as far as is known.
+    #[must_use]
+    pub fn is_covered(&self, group: &Group) -> bool {
+        let mut problems = Problems::default();
+        let Some(module) = self.module(&mut problems) else {
+            return false;
+        };
+        let mut devices = group.devices.iter().peekable();
+        devices.peek().is_some()
+            && devices.all(|device| {
+                let driver = self.iommu_driver_of(&device.name, &mut problems);
+                driver.is_some_and(|found| module.drivers.iter().any(|d| is_same_driver(d, &found)))
+            })
+    }
+
     /// The module; `None` if it is not loaded.
     pub fn module(&self, problems: &mut Problems) -> Option<Module> {
         let names = problems.note(self.tree.names(MODULE))?;
@@ -50,5 +67,25 @@ impl Sysfs {
             }
         }
         Some(module)
+    }
+}
+
+/// Whether the name by which the module knows an IOMMU driver is that of the driver of an IOMMU: `virtio` is `virtio_iommu` in
+/// sysfs.
+fn is_same_driver(known: &str, found: &str) -> bool {
+    let rest = found.strip_prefix(known);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drivers_of_iommus_have_two_names() {
+        assert!(is_same_driver("intel", "intel"));
+        assert!(is_same_driver("virtio", "virtio_iommu"));
+        assert!(!is_same_driver("arm-smmu", "arm-smmu-v3"));
+        assert!(!is_same_driver("amd", "intel"));
     }
 }

@@ -104,6 +104,7 @@ fn man_pages_cover_every_command_and_the_exit_codes() {
             "iommuctl-audit-verify.8",
             "iommuctl-audit.5",
             "iommuctl-audit.8",
+            "iommuctl-bench.8",
             "iommuctl-completions.8",
             "iommuctl-defaults-set.8",
             "iommuctl-defaults-undo.8",

@@ -6,6 +6,7 @@
 //! is compared whole; `UPDATE_EXPECTED=1 cargo test -p iommuctl` rewrites it.
 
 mod audit;
+mod bench;
 mod defaults;
 mod doctor;
 mod golden;

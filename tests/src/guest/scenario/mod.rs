@@ -3,6 +3,7 @@
 //! looks at on the way is a check.
 
 mod audit;
+mod bench_device;
 mod concerns;
 mod demo;
 mod device_iotlb;
@@ -37,7 +38,7 @@ use super::{cli, modules, pci};
 pub type Scenario = fn(&Bench) -> Result<()>;
 
 /// Every scenario there is.
-const ALL: [(&str, Scenario); 68] = [
+const ALL: [(&str, Scenario); 70] = [
     ("inventory", inventory::inventory),
     ("targets", inventory::targets),
     ("without-module", stock::without_module),
@@ -87,6 +88,8 @@ const ALL: [(&str, Scenario); 68] = [
     ("unload-keeps-types", reload::keeps_types),
     ("other-kernel", reload::other_kernel),
     ("untrusted", external::untrusted),
+    ("bench-device", bench_device::with_module),
+    ("bench-device-without-module", bench_device::without_module),
     ("rebind-orders", rebind::orders),
     ("rebind-cycles", rebind::cycles),
     ("rebind-in-use", in_use::in_use),

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The arguments of `bench`, and of the process that puts the type back.
+
+use std::time::Duration;
+
+use super::{seconds, Patience, Wait};
+use crate::bench::schedule::{LONGEST, SHORTEST};
+use crate::target::Target;
+
+/// What is measured, and how it ends.
+const HELP: &str = "\
+Devices:
+  /dev/nvme0n1      this disk; of a partition only its own blocks are read
+  /home             the disk or partition that this file system is mounted from
+  0000:01:00.0      the disk of this PCI device, if it has one and no more
+  3                 the disk of this group, if it has one and no more
+
+What is made of other block devices (RAID, LVM, encryption) is refused: name what it is made
+of. So are network interfaces, which show nothing without somebody at the other end, whatever
+else has no disk, and a disk whose group has neither of the two types.
+
+What is measured, at 1, 4, 16 and 64 reads at a time:
+  reads in a second; how long half of them took at most, and 99 of 100; and the time of all
+  processors for each read, with whatever they did, as /proc/stat has it. The types take
+  turns (A B, B A, and so on), so that drift cancels. What is said of a difference is within
+  limits that hold, all of them together, with 95 % confidence (Student's t on the logarithms
+  of the ratios in each round, after Bonferroni); no difference is claimed where they include
+  none.
+
+Only the present type is measured, and nothing is changed, if
+  a device of the group can be plugged in from outside;
+  iommu_live is not loaded, or does not say that it knows the IOMMU: there is no way back;
+  a lockdown is in force; or the policy wants the group strict (--allow-against-policy).
+
+Whoever changes the type meanwhile ends the bench, which then puts back only what it changed
+itself and what still is so. Another iommuctl that has to wait ends it, too, and comes first.
+If the bench is killed, a guard puts the type back; if both are, `iommuctl recover`, and, where
+the group is to be strict, whatever iommuctl changes something next.
+
+Exit codes:
+  0  done: both types were measured
+  1  failed: no such disk, not permitted, interrupted, somebody else changed the type
+  2  usage: the command line makes no sense
+  3  refused: what was named cannot be measured
+  4  partly done: only the present type was measured";
+
+/// Arguments of `bench`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
+pub struct BenchArgs {
+    /// The disk, or something that has one (see below)
+    #[arg(value_name = "DEVICE")]
+    pub device: Target,
+    /// How long to measure, from 5 to 300; changes of the type come on top of that, about a second each
+    #[arg(long, value_name = "SECONDS", default_value = "24", value_parser = budget)]
+    pub seconds: Duration,
+    /// The policy wants the group strict: make it lazy all the same, for half of the time
+    #[arg(long)]
+    pub allow_against_policy: bool,
+    /// Say what would be measured, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How long to wait for the kernel.
+    #[command(flatten)]
+    pub kernel: Patience,
+    /// How long to wait for our turn.
+    #[command(flatten)]
+    pub wait: Wait,
+}
+
+/// Arguments of the process that puts the type back.
+#[derive(Debug, clap::Args)]
+pub struct BenchGuardArgs {
+    /// The number of the group
+    #[arg(long)]
+    pub group: u32,
+    /// How long to wait for the kernel
+    #[arg(long, value_parser = seconds)]
+    pub timeout: Duration,
+}
+
+fn budget(text: &str) -> Result<Duration, String> {
+    let found = seconds(text).ok();
+    let (from, to) = (SHORTEST.as_secs(), LONGEST.as_secs());
+    found
+        .filter(|d| (SHORTEST..=LONGEST).contains(d))
+        .ok_or_else(|| format!("expected a number of seconds from {from} to {to}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_a_shortest_and_a_longest_time() {
+        assert_eq!(budget("30"), Ok(Duration::from_secs(30)));
+        for text in ["0", "4.9", "301", "x"] {
+            assert!(budget(text).is_err(), "{text}");
+        }
+    }
+}

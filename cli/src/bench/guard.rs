@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The guard of a bench: a process of its own that changes the type when it is asked to, and puts it back in the end.
+//!
+//! It is the same program with the hidden command `bench-guard`. What it gets as standard input is a socket: questions come in
+//! and answers go out. When nobody is at the other end any more, or nothing comes for a while (a bench says every moment that it
+//! is there), it puts the type back and ends. A bench that was stopped with Ctrl-Z, or whose threads the kernel does not let go
+//! because the disk does not answer, is as good as gone. What it gets as standard output it only keeps open: a handle of the lock,
+//! so that it stays our turn until the type is back.
+//!
+//! It is in a session of its own and takes no notice of the signals that ask a program to end.
+
+use std::io::{BufRead, BufReader, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use iommuctl_policy::{DomainType, GroupId};
+use serde::{Deserialize, Serialize};
+
+use super::journal::Journal;
+use super::mode::Mode;
+use super::restore::restore;
+use crate::args::{BenchGuardArgs, Global};
+use crate::audit::trail::Trail;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::lock::Lock;
+use crate::own_dir::OwnDir;
+use crate::result::Outcome;
+use crate::route::Allowed;
+use crate::signals;
+use crate::switch::Switch;
+use crate::sysfs::Problems;
+
+/// How long the one that measures may be silent. Under a load that starves it this is too short, and the bench fails: the type is
+/// back all the same.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// What a guard is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ask {
+    /// Make the group so.
+    Make(Mode),
+    /// Nothing: the one that measures is there.
+    Alive,
+    /// Put the type back, and end.
+    End,
+}
+
+/// What it answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// The journal is there; it can begin.
+    Ready,
+    /// The group has the type that was asked for, as the kernel says.
+    Made,
+    /// Nothing was done: the group has another type than the guard gave it, this one.
+    Foreign(String),
+    /// It did not work.
+    Failed {
+        /// Why.
+        message: String,
+        /// What would help.
+        advice: Vec<String>,
+        /// Whether the group still has the type it had before.
+        unchanged: bool,
+    },
+    /// The end.
+    Ended {
+        /// Whether nothing is left to put back.
+        whole: bool,
+        /// What was done, in words.
+        message: String,
+    },
+}
+
+/// The guard, at work.
+struct Guard<'a> {
+    context: &'a Context,
+    run: OwnDir,
+    trail: Trail,
+    lock: Lock,
+    journal: Journal,
+    now: Mode,
+    timeout: Duration,
+}
+
+/// The child's part.
+///
+/// # Errors
+///
+/// If it cannot begin; nothing was changed then.
+pub fn child(args: &BenchGuardArgs, global: &Global) -> anyhow::Result<Exit> {
+    signals::hold_back().context("Failed to hold back signals")?;
+    // Whoever closes the terminal or the session means the one that measures. It fails for the leader of a group, which is as good.
+    let _ = nix::unistd::setsid();
+    // It was started as /proc/self/exe, and would be called `exe` where the kernel names the writer.
+    let _ = nix::sys::prctl::set_name(c"iommuctl");
+    let socket = std::io::stdin().as_fd().try_clone_to_owned();
+    let socket = UnixStream::from(socket.context("Failed to open the socket")?);
+    socket
+        .set_read_timeout(Some(SILENCE))
+        .context("Failed to prepare the socket")?;
+    let lock = std::io::stdout().as_fd().try_clone_to_owned();
+    let lock = Lock::inherited(lock.context("Failed to open the lock")?);
+    let context = Context::open(global)?;
+    let run = OwnDir::make(context.run_root.as_deref())?;
+    let trail = Trail::begin(context.root.as_deref(), &context.proc)?;
+    let group = context
+        .sysfs
+        .group(GroupId(args.group), &mut Problems::default())
+        .context("The group has vanished")?;
+    let now = group.domain_type.as_ref().and_then(Mode::of);
+    let now = now.context("The group has another type now")?;
+    let bench = u32::try_from(nix::unistd::getppid().as_raw()).unwrap_or(0);
+    let journal = Journal::new(&group, now, bench);
+    journal.write(&run)?;
+    let mut guard = Guard {
+        context: &context,
+        run,
+        trail,
+        lock,
+        journal,
+        now,
+        timeout: args.timeout,
+    };
+    Ok(guard.serve(&socket))
+}
+
+impl Guard<'_> {
+    /// Answers questions until there are none any more, and puts the type back.
+    fn serve(&mut self, socket: &UnixStream) -> Exit {
+        let mut questions = BufReader::new(socket);
+        say(socket, &Answer::Ready);
+        loop {
+            match ask(&mut questions) {
+                Some(Ask::Alive) => {}
+                Some(Ask::Make(mode)) => say(socket, &self.make(mode)),
+                Some(Ask::End) | None => break,
+            }
+        }
+        let restored = restore(
+            self.context,
+            &self.run,
+            &self.trail,
+            &self.lock,
+            &self.journal,
+            self.timeout,
+        );
+        let whole = restored.is_whole();
+        let message = restored.words(self.journal.original);
+        say(socket, &Answer::Ended { whole, message });
+        match whole {
+            true => Exit::Done,
+            false => Exit::Failed,
+        }
+    }
+
+    /// Makes the group `wanted`. That it will not be as it was is written down first, and taken back only when it is again.
+    fn make(&mut self, wanted: Mode) -> Answer {
+        let id = self.journal.group();
+        let found = self.context.sysfs.domain_type(id).ok().flatten();
+        if found != Some(self.now.domain_type()) {
+            // Whatever was ours is not any more.
+            return Answer::Foreign(
+                found
+                    .as_ref()
+                    .map_or("unknown", DomainType::as_str)
+                    .to_owned(),
+            );
+        }
+        if wanted == self.now {
+            return Answer::Made;
+        }
+        let failed = |message: String, unchanged| Answer::Failed {
+            message,
+            advice: Vec::new(),
+            unchanged,
+        };
+        if wanted != self.journal.original {
+            self.journal.switched = true;
+            if let Err(error) = self.journal.write(&self.run) {
+                self.journal.switched = false;
+                return failed(error.to_string(), true);
+            }
+        }
+        let switch = Switch {
+            keep: Some(&self.lock),
+            ..self
+                .context
+                .switch(wanted.request(), Allowed::Live, self.timeout)
+        };
+        let results = switch.run(&[id].into(), &self.trail, |_| {});
+        let Some(result) = results.into_iter().next() else {
+            return failed("the group has vanished".to_owned(), false);
+        };
+        if result.outcome == Outcome::Changed {
+            self.now = wanted;
+            if wanted == self.journal.original {
+                self.journal.switched = false;
+                if let Err(error) = self.journal.write(&self.run) {
+                    return failed(error.to_string(), false);
+                }
+            }
+            return Answer::Made;
+        }
+        // What the kernel has begun and not ended is known only when it has.
+        let unchanged =
+            result.outcome != Outcome::TimedOut && result.new_type == Some(self.now.domain_type());
+        if unchanged && self.now == self.journal.original {
+            self.journal.switched = false;
+        }
+        Answer::Failed {
+            message: result.message.unwrap_or_else(|| "it failed".to_owned()),
+            advice: result.advice,
+            unchanged,
+        }
+    }
+}
+
+/// The next question; `None` if there will be none: nobody is there, or nothing came, or nothing that makes sense.
+fn ask(questions: &mut impl BufRead) -> Option<Ask> {
+    let mut line = Vec::new();
+    let read = questions.read_until(b'\n', &mut line).ok()?;
+    if read == 0 {
+        return None;
+    }
+    serde_json::from_slice(&line).ok()
+}
+
+/// That nobody listens is found out by the next question that does not come.
+fn say(mut socket: &UnixStream, answer: &Answer) {
+    if let Ok(mut line) = serde_json::to_vec(answer) {
+        line.push(b'\n');
+        let _ = socket.write_all(&line);
+    }
+}

@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Reading from a disk: random blocks, past the page cache, so many at a time. Nothing here can write: the disk is opened for
+//! reading only.
+//!
+//! One thread for each read that is under way: what a submission queue of the kernel would save is the same in both types, and
+//! what is compared is what the IOMMU costs.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek as _, SeekFrom};
+use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::libc::O_DIRECT;
+use nix::sys::stat::{major, minor};
+
+use super::histogram::Histogram;
+use super::keeper::BEAT;
+
+/// The size of a read, unless the disk has larger blocks: a page, which has a mapping of its own.
+const PAGE: u64 = 4096;
+/// The largest blocks that a disk may have.
+const LARGEST: u64 = 1 << 20;
+/// What is left out at the beginning of each slot: threads start, queues fill.
+const WARM: Duration = Duration::from_millis(40);
+/// How long after the end of a slot a read may still be under way.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Enough for a thread that only reads.
+const STACK: usize = 128 * 1024;
+
+/// The disk cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A system call failed.
+    #[error("Failed to {verb} {path}: {}", errno.desc())]
+    Os {
+        /// What was tried.
+        verb: &'static str,
+        /// On what.
+        path: String,
+        /// Why it failed.
+        errno: Errno,
+    },
+    /// The node is not the one of the disk that was asked for.
+    #[error("{0} is not the node of that disk")]
+    OtherNode(String),
+    /// There is nothing to read.
+    #[error("{0} is empty, or has no medium")]
+    Empty(String),
+    /// A read does not end.
+    #[error("{path} did not answer for {} s", PATIENCE.as_secs())]
+    Silent {
+        /// The disk.
+        path: String,
+    },
+}
+
+impl LoadError {
+    /// The errno behind it, if a system call failed.
+    #[must_use]
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Os { errno, .. } => Some(*errno),
+            _ => None,
+        }
+    }
+}
+
+/// An open disk.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    file: Arc<File>,
+    path: String,
+    /// How many bytes one read has.
+    pub block: u64,
+    /// How many such blocks there are.
+    pub blocks: u64,
+}
+
+/// What one slot counted.
+#[derive(Debug, Default)]
+pub struct Counted {
+    /// How long each read took that ended within it.
+    pub reads: Histogram,
+    /// How long all processors were busy, if `clock` said.
+    pub busy: Option<Duration>,
+}
+
+/// Why a slot was not brought to its end.
+#[derive(Debug)]
+pub enum Cut<E> {
+    /// The disk.
+    Disk(LoadError),
+    /// Whoever was asked meanwhile wants it to stop.
+    Told(E),
+}
+
+impl Disk {
+    /// Opens the node at `path`, which must be that of the device with this number; without one, a plain file will do, which is
+    /// the seam for tests. `logical` is the size of the disk's own blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`].
+    pub fn open(
+        path: &Path,
+        number: Option<(u64, u64)>,
+        logical: Option<u64>,
+    ) -> Result<Self, LoadError> {
+        let shown = path.display().to_string();
+        let failed = |verb, error: &io::Error| LoadError::Os {
+            verb,
+            path: shown.clone(),
+            errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)),
+        };
+        let open = |flags: i32| OpenOptions::new().read(true).custom_flags(flags).open(path);
+        let opened = match open(O_DIRECT) {
+            // A file system without direct I/O; no disk is like that.
+            Err(error)
+                if number.is_none() && error.raw_os_error() == Some(Errno::EINVAL as i32) =>
+            {
+                open(0)
+            }
+            other => other,
+        };
+        let mut file = opened.map_err(|e| failed("open", &e))?;
+        let node = file.metadata().map_err(|e| failed("inspect", &e))?;
+        let is_it =
+            |n| node.file_type().is_block_device() && (major(node.rdev()), minor(node.rdev())) == n;
+        if !number.is_none_or(is_it) {
+            return Err(LoadError::OtherNode(shown));
+        }
+        let bytes = file
+            .seek(SeekFrom::End(0))
+            .map_err(|e| failed("measure", &e))?;
+        // Always a power of two, and never more than this; the kernel makes no others.
+        let block = logical.map_or(PAGE, |l| l.clamp(PAGE, LARGEST).next_power_of_two());
+        match bytes / block {
+            0 => Err(LoadError::Empty(shown)),
+            blocks => Ok(Self {
+                file: Arc::new(file),
+                path: shown,
+                block,
+                blocks,
+            }),
+        }
+    }
+
+    /// Reads for `span`, `depth` blocks at a time, after a moment that does not count. `seed` says which blocks: another one each
+    /// time, or the disk's own cache would answer. `clock` says how long all processors were busy so far; `ask` is called about ten
+    /// times a second, and ends it with an error.
+    ///
+    /// # Errors
+    ///
+    /// [`Cut`].
+    pub fn read<E>(
+        &self,
+        depth: usize,
+        span: Duration,
+        seed: u64,
+        clock: impl Fn() -> Option<Duration>,
+        mut ask: impl FnMut() -> Result<(), E>,
+    ) -> Result<Counted, Cut<E>> {
+        let stop = Arc::new(AtomicBool::new(false));
+        // Whatever ends this, the threads are told. They are not waited for: one that the kernel does not let go, because the disk
+        // does not answer, must not keep anybody from putting the type back.
+        let _told = Told(Arc::clone(&stop));
+        let begin = Instant::now() + WARM;
+        let window = Window {
+            begin,
+            end: begin + span,
+        };
+        let (sender, receiver) = mpsc::channel();
+        for n in 0..depth {
+            let reader = Reader {
+                disk: self.clone(),
+                state: seed ^ (n as u64 + 1).wrapping_mul(0x2545_f491_4f6c_dd1d),
+                window,
+                stop: Arc::clone(&stop),
+            };
+            let sender = sender.clone();
+            let thread = std::thread::Builder::new().stack_size(STACK);
+            let started = thread.spawn(move || {
+                // Nobody may be there any more to hear it.
+                let _ = sender.send(reader.run());
+            });
+            started.map_err(|e| Cut::Disk(self.failed("start reading", &e)))?;
+        }
+        drop(sender);
+        let mut wait_until = |moment: Instant| loop {
+            let left = moment.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(BEAT));
+            ask().map_err(Cut::Told)?;
+        };
+        wait_until(window.begin)?;
+        let before = clock();
+        wait_until(window.end)?;
+        let after = clock();
+        let mut counted = Counted {
+            reads: Histogram::default(),
+            busy: before.zip(after).map(|(b, a)| a.saturating_sub(b)),
+        };
+        loop {
+            match receiver.recv_timeout(BEAT) {
+                Ok(Ok(reads)) => counted.reads.merge(&reads),
+                Ok(Err(error)) => return Err(Cut::Disk(self.failed("read from", &error))),
+                Err(RecvTimeoutError::Disconnected) => return Ok(counted),
+                Err(RecvTimeoutError::Timeout) if window.end.elapsed() > PATIENCE => {
+                    let path = self.path.clone();
+                    return Err(Cut::Disk(LoadError::Silent { path }));
+                }
+                Err(RecvTimeoutError::Timeout) => ask().map_err(Cut::Told)?,
+            }
+        }
+    }
+
+    fn failed(&self, verb: &'static str, error: &io::Error) -> LoadError {
+        LoadError::Os {
+            verb,
+            path: self.path.clone(),
+            errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)),
+        }
+    }
+}
+
+/// Tells the threads to end when it goes.
+struct Told(Arc<AtomicBool>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What counts.
+#[derive(Clone, Copy)]
+struct Window {
+    begin: Instant,
+    end: Instant,
+}
+
+/// One read after the other.
+struct Reader {
+    disk: Disk,
+    state: u64,
+    window: Window,
+    stop: Arc<AtomicBool>,
+}
+
+impl Reader {
+    fn run(mut self) -> io::Result<Histogram> {
+        let size = usize::try_from(self.disk.block).unwrap_or(usize::MAX);
+        // Where direct I/O may put it: at a multiple of its size.
+        let mut bytes = vec![0; 2 * size];
+        let from = bytes.as_ptr().align_offset(size).min(size);
+        let mut reads = Histogram::default();
+        let mut now = Instant::now();
+        while now < self.window.end && !self.stop.load(Ordering::Relaxed) {
+            let at = self.next() * self.disk.block;
+            let page = bytes.get_mut(from..from + size).unwrap_or_default();
+            self.disk.file.read_exact_at(page, at)?;
+            let begin = std::mem::replace(&mut now, Instant::now());
+            if begin >= self.window.begin && now <= self.window.end {
+                let took = now.duration_since(begin).as_nanos();
+                reads.add(u64::try_from(took).unwrap_or(u64::MAX));
+            }
+        }
+        Ok(reads)
+    }
+
+    /// The number of the next block: evenly spread, and another order in each thread (a Weyl sequence, and a mix of its bits).
+    fn next(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.state;
+        mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        mixed ^= mixed >> 32;
+        // The upper half of the product: evenly spread, without a division.
+        let block = (u128::from(mixed) * u128::from(self.disk.blocks)) >> 64;
+        u64::try_from(block).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk(bytes: usize) -> (tempfile::NamedTempFile, Result<Disk, LoadError>) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), vec![0; bytes]).unwrap();
+        let disk = Disk::open(file.path(), None, Some(512));
+        (file, disk)
+    }
+
+    #[test]
+    fn reads_are_counted_and_stay_within_the_disk() {
+        let (_file, disk) = disk(5 * 4096 + 100);
+        let disk = disk.unwrap();
+        assert_eq!((disk.block, disk.blocks), (4096, 5));
+        let clock = || Some(Duration::from_secs(1));
+        let counted = disk.read(4, Duration::from_millis(150), 7, clock, || Ok::<(), ()>(()));
+        let counted = counted.unwrap();
+        assert!(counted.reads.total() > 10);
+        assert_eq!(counted.busy, Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn it_ends_when_it_is_told_to() {
+        let (_file, disk) = disk(8 * 4096);
+        let begin = Instant::now();
+        let long = Duration::from_secs(60);
+        let cut = disk.unwrap().read(2, long, 7, || None, || Err("enough"));
+        assert!(matches!(cut, Err(Cut::Told("enough"))));
+        assert!(begin.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn what_is_no_disk_is_named() {
+        let (_file, empty) = disk(100);
+        assert!(matches!(empty, Err(LoadError::Empty(_))));
+        let (file, _) = disk(8192);
+        let other = Disk::open(file.path(), Some((259, 0)), None);
+        assert!(matches!(other, Err(LoadError::OtherNode(_))));
+        let missing = Disk::open(Path::new("/nonexistent/disk"), None, None);
+        assert_eq!(missing.unwrap_err().errno(), Some(Errno::ENOENT));
+    }
+
+    #[test]
+    fn a_read_that_fails_ends_it() {
+        let (file, disk) = disk(64 * 4096);
+        let disk = disk.unwrap();
+        // Shorter than it was: most reads are beyond the end.
+        std::fs::write(file.path(), "").unwrap();
+        let cut = disk.read(2, Duration::from_secs(5), 7, || None, || Ok::<(), ()>(()));
+        assert!(matches!(cut, Err(Cut::Disk(LoadError::Os { .. }))));
+    }
+}

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What lazy is worth, for one disk on this machine: reads, in one type and in the other, by turns.
+//!
+//! Pure: what can be compared ([`scope`]), the order of the rounds ([`schedule`]), the figures ([`histogram`], [`stats`],
+//! [`figures`]) and what follows from them ([`advice`]). At the edges: which disk is meant ([`subject`]), and reading from it
+//! ([`load`]). [`measure`] puts these together.
+//!
+//! Whoever measures changes no type. That is done by the [`guard`], a child in a session of its own, which [`keeper`] starts and
+//! asks. The one cannot be killed with the other by accident, and when the one that measures falls silent, the guard puts the
+//! type back. If both are killed, a [`journal`] is left, from which [`restore`] does it: as part of `iommuctl recover`, and, where
+//! the group is to become strict again, before whatever else changes a group next.
+
+pub mod advice;
+pub mod figures;
+pub mod guard;
+pub mod histogram;
+pub mod journal;
+pub mod keeper;
+pub mod load;
+pub mod measure;
+pub mod mode;
+pub mod restore;
+pub mod schedule;
+pub mod scope;
+pub mod stats;
+pub mod subject;

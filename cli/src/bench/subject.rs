@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Which disk is meant, or why nothing can be measured.
+
+use std::path::{Path, PathBuf};
+
+use iommuctl_policy::{Group, GroupId, Inventory, PciAddress};
+use serde::Serialize;
+
+use super::load::{Disk, LoadError};
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::sysfs::Object;
+use crate::target::Target;
+use crate::tree::TreeError;
+
+/// Why there is nothing to be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// It is a network interface.
+    Network,
+    /// It is made of other disks.
+    Stacked,
+    /// It is something else.
+    NotADisk,
+    /// It is a disk, whose group has neither of the two types.
+    Type,
+}
+
+/// That there is nothing to be measured, and what would work instead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    /// For programs.
+    pub reason: Kind,
+    /// For people.
+    pub message: String,
+    /// What would work, one line each.
+    pub advice: Vec<String>,
+}
+
+/// The disk that is measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Subject {
+    /// Its name: `nvme0n1`, or that of a partition.
+    pub disk: String,
+    /// Its node.
+    pub node: String,
+    /// Its group.
+    pub group: GroupId,
+    /// The PCI device it belongs to.
+    pub address: Option<PciAddress>,
+    /// Its directory, relative to the root of sysfs.
+    #[serde(skip)]
+    path: String,
+}
+
+/// What a target comes to.
+pub type Found = Result<Subject, (GroupId, Refusal)>;
+
+/// Finds the disk that `target` stands for: the one that is named, or the only one of the device or group that is.
+///
+/// # Errors
+///
+/// If it stands for nothing, for several groups, or for several disks; a [`Refusal`] is none.
+pub fn find(context: &Context, target: &Target, inventory: &Inventory) -> anyhow::Result<Found> {
+    let groups = context.resolve(std::slice::from_ref(target), inventory)?;
+    let named = context.block_device(target, inventory)?;
+    if let Some(path) = &named {
+        let below = made_of(context, path)?;
+        if let (false, Some(group)) = (below.is_empty(), groups.first()) {
+            return Ok(Err((*group, stacked(&below))));
+        }
+    }
+    let mut ids = groups.iter();
+    let (Some(id), None) = (ids.next(), ids.next()) else {
+        let message = format!(
+            "{target} stands for {} groups, and one disk is measured at a time",
+            groups.len()
+        );
+        return Err(Failure::new(Exit::Failed, message).into());
+    };
+    let Some(group) = inventory.group(*id) else {
+        return Err(Failure::new(Exit::Failed, crate::advice::VANISHED).into());
+    };
+    let subject = |path: &str| {
+        let disk = path.rsplit('/').next().unwrap_or(path).to_owned();
+        let root = context.root.as_deref().unwrap_or(Path::new("/"));
+        // A slash in a name is an exclamation mark in sysfs: `cciss!c0d0`.
+        let node: PathBuf = root.join("dev").join(disk.replace('!', "/"));
+        Subject {
+            node: node.display().to_string(),
+            disk,
+            group: *id,
+            address: address(context, group, path),
+            path: path.to_owned(),
+        }
+    };
+    if let Some(path) = named {
+        return Ok(Ok(subject(&path)));
+    }
+    let disks = match target {
+        Target::Interface(_) => Vec::new(),
+        _ => disks_of(context, group, target)?,
+    };
+    match disks.as_slice() {
+        [one] => Ok(Ok(subject(&one.path))),
+        [] => Ok(Err((*id, refusal(context, group, target)?))),
+        many => {
+            let names: Vec<String> = many.iter().map(|d| format!("/dev/{}", d.name)).collect();
+            let message = format!("{target} has {} disks, and one is measured", many.len());
+            let advice = vec![format!("name one of them: {}", names.join(", "))];
+            Err(Failure::new(Exit::Failed, message)
+                .with_advice(advice)
+                .into())
+        }
+    }
+}
+
+impl Subject {
+    /// Opens it.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`].
+    pub fn open(&self, context: &Context) -> Result<Disk, LoadError> {
+        let text = |path: String| context.sysfs.tree().text(&path).ok().flatten();
+        let number = text(format!("{}/dev", self.path)).and_then(|t| {
+            let (major, minor) = t.split_once(':')?;
+            Some((major.parse().ok()?, minor.parse().ok()?))
+        });
+        // A partition has the blocks of the disk above it.
+        let above = self.path.rsplit_once('/').map_or("", |(above, _)| above);
+        let size = |at: &str| text(format!("{at}/queue/logical_block_size"));
+        let logical = size(&self.path).or_else(|| size(above));
+        // A tree for tests has plain files for disks.
+        let number = number.filter(|_| context.sysfs.is_real());
+        let logical = logical.and_then(|l| l.parse().ok());
+        if context.sysfs.is_real() && number.is_none() {
+            return Err(LoadError::OtherNode(self.node.clone()));
+        }
+        Disk::open(Path::new(&self.node), number, logical)
+    }
+}
+
+/// The names of the block devices that the one in the directory `path` is made of; none for a disk. A partition is of the same
+/// stuff as the device that it is a part of.
+fn made_of(context: &Context, path: &str) -> Result<Vec<String>, TreeError> {
+    let tree = context.sysfs.tree();
+    let mut names = tree.names(&format!("{path}/slaves"))?.unwrap_or_default();
+    if names.is_empty() {
+        if let Some((above, _)) = path.rsplit_once('/') {
+            names = tree.names(&format!("{above}/slaves"))?.unwrap_or_default();
+        }
+    }
+    Ok(names)
+}
+
+/// The disks of `group`, or, if `target` names a device of it, of that device.
+fn disks_of(context: &Context, group: &Group, target: &Target) -> Result<Vec<Object>, TreeError> {
+    let tree = context.sysfs.tree();
+    let wanted = |path: &str| match target {
+        Target::Pci(address) => {
+            let device = group.devices.iter().find(|d| d.address == Some(*address));
+            device.map(|d| d.path.as_str()) == Some(path)
+        }
+        _ => true,
+    };
+    let devices: Vec<&str> = group
+        .devices
+        .iter()
+        .map(|d| d.path.as_str())
+        .filter(|path| wanted(path))
+        .collect();
+    let mut disks = Vec::new();
+    for object in context.sysfs.blocks()? {
+        let says = |name: &str| tree.text(&format!("{}/{name}", object.path));
+        // Partitions, the paths of a disk that has several, and what is made of other disks.
+        if says("partition")?.is_some()
+            || says("hidden")?.as_deref() == Some("1")
+            || is_part(tree, &object)?
+            || !made_of(context, &object.path)?.is_empty()
+        {
+            continue;
+        }
+        let bottoms = context.sysfs.bottoms(&object.path)?;
+        let is_ours = |device: &&str| bottoms.iter().any(|b| b.is_below(device));
+        if devices.iter().any(|d| is_ours(&d)) {
+            disks.push(object);
+        }
+    }
+    Ok(disks)
+}
+
+/// Whether it is a part of another block device: the directory above it is one.
+fn is_part(tree: &crate::tree::Tree, object: &Object) -> Result<bool, TreeError> {
+    let above = object.path.rsplit_once('/').map_or("", |(above, _)| above);
+    let name = above.rsplit('/').next().unwrap_or(above);
+    let link = tree.link(&format!("class/block/{name}"))?;
+    Ok(link.as_deref() == Some(above))
+}
+
+/// The PCI device of `group` that the disk in the directory `path` belongs to.
+fn address(context: &Context, group: &Group, path: &str) -> Option<PciAddress> {
+    let bottoms = context.sysfs.bottoms(path).ok()?;
+    let is_above = |device: &str| bottoms.iter().any(|b| b.is_below(device));
+    let device = group.devices.iter().find(|d| is_above(&d.path))?;
+    device.address
+}
+
+fn stacked(below: &[String]) -> Refusal {
+    let names: Vec<String> = below.iter().map(|n| format!("/dev/{n}")).collect();
+    Refusal {
+        reason: Kind::Stacked,
+        message: "it is made of other block devices, and what they cost together says nothing about one group"
+            .to_owned(),
+        advice: vec![format!("name what it is made of: {}", names.join(", "))],
+    }
+}
+
+/// There is no disk: what there is instead.
+fn refusal(context: &Context, group: &Group, target: &Target) -> Result<Refusal, TreeError> {
+    let is_named = |path: &str| match target {
+        Target::Pci(address) => group
+            .devices
+            .iter()
+            .any(|d| d.address == Some(*address) && d.path == path),
+        _ => true,
+    };
+    let interfaces = context.sysfs.interfaces()?;
+    let mut devices = group.devices.iter().filter(|d| is_named(&d.path));
+    let network = matches!(target, Target::Interface(_))
+        || devices.any(|d| interfaces.iter().any(|i| i.is_below(&d.path)));
+    let by_hand = |how: &str| {
+        vec![format!(
+            "{how} between `iommuctl set-mode {} DMA` and `iommuctl set-mode {} DMA-FQ`, several times by turns",
+            group.id, group.id
+        )]
+    };
+    Ok(if network {
+        Refusal {
+            reason: Kind::Network,
+            message: "what a network interface can do shows only with somebody at the other end, and there is none to measure with"
+                .to_owned(),
+            advice: by_hand("measure with iperf3 against another machine, or with your own load,"),
+        }
+    } else {
+        Refusal {
+            reason: Kind::NotADisk,
+            message: "it has no disk, and a bench knows no load for anything else".to_owned(),
+            advice: by_hand("measure with the load that it is there for,"),
+        }
+    })
+}
