@@ -6,13 +6,11 @@
 use iommuctl_policy::PciAddress;
 use serde::Serialize;
 
+use super::change::{largest, Change};
 use super::figures::Comparison;
 use super::mode::Mode;
-use super::stats::{Ratio, CONFIDENCE};
+use super::stats::CONFIDENCE;
 
-/// From which part on a gain is worth giving protection up for, as far as this program has an opinion: less than that is not
-/// noticed by anybody who does not measure it.
-const WORTH: f64 = 0.03;
 /// If lazy could still be faster by more than this, nothing was found out.
 const VAGUE: f64 = 0.10;
 
@@ -54,74 +52,6 @@ pub struct About<'a> {
     pub address: Option<PciAddress>,
     /// The type that it has.
     pub original: Mode,
-}
-
-/// A figure that differs, and how it is called.
-#[derive(Clone, Copy)]
-struct Change {
-    /// How much better lazy is: above 1.
-    gain: Ratio,
-    depth: usize,
-    cpu: bool,
-}
-
-impl Change {
-    fn all(comparisons: &[Comparison]) -> Vec<Self> {
-        let both = |c: &Comparison| {
-            let depth = c.queue_depth;
-            let reads = c.reads_per_second.map(|gain| (gain, false));
-            let cpu = c.cpu_per_read.map(|ratio| (ratio.inverse(), true));
-            let found = [reads, cpu].into_iter().flatten();
-            found.map(move |(gain, cpu)| Self { gain, depth, cpu })
-        };
-        comparisons.iter().flat_map(both).collect()
-    }
-
-    fn is_gain(&self) -> bool {
-        self.gain.low > 1.0
-    }
-
-    fn is_loss(&self) -> bool {
-        self.gain.high < 1.0
-    }
-
-    fn is_large(&self) -> bool {
-        (self.gain.ratio - 1.0).abs() >= WORTH
-    }
-
-    /// `12.0 % more reads in a second at queue depth 16 (9.1 % to 15.2 %)`.
-    fn words(&self) -> String {
-        let Self { gain, depth, cpu } = *self;
-        // What is said about processor time is how much of it is saved.
-        let shown = if cpu { gain.inverse() } else { gain };
-        let part = |ratio: f64| (ratio - 1.0).abs() * 100.0;
-        let (mut from, mut to) = (part(shown.low), part(shown.high));
-        if from > to {
-            std::mem::swap(&mut from, &mut to);
-        }
-        let more = shown.ratio > 1.0;
-        let what = match (cpu, more) {
-            (false, true) => "more reads in a second",
-            (false, false) => "fewer reads in a second",
-            (true, true) => "more processor time for each read",
-            (true, false) => "less processor time for each read",
-        };
-        format!(
-            "{:.1} % {what} at queue depth {depth} ({from:.1} % to {to:.1} %)",
-            part(shown.ratio)
-        )
-    }
-}
-
-/// The largest of those that `wanted` picks, of reads and of processor time, in words.
-fn largest(changes: &[Change], wanted: impl Fn(&Change) -> bool) -> Vec<String> {
-    let of = |cpu: bool| {
-        let these = changes.iter().filter(|c| c.cpu == cpu && wanted(c));
-        let size = |c: &&Change| c.gain.ratio.ln().abs();
-        these.max_by(|a, b| size(a).total_cmp(&size(b)))
-    };
-    let both = [of(false), of(true)].into_iter().flatten();
-    both.map(Change::words).collect()
 }
 
 /// What is to be recommended after `comparisons`.
@@ -241,6 +171,7 @@ fn policy(verdict: Verdict, about: &About<'_>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::stats::Ratio;
 
     fn ratio(ratio: f64, low: f64, high: f64) -> Option<Ratio> {
         Some(Ratio { ratio, low, high })

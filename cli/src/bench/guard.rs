@@ -74,6 +74,8 @@ pub enum Answer {
         whole: bool,
         /// What was done, in words.
         message: String,
+        /// What was not recorded as it should be.
+        warnings: Vec<String>,
     },
 }
 
@@ -152,7 +154,13 @@ impl Guard<'_> {
         );
         let whole = restored.is_whole();
         let message = restored.words(self.journal.original);
-        say(socket, &Answer::Ended { whole, message });
+        let warnings = self.trail.troubles();
+        let ended = Answer::Ended {
+            whole,
+            message,
+            warnings,
+        };
+        say(socket, &ended);
         match whole {
             true => Exit::Done,
             false => Exit::Failed,

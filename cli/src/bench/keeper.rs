@@ -32,6 +32,17 @@ pub enum KeeperError {
     Silent(u32),
 }
 
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// Whether nothing is left to put back.
+    pub whole: bool,
+    /// What it did, in words.
+    pub message: String,
+    /// What it could not record as it should.
+    pub warnings: Vec<String>,
+}
+
 /// The guard.
 #[derive(Debug)]
 pub struct Keeper {
@@ -111,19 +122,27 @@ impl Keeper {
         self.answer(tick)
     }
 
-    /// Asks it to put the type back and to end: whether it did, and what it says about it.
+    /// Asks it to put the type back and to end.
     ///
     /// # Errors
     ///
     /// [`KeeperError`]. One that is silent goes on without us.
-    pub fn end(mut self) -> Result<(bool, String), KeeperError> {
+    pub fn end(mut self) -> Result<End, KeeperError> {
         self.say(Ask::End)?;
         loop {
             match self.answer(&mut || {})? {
-                Answer::Ended { whole, message } => {
+                Answer::Ended {
+                    whole,
+                    message,
+                    warnings,
+                } => {
                     // It has nothing left to do but to end.
                     let _ = self.child.wait();
-                    return Ok((whole, message));
+                    return Ok(End {
+                        whole,
+                        message,
+                        warnings,
+                    });
                 }
                 // To a question that we did not wait for.
                 _ => continue,

@@ -1,85 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Reading from a disk: random blocks, past the page cache, so many at a time. Nothing here can write: the disk is opened for
-//! reading only.
+//! Reading from a disk: random blocks, past the page cache, so many at a time.
 //!
 //! One thread for each read that is under way: what a submission queue of the kernel would save is the same in both types, and
 //! what is compared is what the IOMMU costs.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Seek as _, SeekFrom};
-use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::libc::O_DIRECT;
-use nix::sys::stat::{major, minor};
-
+use super::disk::{Disk, DiskError, PATIENCE};
 use super::histogram::Histogram;
 use super::keeper::BEAT;
 
-/// The size of a read, unless the disk has larger blocks: a page, which has a mapping of its own.
-const PAGE: u64 = 4096;
-/// The largest blocks that a disk may have.
-const LARGEST: u64 = 1 << 20;
 /// What is left out at the beginning of each slot: threads start, queues fill.
 const WARM: Duration = Duration::from_millis(40);
-/// How long after the end of a slot a read may still be under way.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Enough for a thread that only reads.
 const STACK: usize = 128 * 1024;
-
-/// The disk cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// A system call failed.
-    #[error("Failed to {verb} {path}: {}", errno.desc())]
-    Os {
-        /// What was tried.
-        verb: &'static str,
-        /// On what.
-        path: String,
-        /// Why it failed.
-        errno: Errno,
-    },
-    /// The node is not the one of the disk that was asked for.
-    #[error("{0} is not the node of that disk")]
-    OtherNode(String),
-    /// There is nothing to read.
-    #[error("{0} is empty, or has no medium")]
-    Empty(String),
-    /// A read does not end.
-    #[error("{path} did not answer for {} s", PATIENCE.as_secs())]
-    Silent {
-        /// The disk.
-        path: String,
-    },
-}
-
-impl LoadError {
-    /// The errno behind it, if a system call failed.
-    #[must_use]
-    pub fn errno(&self) -> Option<Errno> {
-        match self {
-            Self::Os { errno, .. } => Some(*errno),
-            _ => None,
-        }
-    }
-}
-
-/// An open disk.
-#[derive(Clone, Debug)]
-pub struct Disk {
-    file: Arc<File>,
-    path: String,
-    /// How many bytes one read has.
-    pub block: u64,
-    /// How many such blocks there are.
-    pub blocks: u64,
-}
 
 /// What one slot counted.
 #[derive(Debug, Default)]
@@ -94,62 +33,12 @@ pub struct Counted {
 #[derive(Debug)]
 pub enum Cut<E> {
     /// The disk.
-    Disk(LoadError),
+    Disk(DiskError),
     /// Whoever was asked meanwhile wants it to stop.
     Told(E),
 }
 
 impl Disk {
-    /// Opens the node at `path`, which must be that of the device with this number; without one, a plain file will do, which is
-    /// the seam for tests. `logical` is the size of the disk's own blocks.
-    ///
-    /// # Errors
-    ///
-    /// [`LoadError`].
-    pub fn open(
-        path: &Path,
-        number: Option<(u64, u64)>,
-        logical: Option<u64>,
-    ) -> Result<Self, LoadError> {
-        let shown = path.display().to_string();
-        let failed = |verb, error: &io::Error| LoadError::Os {
-            verb,
-            path: shown.clone(),
-            errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)),
-        };
-        let open = |flags: i32| OpenOptions::new().read(true).custom_flags(flags).open(path);
-        let opened = match open(O_DIRECT) {
-            // A file system without direct I/O; no disk is like that.
-            Err(error)
-                if number.is_none() && error.raw_os_error() == Some(Errno::EINVAL as i32) =>
-            {
-                open(0)
-            }
-            other => other,
-        };
-        let mut file = opened.map_err(|e| failed("open", &e))?;
-        let node = file.metadata().map_err(|e| failed("inspect", &e))?;
-        let is_it =
-            |n| node.file_type().is_block_device() && (major(node.rdev()), minor(node.rdev())) == n;
-        if !number.is_none_or(is_it) {
-            return Err(LoadError::OtherNode(shown));
-        }
-        let bytes = file
-            .seek(SeekFrom::End(0))
-            .map_err(|e| failed("measure", &e))?;
-        // Always a power of two, and never more than this; the kernel makes no others.
-        let block = logical.map_or(PAGE, |l| l.clamp(PAGE, LARGEST).next_power_of_two());
-        match bytes / block {
-            0 => Err(LoadError::Empty(shown)),
-            blocks => Ok(Self {
-                file: Arc::new(file),
-                path: shown,
-                block,
-                blocks,
-            }),
-        }
-    }
-
     /// Reads for `span`, `depth` blocks at a time, after a moment that does not count. `seed` says which blocks: another one each
     /// time, or the disk's own cache would answer. `clock` says how long all processors were busy so far; `ask` is called about ten
     /// times a second, and ends it with an error.
@@ -213,19 +102,10 @@ impl Disk {
                 Ok(Err(error)) => return Err(Cut::Disk(self.failed("read from", &error))),
                 Err(RecvTimeoutError::Disconnected) => return Ok(counted),
                 Err(RecvTimeoutError::Timeout) if window.end.elapsed() > PATIENCE => {
-                    let path = self.path.clone();
-                    return Err(Cut::Disk(LoadError::Silent { path }));
+                    return Err(Cut::Disk(self.silent()));
                 }
                 Err(RecvTimeoutError::Timeout) => ask().map_err(Cut::Told)?,
             }
-        }
-    }
-
-    fn failed(&self, verb: &'static str, error: &io::Error) -> LoadError {
-        LoadError::Os {
-            verb,
-            path: self.path.clone(),
-            errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)),
         }
     }
 }
@@ -292,7 +172,7 @@ impl Reader {
 mod tests {
     use super::*;
 
-    fn disk(bytes: usize) -> (tempfile::NamedTempFile, Result<Disk, LoadError>) {
+    fn disk(bytes: usize) -> (tempfile::NamedTempFile, Result<Disk, DiskError>) {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), vec![0; bytes]).unwrap();
         let disk = Disk::open(file.path(), None, Some(512));
@@ -322,23 +202,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_disk_is_named() {
-        let (_file, empty) = disk(100);
-        assert!(matches!(empty, Err(LoadError::Empty(_))));
-        let (file, _) = disk(8192);
-        let other = Disk::open(file.path(), Some((259, 0)), None);
-        assert!(matches!(other, Err(LoadError::OtherNode(_))));
-        let missing = Disk::open(Path::new("/nonexistent/disk"), None, None);
-        assert_eq!(missing.unwrap_err().errno(), Some(Errno::ENOENT));
-    }
-
-    #[test]
     fn a_read_that_fails_ends_it() {
         let (file, disk) = disk(64 * 4096);
         let disk = disk.unwrap();
         // Shorter than it was: most reads are beyond the end.
         std::fs::write(file.path(), "").unwrap();
         let cut = disk.read(2, Duration::from_secs(5), 7, || None, || Ok::<(), ()>(()));
-        assert!(matches!(cut, Err(Cut::Disk(LoadError::Os { .. }))));
+        assert!(matches!(cut, Err(Cut::Disk(DiskError::Os { .. }))));
     }
 }

@@ -6,10 +6,11 @@ use std::time::Duration;
 use iommuctl_policy::{DomainType, GroupId};
 use nix::sys::signal::Signal;
 
+use super::disk::{Disk, DiskError};
 use super::figures::Slot;
 use super::guard::Answer;
 use super::keeper::{Keeper, KeeperError};
-use super::load::{Counted, Cut, Disk, LoadError};
+use super::load::{Counted, Cut};
 use super::mode::Mode;
 use super::schedule::{Schedule, DEPTHS};
 use super::scope::{Reason, Why};
@@ -38,7 +39,7 @@ pub enum Stop {
     Keeper(#[from] KeeperError),
     /// The disk.
     #[error(transparent)]
-    Disk(#[from] LoadError),
+    Disk(#[from] DiskError),
 }
 
 /// What it takes.

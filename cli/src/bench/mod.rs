@@ -2,8 +2,9 @@
 //! What lazy is worth, for one disk on this machine: reads, in one type and in the other, by turns.
 //!
 //! Pure: what can be compared ([`scope`]), the order of the rounds ([`schedule`]), the figures ([`histogram`], [`stats`],
-//! [`figures`]) and what follows from them ([`advice`]). At the edges: which disk is meant ([`subject`]), and reading from it
-//! ([`load`]). [`measure`] puts these together.
+//! [`figures`], [`change`]) and what follows from them ([`advice`]). At the edges: which disk is meant ([`subject`]), reading from
+//! it ([`disk`], [`load`]), and what is known about its group ([`facts`]). [`measure`] does all rounds, and [`session`] what is
+//! around them.
 //!
 //! Whoever measures changes no type. That is done by the [`guard`], a child in a session of its own, which [`keeper`] starts and
 //! asks. The one cannot be killed with the other by accident, and when the one that measures falls silent, the guard puts the
@@ -11,6 +12,9 @@
 //! the group is to become strict again, before whatever else changes a group next.
 
 pub mod advice;
+pub mod change;
+pub mod disk;
+pub mod facts;
 pub mod figures;
 pub mod guard;
 pub mod histogram;
@@ -22,5 +26,6 @@ pub mod mode;
 pub mod restore;
 pub mod schedule;
 pub mod scope;
+pub mod session;
 pub mod stats;
 pub mod subject;

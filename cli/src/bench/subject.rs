@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use iommuctl_policy::{Group, GroupId, Inventory, PciAddress};
 use serde::Serialize;
 
-use super::load::{Disk, LoadError};
+use super::disk::{Disk, DiskError};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::sysfs::Object;
@@ -121,8 +121,8 @@ impl Subject {
     ///
     /// # Errors
     ///
-    /// [`LoadError`].
-    pub fn open(&self, context: &Context) -> Result<Disk, LoadError> {
+    /// [`DiskError`].
+    pub fn open(&self, context: &Context) -> Result<Disk, DiskError> {
         let text = |path: String| context.sysfs.tree().text(&path).ok().flatten();
         let number = text(format!("{}/dev", self.path)).and_then(|t| {
             let (major, minor) = t.split_once(':')?;
@@ -136,7 +136,7 @@ impl Subject {
         let number = number.filter(|_| context.sysfs.is_real());
         let logical = logical.and_then(|l| l.parse().ok());
         if context.sysfs.is_real() && number.is_none() {
-            return Err(LoadError::OtherNode(self.node.clone()));
+            return Err(DiskError::OtherNode(self.node.clone()));
         }
         Disk::open(Path::new(&self.node), number, logical)
     }
@@ -184,7 +184,7 @@ fn disks_of(context: &Context, group: &Group, target: &Target) -> Result<Vec<Obj
         }
         let bottoms = context.sysfs.bottoms(&object.path)?;
         let is_ours = |device: &&str| bottoms.iter().any(|b| b.is_below(device));
-        if devices.iter().any(|d| is_ours(&d)) {
+        if devices.iter().any(is_ours) {
             disks.push(object);
         }
     }

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! An open disk. Nothing here can write: it is opened for reading only.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek as _, SeekFrom};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::libc::O_DIRECT;
+use nix::sys::stat::{major, minor};
+
+/// How long after it was to be done a read may still be under way.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+/// The size of a read, unless the disk has larger blocks: a page, which has a mapping of its own.
+const PAGE: u64 = 4096;
+/// The largest blocks that a disk may have.
+const LARGEST: u64 = 1 << 20;
+/// The disk cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// A system call failed.
+    #[error("Failed to {verb} {path}: {}", errno.desc())]
+    Os {
+        /// What was tried.
+        verb: &'static str,
+        /// On what.
+        path: String,
+        /// Why it failed.
+        errno: Errno,
+    },
+    /// The node is not the one of the disk that was asked for.
+    #[error("{0} is not the node of that disk")]
+    OtherNode(String),
+    /// There is nothing to read.
+    #[error("{0} is empty, or has no medium")]
+    Empty(String),
+    /// A read does not end.
+    #[error("{path} did not answer for {} s", PATIENCE.as_secs())]
+    Silent {
+        /// The disk.
+        path: String,
+    },
+}
+
+impl DiskError {
+    /// The errno behind it, if a system call failed.
+    #[must_use]
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Os { errno, .. } => Some(*errno),
+            _ => None,
+        }
+    }
+}
+
+/// An open disk.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    /// Open for reading, past the page cache.
+    pub file: Arc<File>,
+    path: String,
+    /// How many bytes one read has.
+    pub block: u64,
+    /// How many such blocks there are.
+    pub blocks: u64,
+}
+
+impl Disk {
+    /// Opens the node at `path`, which must be that of the device with this number; without one, a plain file will do, which is
+    /// the seam for tests. `logical` is the size of the disk's own blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`DiskError`].
+    pub fn open(
+        path: &Path,
+        number: Option<(u64, u64)>,
+        logical: Option<u64>,
+    ) -> Result<Self, DiskError> {
+        let shown = path.display().to_string();
+        let failed = |verb, error: &io::Error| DiskError::Os {
+            verb,
+            path: shown.clone(),
+            errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)),
+        };
+        let open = |flags: i32| OpenOptions::new().read(true).custom_flags(flags).open(path);
+        let opened = match open(O_DIRECT) {
+            // A file system without direct I/O; no disk is like that.
+            Err(error)
+                if number.is_none() && error.raw_os_error() == Some(Errno::EINVAL as i32) =>
+            {
+                open(0)
+            }
+            other => other,
+        };
+        let mut file = opened.map_err(|e| failed("open", &e))?;
+        let node = file.metadata().map_err(|e| failed("inspect", &e))?;
+        let is_it =
+            |n| node.file_type().is_block_device() && (major(node.rdev()), minor(node.rdev())) == n;
+        if !number.is_none_or(is_it) {
+            return Err(DiskError::OtherNode(shown));
+        }
+        let bytes = file
+            .seek(SeekFrom::End(0))
+            .map_err(|e| failed("measure", &e))?;
+        // Always a power of two, and never more than this; the kernel makes no others.
+        let block = logical.map_or(PAGE, |l| l.clamp(PAGE, LARGEST).next_power_of_two());
+        match bytes / block {
+            0 => Err(DiskError::Empty(shown)),
+            blocks => Ok(Self {
+                file: Arc::new(file),
+                path: shown,
+                block,
+                blocks,
+            }),
+        }
+    }
+
+    /// What a failure of the disk is to be called.
+    #[must_use]
+    pub fn failed(&self, verb: &'static str, error: &io::Error) -> DiskError {
+        DiskError::Os {
+            verb,
+            path: self.path.clone(),
+            errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)),
+        }
+    }
+
+    /// That it does not answer.
+    #[must_use]
+    pub fn silent(&self) -> DiskError {
+        let path = self.path.clone();
+        DiskError::Silent { path }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk(bytes: usize) -> (tempfile::NamedTempFile, Result<Disk, DiskError>) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), vec![0; bytes]).unwrap();
+        let disk = Disk::open(file.path(), None, Some(512));
+        (file, disk)
+    }
+
+    #[test]
+    fn what_is_no_disk_is_named() {
+        let (_file, empty) = disk(100);
+        assert!(matches!(empty, Err(DiskError::Empty(_))));
+        let (file, _) = disk(8192);
+        let other = Disk::open(file.path(), Some((259, 0)), None);
+        assert!(matches!(other, Err(DiskError::OtherNode(_))));
+        let missing = Disk::open(Path::new("/nonexistent/disk"), None, None);
+        assert_eq!(missing.unwrap_err().errno(), Some(Errno::ENOENT));
+    }
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Measuring, with all that it takes around it: our turn, the guard, and the type back in the end.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use iommuctl_policy::GroupId;
+
+use super::disk::Disk;
+use super::journal;
+use super::keeper::{Keeper, KeeperError};
+use super::measure::{Ended, Means, Stop};
+use super::restore::restore;
+use super::schedule::{Schedule, DEPTHS};
+use crate::args::Global;
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::signals::Signals;
+use crate::turn::Turn;
+
+/// What is measured, and how long others are waited for.
+pub struct Session<'a> {
+    /// The machine.
+    pub context: &'a Context,
+    /// Where it is, for the guard.
+    pub global: &'a Global,
+    /// The group.
+    pub group: GroupId,
+    /// The disk.
+    pub disk: &'a Disk,
+    /// How long the kernel may take for a change.
+    pub timeout: Duration,
+    /// How long to wait for our turn, if it has to be taken again.
+    pub patience: Duration,
+}
+
+impl Session<'_> {
+    /// Measures the type that the group has; nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// If it was not brought to its end.
+    pub fn present(&self, schedule: &Schedule, output: &Output) -> anyhow::Result<Ended> {
+        let mut signals = Signals::watch().context("Failed to hold back signals")?;
+        let ended = self.slots(schedule, None, None, &mut signals, output);
+        Ok(ended.map_err(failure)?)
+    }
+
+    /// Measures both types. Whatever happens, the type is put back before this returns, or it is said that it is not.
+    ///
+    /// # Errors
+    ///
+    /// If it was not brought to its end.
+    pub fn both(
+        &self,
+        schedule: &Schedule,
+        turn: Turn,
+        output: &mut Output,
+    ) -> anyhow::Result<Ended> {
+        let group = self.group;
+        if journal::left_behind(&turn.run)?.contains(&group) {
+            let message = format!("a bench of group {group} was interrupted, and is not put back");
+            let advice = vec!["`iommuctl recover` does that".to_owned()];
+            return Err(Failure::new(Exit::Failed, message)
+                .with_advice(advice)
+                .into());
+        }
+        // Before the guard is there: from then on, it is to be told before we end.
+        let mut signals = Signals::watch().context("Failed to hold back signals")?;
+        let mut keeper = Keeper::start(group.0, &turn.lock, self.timeout, self.global)?;
+        let ended = self.slots(
+            schedule,
+            Some(&turn),
+            Some(&mut keeper),
+            &mut signals,
+            output,
+        );
+        // Before anything else, and whatever there is to be said.
+        let end = match keeper.end() {
+            Ok(end) => end,
+            Err(KeeperError::Gone | KeeperError::Start(_)) => {
+                return Err(self.without_guard(turn, output).into())
+            }
+            Err(silent @ KeeperError::Silent(_)) => {
+                return Err(not_restored(group, &silent.to_string()).into())
+            }
+        };
+        end.warnings.iter().for_each(|warning| output.warn(warning));
+        if !end.whole {
+            return Err(not_restored(group, &end.message).into());
+        }
+        ended.map_err(|stop| {
+            let mut failure = failure(stop);
+            failure.message = format!("{}; {}", failure.message, end.message);
+            failure.into()
+        })
+    }
+
+    /// The guard was killed: what it was to do is done here, from its journal.
+    fn without_guard(&self, turn: Turn, output: &mut Output) -> Failure {
+        // It may have been killed in the middle of a change: the child that makes it has a copy of the lock, and is waited for.
+        drop(turn);
+        let message = KeeperError::Gone.to_string();
+        match self.put_back(output) {
+            Ok(None) => Failure::new(Exit::Failed, message),
+            Ok(Some((true, words))) => Failure::new(Exit::Failed, format!("{message}; {words}")),
+            Ok(Some((false, words))) => not_restored(self.group, &words),
+            Err(error) => not_restored(self.group, &format!("{error:#}")),
+        }
+    }
+
+    /// Whether the type is back, and in words; `None` if there is no journal (any more).
+    fn put_back(&self, output: &mut Output) -> anyhow::Result<Option<(bool, String)>> {
+        let turn = self.context.turn(self.patience, output)?;
+        let Some(journal) = journal::read(&turn.run, self.group)? else {
+            return Ok(None);
+        };
+        let Turn { run, lock, trail } = &turn;
+        let restored = restore(self.context, run, trail, lock, &journal, self.timeout);
+        output.audit(trail);
+        Ok(Some((
+            restored.is_whole(),
+            restored.words(journal.original),
+        )))
+    }
+
+    fn slots(
+        &self,
+        schedule: &Schedule,
+        turn: Option<&Turn>,
+        keeper: Option<&mut Keeper>,
+        signals: &mut Signals,
+        output: &Output,
+    ) -> Result<Ended, Stop> {
+        let total = schedule.order.len() * DEPTHS.len();
+        let mut progress = Progress::of(output.wants_progress(), total, "measurements");
+        let mut means = Means {
+            context: self.context,
+            group: self.group,
+            disk: self.disk,
+            signals,
+            run: turn.map(|t| &t.run),
+            keeper,
+            tick: &mut |done, doing| progress.tick(done, doing),
+        };
+        let ended = means.run(schedule);
+        progress.finish();
+        ended
+    }
+}
+
+fn failure(stop: Stop) -> Failure {
+    let advice = match &stop {
+        Stop::Switch(_, advice) => advice.clone(),
+        Stop::Wanted => vec!["repeat the command when that one has ended".to_owned()],
+        Stop::Foreign(_) => {
+            vec!["`iommuctl audit log` may know who did".to_owned()]
+        }
+        Stop::Signal(_) | Stop::Keeper(_) | Stop::Disk(_) => Vec::new(),
+    };
+    Failure::new(Exit::Failed, stop.to_string()).with_advice(advice)
+}
+
+fn not_restored(group: GroupId, why: &str) -> Failure {
+    let message = format!("group {group} may not have its own type: {why}");
+    Failure::new(Exit::Failed, message).with_advice(vec![
+        "`iommuctl recover` puts it back, when what is in the way is gone".to_owned(),
+        format!("`iommuctl show {group}` says what it is now"),
+    ])
+}

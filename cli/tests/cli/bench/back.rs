@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `bench`: the type comes back, whatever is killed, and only what the bench changed.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use std::fs;
+use std::process::{Child, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::{changes, laptop, with_type, GROUP};
+use crate::schema;
+use crate::support::Machine;
+
+/// Waits until the group has this type.
+fn becomes(machine: &Machine, name: &str) {
+    let begin = Instant::now();
+    while machine.type_of(GROUP).trim() != name {
+        let now = machine.type_of(GROUP);
+        assert!(
+            begin.elapsed() < Duration::from_secs(20),
+            "{now} is not {name}"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A bench that would take long.
+fn start(machine: &Machine) -> Child {
+    let mut command = machine.command(&["bench", "--seconds", "60", "01:00.0"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+fn signal(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
+}
+
+/// The process that puts the type back.
+fn guard(machine: &Machine) -> u32 {
+    let text = fs::read_to_string(machine.run_dir("bench-12")).unwrap();
+    let journal: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(journal["switched"], true, "{text}");
+    u32::try_from(journal["guard"].as_u64().unwrap()).unwrap()
+}
+
+fn journal_goes(machine: &Machine) {
+    let begin = Instant::now();
+    while machine.run_dir("bench-12").exists() {
+        assert!(begin.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn said(output: Output) -> (Option<i32>, String) {
+    (
+        output.status.code(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+/// Kills both, with the group in the type that is not its own.
+fn kill_both(machine: &Machine, original: &str, other: &str) {
+    with_type(machine, original);
+    let mut bench = start(machine);
+    becomes(machine, other);
+    // The guard first would be noticed, and the bench first is what it is for: so neither can do anything any more.
+    signal(bench.id(), Signal::SIGSTOP);
+    signal(guard(machine), Signal::SIGKILL);
+    signal(bench.id(), Signal::SIGKILL);
+    bench.wait().unwrap();
+    assert_eq!(machine.type_of(GROUP).trim(), other);
+}
+
+#[test]
+fn killed_it_leaves_the_type_as_it_was() {
+    for (original, other) in [("DMA", "DMA-FQ"), ("DMA-FQ", "DMA")] {
+        let machine = laptop().with_module();
+        with_type(&machine, original);
+        let mut bench = start(&machine);
+        becomes(&machine, other);
+        signal(bench.id(), Signal::SIGKILL);
+        bench.wait().unwrap();
+        becomes(&machine, original);
+        journal_goes(&machine);
+        assert_eq!(changes(&machine).last().unwrap().1, original);
+    }
+}
+
+#[test]
+fn suspended_it_is_as_good_as_killed() {
+    let machine = laptop().with_module();
+    with_type(&machine, "DMA");
+    let bench = start(&machine);
+    becomes(&machine, "DMA-FQ");
+    signal(bench.id(), Signal::SIGSTOP);
+    becomes(&machine, "DMA");
+    signal(bench.id(), Signal::SIGCONT);
+    let (code, err) = said(bench.wait_with_output().unwrap());
+    assert_eq!(code, Some(1), "{err}");
+    assert_eq!(machine.type_of(GROUP), "DMA\n");
+}
+
+#[test]
+fn asked_to_stop_it_says_that_the_type_is_back() {
+    for asking in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let machine = laptop().with_module();
+        let bench = start(&machine);
+        becomes(&machine, "DMA");
+        signal(bench.id(), asking);
+        let (code, err) = said(bench.wait_with_output().unwrap());
+        assert_eq!(code, Some(1), "{err}");
+        let words = format!("stopped by {asking}; it is DMA-FQ again");
+        assert!(err.contains(&words), "{err}");
+        assert_eq!(machine.type_of(GROUP), "DMA-FQ\n");
+        assert!(!machine.run_dir("bench-12").exists());
+    }
+}
+
+#[test]
+fn without_its_guard_it_puts_the_type_back_itself() {
+    let machine = laptop().with_module();
+    let bench = start(&machine);
+    becomes(&machine, "DMA");
+    signal(guard(&machine), Signal::SIGKILL);
+    let (code, err) = said(bench.wait_with_output().unwrap());
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("has ended; it is DMA-FQ again"), "{err}");
+    assert_eq!(machine.type_of(GROUP), "DMA-FQ\n");
+    assert!(!machine.run_dir("bench-12").exists());
+}
+
+#[test]
+fn when_both_are_killed_recover_puts_it_back() {
+    for (original, other) in [("DMA-FQ", "DMA"), ("DMA", "DMA-FQ")] {
+        let machine = laptop().with_module();
+        kill_both(&machine, original, other);
+        let dry = machine.run(&["recover", "--dry-run"]);
+        let words = format!("would become {original} again");
+        assert!(dry.out.contains(&words), "{dry:?}");
+        let run = machine.run(&["--json", "recover"]);
+        assert_eq!(run.code, 0, "{run:?}");
+        schema::check("recover", &run.json());
+        assert_eq!(run.json()["groups"][0]["interrupted"], "bench");
+        assert_eq!(run.json()["groups"][0]["type"], original);
+        assert_eq!(machine.type_of(GROUP).trim(), original);
+        assert_eq!(changes(&machine).last().unwrap().1, original);
+        let again = machine.run(&["recover"]);
+        assert!(again.out.contains("Nothing was left behind"), "{again:?}");
+    }
+}
+
+#[test]
+fn whoever_changes_something_next_makes_it_strict_again_first() {
+    let machine = laptop().with_module();
+    kill_both(&machine, "DMA", "DMA-FQ");
+    // A lockdown is not to remember that the group was lazy.
+    let run = machine.run(&["lockdown"]);
+    assert!(
+        run.err
+            .contains("a bench of group 12 was interrupted earlier: it is DMA again"),
+        "{run:?}"
+    );
+    let record = fs::read_to_string(machine.run_dir("lockdown.json")).unwrap();
+    assert!(!record.contains("0000:01:00.0"), "{record}");
+    // The other way about, nothing is made lazy without being asked for, and least of all now.
+    let machine = laptop().with_module();
+    kill_both(&machine, "DMA-FQ", "DMA");
+    let run = machine.run(&["lockdown"]);
+    assert!(
+        run.err.contains("`iommuctl recover` finishes it"),
+        "{run:?}"
+    );
+    let run = machine.run(&["recover"]);
+    assert_eq!(run.code, 1, "{run:?}");
+    assert!(run.err.contains("a lockdown is in force"), "{run:?}");
+    assert_eq!(machine.type_of(GROUP).trim(), "DMA");
+    machine.run(&["release"]);
+    assert_eq!(machine.run(&["recover"]).code, 0);
+    assert_eq!(machine.type_of(GROUP).trim(), "DMA-FQ");
+}
+
+#[test]
+fn what_somebody_else_changes_is_left_so() {
+    let machine = laptop().with_module();
+    let bench = start(&machine);
+    becomes(&machine, "DMA");
+    std::thread::sleep(Duration::from_millis(200));
+    with_type(&machine, "identity");
+    let (code, err) = said(bench.wait_with_output().unwrap());
+    assert_eq!(code, Some(1), "{err}");
+    assert!(
+        err.contains("somebody else made the group identity"),
+        "{err}"
+    );
+    assert_eq!(machine.type_of(GROUP), "identity\n");
+    assert!(!machine.run_dir("bench-12").exists());
+}
+
+#[test]
+fn whoever_waits_comes_first() {
+    let machine = laptop().with_module();
+    let bench = start(&machine);
+    becomes(&machine, "DMA");
+    let begin = Instant::now();
+    let run = machine.run(&["set-mode", "14", "DMA-FQ"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(begin.elapsed() < Duration::from_secs(20));
+    let (code, err) = said(bench.wait_with_output().unwrap());
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("comes first; it is DMA-FQ again"), "{err}");
+    assert_eq!(machine.type_of(GROUP), "DMA-FQ\n");
+}
