@@ -10,7 +10,7 @@
 //! Live changes are made many at a time; [`queue`] makes rebinds one after the other. Whatever changes a group has its
 //! [`turn`] meanwhile, which only one process has at a time.
 //!
-//! What lazy is worth on this machine is measured in [`bench`].
+//! What lazy is worth on this machine is measured in [`mod@bench`].
 //!
 //! A policy is found and believed in [`policy_files`] and [`trusted`], and applied in [`apply`]; what a lockdown changed is
 //! remembered in [`lockdown`].

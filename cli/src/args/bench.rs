@@ -15,27 +15,36 @@ Devices:
   0000:01:00.0      the disk of this PCI device, if it has one and no more
   3                 the disk of this group, if it has one and no more
 
-What is made of other block devices (RAID, LVM, encryption) is refused: name what it is made
-of. So are network interfaces, which show nothing without somebody at the other end, whatever
-else has no disk, and a disk whose group has neither of the two types.
+Refused:
+  a network interface     it shows nothing without somebody at the other end
+  RAID, LVM, encryption   name the disks that it is made of
+  neither DMA nor DMA-FQ  from another type no way leads there and back without an interruption
+  what has no disk        there is no load for it
 
-What is measured, at 1, 4, 16 and 64 reads at a time:
-  reads in a second; how long half of them took at most, and 99 of 100; and the time of all
-  processors for each read, with whatever they did, as /proc/stat has it. The types take
-  turns (A B, B A, and so on), so that drift cancels. What is said of a difference is within
-  limits that hold, all of them together, with 95 % confidence (Student's t on the logarithms
-  of the ratios in each round, after Bonferroni); no difference is claimed where they include
-  none.
+Figures, at 1, 4, 16 and 64 reads at a time:
+  READS/S    reads in a second
+  MEDIAN     how long a read takes: half of them no longer than this
+  99 OF 100  the same for 99 of 100
+  CPU/READ   time of all processors for each read, with whatever they did (/proc/stat)
 
-Only the present type is measured, and nothing is changed, if
-  a device of the group can be plugged in from outside;
-  iommu_live is not loaded, or does not say that it knows the IOMMU: there is no way back;
-  a lockdown is in force; or the policy wants the group strict (--allow-against-policy).
+Differences:
+  The types take turns (A B, B A, and so on), so that what drifts slowly cancels. A change has
+  limits in parentheses, which hold, all of them together, with 95 % confidence (Student's t on
+  the logarithms of the ratios in each round, after Bonferroni). Where they include no
+  difference, none is claimed.
 
-Whoever changes the type meanwhile ends the bench, which then puts back only what it changed
-itself and what still is so. Another iommuctl that has to wait ends it, too, and comes first.
-If the bench is killed, a guard puts the type back; if both are, `iommuctl recover`, and, where
-the group is to be strict, whatever iommuctl changes something next.
+Only the present type is measured, if:
+  a device of the group can be plugged in from outside
+  iommu_live is not loaded, or does not know the IOMMU: there may be no way back
+  a lockdown is in force
+  the policy wants the group strict (--allow-against-policy)
+
+Meanwhile:
+  Whoever changes the type ends the bench, which puts back only what it changed itself and what
+  is still so. Another iommuctl that has to wait ends it as well, and comes first. Ctrl-C ends
+  it, and puts the type back. If it is killed or suspended, a guard puts the type back; if both
+  are killed, `iommuctl recover`, and, where the group is to be strict, whatever iommuctl
+  changes something next.
 
 Exit codes:
   0  done: both types were measured

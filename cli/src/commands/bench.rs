@@ -212,6 +212,7 @@ impl Bench<'_> {
             // Once more, now that it is our turn: who had it before may have changed everything.
             scope = self.scope(output)?;
             if let Ok((mode, None)) = scope {
+                self.mention_others(output);
                 match session.both(&self.schedule(mode, true), turn, output)? {
                     Ended::Whole(slots) => {
                         let report = self.compared(mode, &disk, &slots);
@@ -232,6 +233,23 @@ impl Bench<'_> {
             report.measurements = measurements(&slots);
         }
         Ok((Exit::Partly, report))
+    }
+
+    /// What shares the group changes with it.
+    fn mention_others(&self, output: &mut Output) {
+        let group = self.subject.group;
+        let found = self.context.sysfs.group(group, &mut Problems::default());
+        let devices = found.map(|group| group.devices).unwrap_or_default();
+        let others = devices
+            .iter()
+            .filter(|d| !d.is_bridge() && d.address != self.subject.address);
+        let names: Vec<&str> = others.map(|d| d.name.as_str()).collect();
+        if !names.is_empty() {
+            output.remark(&format!(
+                "group {group} has more in it, whose type changes with that of the disk: {}",
+                names.join(", ")
+            ));
+        }
     }
 
     fn compared(&self, mode: Mode, disk: &Disk, slots: &[Slot]) -> BenchReport {
