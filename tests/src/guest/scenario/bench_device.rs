@@ -219,7 +219,7 @@ fn both_killed(group: u32, device: &str, original: &str, other: &str) -> Result<
         .mentions(&["again, as before the bench"])?;
     pci::expect_type(group, original)?;
     journal_is_gone(group)?;
-    Ok(said.out)
+    Ok(said.out.lines().last().unwrap_or_default().to_owned())
 }
 
 fn stopped(group: u32, device: &str, original: &str, other: &str) -> Result<String> {
