@@ -2,7 +2,7 @@
 # Each target calls one program. It makes everything else itself, from nothing, in ~/.cache/iommuctl
 # (IOMMUCTL_CACHE=... puts that elsewhere; IOMMUCTL_KVM=1 uses the processor's virtualization).
 
-.PHONY: help demo test test-full model litmus fuzz module deb rpm arch sbom clean-cache
+.PHONY: help demo test test-full model litmus fuzz bench module deb rpm arch sbom clean-cache
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile
@@ -24,6 +24,9 @@ litmus: ## Check the memory ordering that the module relies on against the kerne
 
 fuzz: ## Look for texts that the policy's parser or planner cannot stand, FUZZ_SECONDS=N for each (60)
 	@tests/testbed.sh fuzz
+
+bench: ## Measure how fast it is, as text, JSON and a page with plots; fails if a claim about it clearly does not hold
+	@tests/testbed.sh bench
 
 module: ## Build iommu_live.ko for the newest kernel of Debian stable-backports
 	@tests/testbed.sh module

@@ -117,6 +117,32 @@ pub fn fuzz() -> Result<ExitCode> {
     finish(&mut command, "cargo test --test fuzz").map(|()| ExitCode::SUCCESS)
 }
 
+/// Measures, with all that is needed made before.
+///
+/// # Errors
+/// When something that is needed cannot be made.
+pub fn bench(parts: &[String]) -> Result<ExitCode> {
+    let mut command = command::cargo();
+    command.current_dir(checkout()?);
+    command.args([
+        "bench",
+        "-q",
+        "-p",
+        "iommuctl-tests",
+        "--bench",
+        "bench",
+        "--",
+    ]);
+    let status = command
+        .args(parts)
+        .status()
+        .context("cannot start `cargo bench`")?;
+    Ok(match status.success() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
 fn cargo(checkout: &Path, arguments: &[&str]) -> Result<()> {
     finish(
         command::cargo().current_dir(checkout).args(arguments),

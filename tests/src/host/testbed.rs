@@ -52,6 +52,11 @@ enum Command {
     Litmus,
     /// Fuzz the policy, FUZZ_SECONDS for each target
     Fuzz,
+    /// Measure how fast it is, and write a report
+    Bench {
+        /// Parts to run, or nothing for all: `scale`, or the name of a machine
+        parts: Vec<String>,
+    },
     /// Boot a virtual machine and run the named scenarios, for work on the suites themselves
     Run {
         /// Machine to boot; a name that is none lists those there are
@@ -96,6 +101,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::TestFull => checks::run(true),
         Command::Model => checks::model(),
         Command::Fuzz => checks::fuzz(),
+        Command::Bench { parts } => checks::bench(parts),
         Command::Litmus => litmus::run(&checkout()?).map(|()| ExitCode::SUCCESS),
         Command::Run { machine, scenarios } => vm::try_out(machine, scenarios),
         Command::System { scenarios } => Ok(match system::try_out(scenarios)? {

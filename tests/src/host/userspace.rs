@@ -77,7 +77,7 @@ fn ensure_target(log: &Log, checkout: &Path, triple: &str) -> Result<()> {
 }
 
 /// Where cargo puts what it builds.
-fn target_folder(checkout: &Path) -> PathBuf {
+pub fn target_folder(checkout: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| checkout.join("target"), PathBuf::from)
 }
 

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Figures that come from virtual machines: every kind whose name begins with `bench` is there for them.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::samples::Samples;
+use crate::host::kinds::{all, Kind};
+use crate::host::progress::say;
+use crate::host::vm;
+use crate::host::workshop::Workshop;
+use crate::report::Report;
+
+/// A virtual machine that figures come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Booted {
+    /// Which kind.
+    pub kind: String,
+    /// Its kernel.
+    pub kernel: String,
+    /// How long it ran.
+    pub took: Duration,
+}
+
+/// The kinds that send figures.
+pub fn kinds() -> Vec<&'static Kind> {
+    let is_one = |kind: &&Kind| kind.name == "bench" || kind.name.starts_with("bench-");
+    all().filter(is_one).collect()
+}
+
+/// Boots a machine of this kind and takes its figures; what went wrong there is added to `troubles`.
+///
+/// # Errors
+/// When it cannot be run at all, or sends what is no figure.
+pub fn measure(kind: &Kind, samples: &mut Samples, troubles: &mut Vec<String>) -> Result<Booted> {
+    let shop = Workshop::of(kind.arch, kind.flavour)?;
+    let boot = shop.boot(kind.with_module)?;
+    let scenarios: Vec<String> = kind
+        .scenarios
+        .iter()
+        .map(|name| (*name).to_owned())
+        .collect();
+    say(&format!("   booting {}: {}", kind.name, kind.purpose));
+    let finished = vm::run(kind, &shop, &boot, &scenarios, &mut |_| {})?;
+    for scenario in &scenarios {
+        if let Some(failure) = finished.failure(scenario) {
+            troubles.push(format!("machine `{}`: {}", kind.name, failure.trim_end()));
+        }
+    }
+    take(&finished.report, samples)?;
+    Ok(Booted {
+        kind: kind.name.to_owned(),
+        kernel: shop.kernel.release.clone(),
+        took: finished.took,
+    })
+}
+
+/// Takes the figures of all scenarios of a report.
+///
+/// # Errors
+/// When one is no figure.
+pub fn take(report: &Report, samples: &mut Samples) -> Result<()> {
+    for section in &report.sections {
+        samples
+            .add_facts(section)
+            .with_context(|| format!("scenario `{}`", section.name))?;
+    }
+    Ok(())
+}
