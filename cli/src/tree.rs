@@ -6,9 +6,11 @@
 //! built, are read and resolved by [`Tree::link`] instead. Reads are bounded, and text is checked before it is handed
 //! on, so that no control character of a hostile device name reaches a terminal.
 
+mod folder;
+
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
@@ -16,6 +18,8 @@ use nix::errno::Errno;
 use nix::fcntl::{openat2, readlinkat, OFlag, OpenHow, ResolveFlag};
 use nix::sys::stat::{fstat, Mode, SFlag};
 use nix::sys::statfs::{fstatfs, FsType};
+
+pub use folder::Folder;
 
 /// The most that is read of one attribute. The kernel's own limit for sysfs is one page; a page is at most 64 KiB.
 pub const ATTRIBUTE_LIMIT: usize = 64 * 1024;
@@ -123,16 +127,17 @@ impl Tree {
     }
 
     fn open_beneath(&self, path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
-        let how = OpenHow::new()
-            .flags(flags | OFlag::O_CLOEXEC)
-            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
-        loop {
-            // A rename elsewhere in the tree can make the kernel give up on RESOLVE_BENEATH with EAGAIN.
-            match openat2(&self.handle, path, how) {
-                Err(Errno::EAGAIN | Errno::EINTR) => {}
-                other => return other,
-            }
-        }
+        open_beneath(&self.handle, path, flags)
+    }
+
+    /// Opens the directory at `path`, for reading what is in it without looking it up from the root each time; `None` if
+    /// there is no such directory.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError::Os`] or [`TreeError::Outside`].
+    pub fn folder(&self, path: &str) -> Result<Option<Folder<'_>>, TreeError> {
+        Folder::open(self, &self.handle, path, path.to_owned())
     }
 
     /// The bytes of the file at `path`; `None` if there is no such file.
@@ -179,14 +184,8 @@ impl Tree {
         let Some(bytes) = self.bytes(path, ATTRIBUTE_LIMIT)? else {
             return Ok(None);
         };
-        let printable = |b: &u8| matches!(b, b' '..=b'~' | b'\t' | b'\n');
-        match String::from_utf8(bytes) {
-            Ok(text) if text.bytes().all(|b| printable(&b)) => {
-                let text = text.trim_end();
-                Ok((!text.is_empty()).then(|| text.to_owned()))
-            }
-            _ => Err(TreeError::NotText(self.display(path))),
-        }
+        let text = text_of(&bytes).ok_or_else(|| TreeError::NotText(self.display(path)))?;
+        Ok((!text.is_empty()).then(|| text.to_owned()))
     }
 
     /// Where the symbolic link at `path` leads, relative to the root; `None` if there is no such link.
@@ -221,7 +220,17 @@ impl Tree {
             Err(errno) if is_absent(errno) => return Ok(None),
             other => other.map_err(|e| self.failed("open", directory, e))?,
         };
-        let target = match readlinkat(&parent, name) {
+        self.link_in(&parent, name, path)
+    }
+
+    /// The text of the link `name` in the open directory `parent`; `path` is for messages.
+    fn link_in(
+        &self,
+        parent: impl AsFd,
+        name: &str,
+        path: &str,
+    ) -> Result<Option<String>, TreeError> {
+        let target = match readlinkat(parent, name) {
             // EINVAL: it is there, but no link.
             Err(errno) if is_absent(errno) || errno == Errno::EINVAL => return Ok(None),
             other => other.map_err(|e| self.failed("read the link", path, e))?,
@@ -255,6 +264,11 @@ impl Tree {
             other => other.map_err(|e| self.failed("open", path, e))?,
         };
         let mut directory = Dir::from_fd(fd).map_err(|e| self.failed("list", path, e))?;
+        self.names_in(&mut directory, path).map(Some)
+    }
+
+    /// The names in an open directory; `path` is for messages.
+    fn names_in(&self, directory: &mut Dir, path: &str) -> Result<Vec<String>, TreeError> {
         let mut names = Vec::new();
         for entry in directory.iter() {
             let entry = entry.map_err(|e| self.failed("list", path, e))?;
@@ -265,7 +279,7 @@ impl Tree {
             }
         }
         names.sort();
-        Ok(Some(names))
+        Ok(names)
     }
 
     /// Whether there is a directory at `path`.
@@ -285,6 +299,27 @@ impl Tree {
         self.open_beneath(path, OFlag::O_WRONLY | OFlag::O_TRUNC)
             .map_err(|e| self.failed("open", path, e))
     }
+}
+
+/// Opens what is at `path` below `handle`, and nothing outside.
+fn open_beneath(handle: impl AsFd, path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
+    let how = OpenHow::new()
+        .flags(flags | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    loop {
+        // A rename elsewhere in the tree can make the kernel give up on RESOLVE_BENEATH with EAGAIN.
+        match openat2(handle.as_fd(), path, how) {
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// `bytes` as text, without the newline at its end; `None` if anything but printable ASCII, tabs and newlines is in it.
+fn text_of(bytes: &[u8]) -> Option<&str> {
+    let printable = |b: &u8| matches!(b, b' '..=b'~' | b'\t' | b'\n');
+    let text = std::str::from_utf8(bytes).ok()?;
+    text.bytes().all(|b| printable(&b)).then(|| text.trim_end())
 }
 
 /// `directory` joined with the relative path `target`, with `.` and `..` resolved; `None` if that leads above the

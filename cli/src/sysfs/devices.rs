@@ -35,8 +35,9 @@ impl Sysfs {
     ///
     /// Sources: `Documentation/ABI/testing/sysfs-bus-pci`, `sysfs-devices-removable`, `sysfs-bus-pci` (`numa_node`).
     pub(super) fn device(&self, name: &str, path: &str, problems: &mut Problems) -> Device {
-        let tree = &self.tree;
-        let mut text = |attribute: &str| problems.note(tree.text(&format!("{path}/{attribute}")));
+        let folder = problems.note(self.tree.folder(path));
+        let folder = folder.as_ref();
+        let mut text = |name: &str| problems.note(folder.map_or(Ok(None), |f| f.text(name)));
         let vendor = number(text("vendor"));
         let device = number(text("device"));
         let subsystem_vendor = number(text("subsystem_vendor"));
@@ -48,8 +49,9 @@ impl Sysfs {
             "fixed" => Removable::Fixed,
             _ => Removable::Unknown,
         });
-        let bus = problems.note(tree.link_name(&format!("{path}/subsystem")));
-        let driver = problems.note(tree.link_name(&format!("{path}/driver")));
+        let mut link = |name: &str| problems.note(folder.map_or(Ok(None), |f| f.link_name(name)));
+        let bus = link("subsystem");
+        let driver = link("driver");
         let is_pci = bus.as_deref() == Some("pci");
         Device {
             name: name.to_owned(),

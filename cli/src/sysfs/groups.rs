@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use iommuctl_policy::{DomainType, Group, GroupId, Inventory, ReservedRegion};
 
 use super::{Problems, Sysfs};
-use crate::tree::TreeError;
+use crate::tree::{Folder, TreeError};
 
 const GROUPS: &str = "kernel/iommu_groups";
 
@@ -19,10 +19,13 @@ impl Sysfs {
     /// [`TreeError`], if the list of groups cannot be read. Whatever else cannot be read is missing from the inventory
     /// and noted in `problems`.
     pub fn inventory(&self, problems: &mut Problems) -> Result<Inventory, TreeError> {
-        let names = self.tree.names(GROUPS)?.unwrap_or_default();
-        let ids = names.iter().filter_map(|name| name.parse().ok());
-        let groups = ids.filter_map(|id| self.group(id, problems)).collect();
-        Ok(Inventory::new(groups))
+        let Some(groups) = self.tree.folder(GROUPS)? else {
+            return Ok(Inventory::new(Vec::new()));
+        };
+        let ids = self.group_ids()?.into_iter();
+        let open = |id: GroupId| groups.folder(&id.to_string());
+        let groups = ids.filter_map(|id| self.group_in(id, open(id), problems));
+        Ok(Inventory::new(groups.collect()))
     }
 
     /// The numbers of all groups.
@@ -51,22 +54,30 @@ impl Sysfs {
 
     /// The group with this number, as it is now; `None` if there is none (any more).
     pub fn group(&self, id: GroupId, problems: &mut Problems) -> Option<Group> {
-        let at = format!("{GROUPS}/{id}");
-        if !self.tree.is_directory(&at) {
-            return None;
-        }
-        let links = problems.note(self.tree.names(&format!("{at}/devices")));
+        self.group_in(id, self.tree.folder(&format!("{GROUPS}/{id}")), problems)
+    }
+
+    /// The group whose directory is `folder`; `None` if that is none.
+    fn group_in(
+        &self,
+        id: GroupId,
+        folder: Result<Option<Folder<'_>>, TreeError>,
+        problems: &mut Problems,
+    ) -> Option<Group> {
+        let folder = folder.ok()??;
+        let links = problems.note(folder.links("devices"));
         let mut devices = Vec::new();
-        for name in links.unwrap_or_default() {
-            if let Some(path) = problems.note(self.tree.link(&format!("{at}/devices/{name}"))) {
+        for (name, path) in links.unwrap_or_default() {
+            if let Some(path) = problems.note(path.map(Some)) {
                 devices.push(self.device(&name, &path, problems));
             }
         }
+        let mut text = |attribute| problems.note(folder.text(attribute));
         Some(Group {
             id,
-            name: problems.note(self.tree.text(&format!("{at}/name"))),
-            domain_type: problems.note(self.domain_type(id)),
-            // INVARIANT: sorted, since Tree::names is.
+            name: text("name"),
+            domain_type: text("type").map(|text| DomainType::from_kernel(&text)),
+            // INVARIANT: sorted, since Folder::links is.
             devices,
         })
     }
