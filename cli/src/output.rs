@@ -3,6 +3,7 @@
 
 use std::io::{self, IsTerminal, Stderr, Stdout, Write};
 
+use anstream::adapter::strip_bytes;
 use anstream::{AutoStream, ColorChoice};
 use nix::errno::Errno;
 use nix::unistd::geteuid;
@@ -46,7 +47,9 @@ pub struct Output {
     quiet: bool,
     /// Whether nobody reads what is written any more.
     closed: bool,
-    stdout: AutoStream<Stdout>,
+    stdout: Stdout,
+    /// Whether standard output gets no colours.
+    plain: bool,
     stderr: AutoStream<Stderr>,
 }
 
@@ -58,11 +61,17 @@ impl Output {
             Color::Always => ColorChoice::Always,
             Color::Never => ColorChoice::Never,
         };
+        let stdout = io::stdout();
+        let plain = match choice {
+            ColorChoice::Auto => AutoStream::choice(&stdout) == ColorChoice::Never,
+            other => other == ColorChoice::Never,
+        };
         Self {
             json: global.json,
             quiet: global.quiet,
             closed: false,
-            stdout: AutoStream::new(io::stdout(), choice),
+            stdout,
+            plain,
             stderr: AutoStream::new(io::stderr(), choice),
         }
     }
@@ -112,10 +121,17 @@ impl Output {
 
     /// Writes to standard output. That nobody reads any more (`iommuctl list | head -1`) is no error.
     pub fn raw(&mut self, text: &[u8]) -> anyhow::Result<()> {
-        let written = self
-            .stdout
-            .write_all(text)
-            .and_then(|()| self.stdout.flush());
+        // All of it at once: taken apart by colours, each line would be a write of its own.
+        let stripped;
+        let text = match self.plain {
+            true => {
+                stripped = strip_bytes(text).into_vec();
+                stripped.as_slice()
+            }
+            false => text,
+        };
+        let mut stdout = self.stdout.lock();
+        let written = stdout.write_all(text).and_then(|()| stdout.flush());
         match written {
             Err(error) if error.raw_os_error() == Some(Errno::EPIPE as i32) => {
                 self.closed = true;
