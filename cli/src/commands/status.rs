@@ -50,11 +50,11 @@ pub struct GroupCounts {
 /// Runs the command.
 pub fn run(context: &Context, output: &mut Output) -> anyhow::Result<Exit> {
     let mut problems = Problems::default();
-    let inventory = context.sysfs.inventory(&mut problems)?;
+    let types = context.sysfs.domain_types(&mut problems)?;
     let kernel = context.proc.kernel();
     let mut by_type = BTreeMap::new();
-    for group in inventory.groups() {
-        let name = group.domain_type.as_ref();
+    for domain_type in &types {
+        let name = domain_type.as_ref();
         let name = name.map_or("unreadable", DomainType::as_str).to_owned();
         *by_type.entry(name).or_insert(0) += 1;
     }
@@ -74,13 +74,13 @@ pub fn run(context: &Context, output: &mut Output) -> anyhow::Result<Exit> {
         },
         iommus: context.sysfs.iommus(&mut problems),
         module: context.sysfs.module(&mut problems),
-        advice: if inventory.is_empty() {
+        advice: if types.is_empty() {
             context.how_to_enable_iommu()
         } else {
             Vec::new()
         },
         groups: GroupCounts {
-            total: inventory.groups().len(),
+            total: types.len(),
             by_type,
         },
         lockdown,

@@ -28,6 +28,28 @@ impl Sysfs {
         Ok(Inventory::new(groups.collect()))
     }
 
+    /// The type of each group, by number, without a look at the devices; `None` where it cannot be read.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Sysfs::inventory`].
+    pub fn domain_types(
+        &self,
+        problems: &mut Problems,
+    ) -> Result<Vec<Option<DomainType>>, TreeError> {
+        let Some(groups) = self.tree.folder(GROUPS)? else {
+            return Ok(Vec::new());
+        };
+        let mut types = Vec::new();
+        for id in self.group_ids()? {
+            if let Ok(Some(group)) = groups.folder(&id.to_string()) {
+                let text = problems.note(group.text("type"));
+                types.push(text.map(|t| DomainType::from_kernel(&t)));
+            }
+        }
+        Ok(types)
+    }
+
     /// The numbers of all groups.
     ///
     /// # Errors
