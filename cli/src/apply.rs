@@ -177,7 +177,7 @@ impl Application<'_> {
             switches.iter().zip(batches.values()).collect();
         let mut results = match self.turn {
             Some(turn) => live(&work, &turn.trail, &mut tick),
-            None => survey(&work),
+            None => survey(&work, self.inventory),
         };
         results.sort_by_key(|(_, result)| result.group);
         if let Some(turn) = self.turn {
@@ -229,10 +229,13 @@ impl Application<'_> {
 type Done<'a> = (&'a Switch<'a>, GroupResult);
 
 /// What would be done.
-fn survey<'a>(work: &[(&'a Switch<'a>, &BTreeSet<GroupId>)]) -> Vec<Done<'a>> {
+fn survey<'a>(
+    work: &[(&'a Switch<'a>, &BTreeSet<GroupId>)],
+    inventory: &Inventory,
+) -> Vec<Done<'a>> {
     let survey = |(switch, groups): &(&'a Switch<'a>, &BTreeSet<GroupId>)| {
         let switch = *switch;
-        let results = switch.survey(groups).into_iter();
+        let results = switch.survey(groups, inventory).into_iter();
         results.map(move |result| (switch, result))
     };
     work.iter().flat_map(survey).collect()

@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use iommuctl_policy::{Group, GroupId, Route, TypeRequest};
+use iommuctl_policy::{Group, GroupId, Inventory, Route, TypeRequest};
 
 use crate::advice::{self, Facts, Kind};
 use crate::audit::trail::Trail;
@@ -50,10 +50,15 @@ pub struct Switch<'a> {
 type Decide = fn(&Group, TypeRequest, bool, Allowed) -> Decision;
 
 impl Switch<'_> {
-    /// What would be done about all of `groups`, by number. Nothing is.
+    /// What would be done about all of `groups`, by number, as they are in `inventory`. Nothing is.
     #[must_use]
-    pub fn survey(&self, groups: &BTreeSet<GroupId>) -> Vec<GroupResult> {
-        groups.iter().map(|id| self.look(*id).0).collect()
+    pub fn survey(&self, groups: &BTreeSet<GroupId>, inventory: &Inventory) -> Vec<GroupResult> {
+        let module = self.sysfs.has_module();
+        let survey = |id: &GroupId| match inventory.group(*id) {
+            Some(group) => self.look(group, module),
+            None => vanished(*id),
+        };
+        groups.iter().map(survey).collect()
     }
 
     /// Switches those of `groups` that can be switched live, many at a time. Returns one result for each, by group
@@ -94,25 +99,22 @@ impl Switch<'_> {
         results
     }
 
-    /// What would be done about one group, which is read first, and the group.
-    fn look(&self, id: GroupId) -> (GroupResult, Option<Group>) {
-        let Some(group) = self.sysfs.group(id, &mut Problems::default()) else {
-            return (vanished(id), None);
-        };
-        let mut result = GroupResult::of(&group);
+    /// What would be done about one group.
+    fn look(&self, group: &Group, module: bool) -> GroupResult {
+        let mut result = GroupResult::of(group);
         let decide: Decide = if self.force {
             route::decide_by_force
         } else {
             route::decide
         };
-        match decide(&group, self.request, self.sysfs.has_module(), self.allowed) {
+        match decide(group, self.request, module, self.allowed) {
             Decision::Refuse(refusal) => {
                 result.outcome = Outcome::Refused;
                 result.needs = refusal.needs;
                 result.message = Some(refusal.reason);
                 result.advice = refusal.advice;
                 if refusal.needs == Some(Route::Rebind) {
-                    self.check_the_advice(&group, &mut result);
+                    self.check_the_advice(group, &mut result);
                 }
             }
             Decision::Go { route, why } => {
@@ -121,18 +123,18 @@ impl Switch<'_> {
                 match route {
                     Route::None => result.outcome = Outcome::Unchanged,
                     Route::Rebind => {
-                        self.interrupt().survey(&group, &mut result);
-                        self.mention_live(&group, decide, &mut result);
+                        self.interrupt().survey(group, &mut result);
+                        self.mention_live(group, decide, module, &mut result);
                     }
                     Route::Sysfs | Route::Module | Route::Boot => {
                         result.outcome = Outcome::Planned;
-                        result.writes = vec![self.type_write(id)];
-                        self.interrupt().look_for_vfio(&group, &mut result);
+                        result.writes = vec![self.type_write(group.id)];
+                        self.interrupt().look_for_vfio(group, &mut result);
                     }
                 }
             }
         }
-        (result, Some(group))
+        result
     }
 
     /// Advice that would be refused is none: what speaks against a rebind now is said in its place.
@@ -157,8 +159,8 @@ impl Switch<'_> {
     }
 
     /// Who asks for a rebind by name may not know that nothing has to be interrupted.
-    fn mention_live(&self, group: &Group, decide: Decide, result: &mut GroupResult) {
-        let live = decide(group, self.request, self.sysfs.has_module(), Allowed::Live);
+    fn mention_live(&self, group: &Group, decide: Decide, module: bool, result: &mut GroupResult) {
+        let live = decide(group, self.request, module, Allowed::Live);
         if matches!(live, Decision::Go { .. }) {
             result.advice.push(advice::WORKS_LIVE.to_owned());
         }
@@ -187,7 +189,11 @@ impl Switch<'_> {
 
     /// Switches one group. The group is read again first: what was resolved a moment ago may have changed.
     fn switch(&self, id: GroupId, trail: &Trail) -> GroupResult {
-        let (mut result, group) = self.look(id);
+        let group = self.sysfs.group(id, &mut Problems::default());
+        let mut result = match &group {
+            Some(group) => self.look(group, self.sysfs.has_module()),
+            None => vanished(id),
+        };
         let live = result.route.filter(|route| route.is_live());
         match (result.outcome, live, group) {
             (Outcome::Planned, Some(route), Some(group)) => {

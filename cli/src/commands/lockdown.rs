@@ -133,7 +133,7 @@ fn survey(context: &Context, timeout: Duration) -> anyhow::Result<LockdownReport
     let todo = inventory.groups().iter().filter(|g| !is_strict(g));
     let ids: BTreeSet<GroupId> = todo.map(|g| g.id).collect();
     let switch = context.switch(TypeRequest::Dma, Allowed::Live, timeout);
-    let mut results = switch.survey(&ids);
+    let mut results = switch.survey(&ids, &inventory);
     results.iter_mut().for_each(explain_unmanaged);
     Ok(LockdownReport::new(true, inventory.groups().len(), results))
 }

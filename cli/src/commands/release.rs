@@ -54,7 +54,7 @@ fn survey(context: &Context, timeout: Duration) -> anyhow::Result<LockdownReport
     let mut results = Vec::new();
     for (request, groups) in &batches(&record, &inventory) {
         let switch = context.switch(*request, Allowed::Live, timeout);
-        results.extend(switch.survey(groups));
+        results.extend(switch.survey(groups, &inventory));
     }
     results.sort_by_key(|r| r.group);
     Ok(LockdownReport::new(true, inventory.groups().len(), results))

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::Context as _;
-use iommuctl_policy::{GroupId, TypeRequest};
+use iommuctl_policy::{GroupId, Inventory, TypeRequest};
 use serde::Serialize;
 
 use crate::advice;
@@ -62,11 +62,11 @@ pub fn run(args: &SetModeArgs, context: &Context, output: &mut Output) -> anyhow
     };
     let permitted = switch.capabilities.is_none_or(|c| c.missing().is_empty());
     let results = if args.dry_run {
-        switch.survey(&groups)
+        switch.survey(&groups, &inventory)
     } else if permitted {
         change(args, context, &switch, &groups, output)?
     } else {
-        not_permitted(&switch, &groups)
+        not_permitted(&switch, &groups, &inventory)
     };
 
     let exit = exit(&results);
@@ -119,9 +119,13 @@ fn change(
 }
 
 /// What the kernel would not let happen is not even begun: nothing is made in `/run`, and nobody is waited for.
-fn not_permitted(switch: &Switch<'_>, groups: &BTreeSet<GroupId>) -> Vec<GroupResult> {
+fn not_permitted(
+    switch: &Switch<'_>,
+    groups: &BTreeSet<GroupId>,
+    inventory: &Inventory,
+) -> Vec<GroupResult> {
     let explained = advice::not_permitted(switch.capabilities);
-    let mut results = switch.survey(groups);
+    let mut results = switch.survey(groups, inventory);
     for result in results.iter_mut().filter(|r| r.outcome == Outcome::Planned) {
         result.outcome = Outcome::Failed;
         result.message = Some(explained.message.clone());

@@ -76,13 +76,15 @@ impl Sysfs {
     ///
     /// Sources: `Documentation/ABI/testing/sysfs-devices-firmware_node`, `sysfs-firmware-ofw`.
     pub fn identify(&self, device: &mut Device, problems: &mut Problems) {
-        let tree = &self.tree;
-        let path = &device.path;
-        device.modalias = problems.note(tree.text(&format!("{path}/modalias")));
-        let acpi = problems.note(tree.link(&format!("{path}/firmware_node")));
-        device.firmware = acpi.and_then(|node| problems.note(tree.text(&format!("{node}/path"))));
+        let Some(folder) = problems.note(self.tree.folder(&device.path)) else {
+            return;
+        };
+        device.modalias = problems.note(folder.text("modalias"));
+        let acpi = problems.note(folder.link("firmware_node"));
+        let name = |node: String| self.tree.text(&format!("{node}/path"));
+        device.firmware = acpi.and_then(|node| problems.note(name(node)));
         if device.firmware.is_none() {
-            let node = problems.note(tree.link(&format!("{path}/of_node")));
+            let node = problems.note(folder.link("of_node"));
             let base = "firmware/devicetree/base";
             device.firmware = node.and_then(|n| n.strip_prefix(base).map(str::to_owned));
         }
