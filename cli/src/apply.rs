@@ -320,9 +320,11 @@ fn locked_down(group: &Group) -> GroupResult {
 /// How a command that applied a policy is to end after `results`.
 #[must_use]
 pub fn exit(results: &[PolicyResult]) -> Exit {
-    let is_failure = |group: &GroupResult| {
-        let mut failures = results.iter().filter(|r| r.is_failure());
-        failures.any(|r| r.result.group == group.group)
-    };
+    let failures: BTreeSet<GroupId> = results
+        .iter()
+        .filter(|r| r.is_failure())
+        .map(|r| r.result.group)
+        .collect();
+    let is_failure = |group: &GroupResult| failures.contains(&group.group);
     exit_by(results.iter().map(|r| &r.result), is_failure)
 }
