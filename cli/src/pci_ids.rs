@@ -54,7 +54,12 @@ impl PciNames {
         let mut names = Self::default();
         let mut section = Section::Other;
         for line in database.lines() {
-            if line.starts_with('#') || line.starts_with("\t\t") || line.is_empty() {
+            // Most lines are of vendors that nobody asked for.
+            let skipped = match section {
+                Section::Other => line.starts_with('\t'),
+                Section::Vendor(_) | Section::Class(_) => line.starts_with("\t\t"),
+            };
+            if skipped || line.starts_with('#') || line.is_empty() {
                 continue;
             }
             if let Some(line) = line.strip_prefix('\t') {
@@ -151,10 +156,13 @@ fn clean(name: &str) -> String {
 }
 
 fn read(path: &Path) -> Option<String> {
-    let mut bytes = Vec::new();
-    let mut file = File::open(path).ok()?.take(LIMIT);
-    file.read_to_end(&mut bytes).ok()?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
+    let file = File::open(path).ok()?;
+    // Room for all of it: what grows while it is read is read in small parts, and moved each time.
+    let size = file.metadata().ok()?.len().min(LIMIT);
+    let mut bytes = Vec::with_capacity(usize::try_from(size).ok()?.saturating_add(1));
+    file.take(LIMIT).read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8(bytes);
+    Some(text.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
 #[cfg(test)]
