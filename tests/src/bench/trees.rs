@@ -170,9 +170,12 @@ impl Maker {
             "fixed"
         };
         let modalias = format!(
-            "pci:v0000{0}d0000{1}sv0000{0}sd00000001bc",
-            &vendor[2..],
-            &model[2..]
+            "pci:v0000{vendor}d0000{model}sv0000{vendor}sd00000001bc{}sc{}i{}",
+            &class[2..4],
+            &class[4..6],
+            &class[6..8],
+            vendor = vendor[2..].to_uppercase(),
+            model = model[2..].to_uppercase(),
         );
         let attributes = [
             ("vendor", *vendor),
