@@ -116,20 +116,20 @@ impl Output {
         let version = VERSION;
         let mut text = serde_json::to_vec_pretty(&Document { version, body })?;
         text.push(b'\n');
-        self.raw(&text)
+        // Nothing to strip: in JSON an escape is written as text.
+        self.put(&text)
     }
 
     /// Writes to standard output. That nobody reads any more (`iommuctl list | head -1`) is no error.
     pub fn raw(&mut self, text: &[u8]) -> anyhow::Result<()> {
         // All of it at once: taken apart by colours, each line would be a write of its own.
-        let stripped;
-        let text = match self.plain {
-            true => {
-                stripped = strip_bytes(text).into_vec();
-                stripped.as_slice()
-            }
-            false => text,
-        };
+        match self.plain {
+            true => self.put(&strip_bytes(text).into_vec()),
+            false => self.put(text),
+        }
+    }
+
+    fn put(&mut self, text: &[u8]) -> anyhow::Result<()> {
         let mut stdout = self.stdout.lock();
         let written = stdout.write_all(text).and_then(|()| stdout.flush());
         match written {
