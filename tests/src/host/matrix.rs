@@ -240,7 +240,7 @@ pub static CELLS: [Cell; 25] = [
         "smmu-16k",
         arm(Flavour::Variant("16k")),
     ),
-    Cell::unseen(
+    Cell::live(
         "Arm SMMUv3, first stage",
         "smmu-cloud",
         arm(Flavour::Variant("cloud")),

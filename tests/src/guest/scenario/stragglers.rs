@@ -165,6 +165,10 @@ pub fn across_each_wait(bench: &Bench) -> Result<()> {
 
 pub(super) fn across(oracle: &Oracle) -> Result<Sight> {
     fresh(oracle)?;
+    // A grace period that an earlier switch still waits for would be held up, and ours begin only after it, with those whom we
+    // mean to come too late. Whoever unloads the module has waited for all of them.
+    modules::unload(modules::LIVE)?;
+    load_live()?;
     let group = oracle.group;
     oracle.hold(0, Point::PageTableChanged, 1)?;
     let tighten = Tighten::begin(group);
