@@ -95,3 +95,17 @@ fn nothing_can_be_held_against_nothing() {
         [Verdict::NotMeasured, Verdict::CannotTell]
     );
 }
+
+#[test]
+fn what_is_there_anyway_is_not_blamed_on_a_switch() {
+    let gaps = |live: u64, none: u64| {
+        let mut samples = Samples::default();
+        samples.add("gap", "live-tighten", [live; 9]);
+        samples.add("gap", "none", [none; 9]);
+        samples.add("gap", "rebind", [1000; 9]);
+        judge(&samples).remove(0).verdict
+    };
+    assert_eq!(gaps(9, 9), Verdict::Holds);
+    assert_eq!(gaps(40, 5), Verdict::Fails);
+    assert_eq!(gaps(40, 40), Verdict::CannotTell);
+}
