@@ -388,7 +388,6 @@ pub static KINDS: [Kind; 26] = [
             "two-writers",
             "policy",
             "lockdown",
-            "other-kernel",
             "reload-while-switching",
             "unload-keeps-types",
             "processors-go",
