@@ -16,8 +16,6 @@ pub enum Verdict {
     Live,
     /// The module does not do it there, for this reason; the kernel's own behaviour stays.
     Refused(&'static str),
-    /// Both ways, live, as far as the source says: the machine is there, and has not run yet.
-    Unseen,
 }
 
 /// One IOMMU on one kernel.
@@ -43,14 +41,6 @@ impl Cell {
                 ..machine
             },
         )
-    }
-
-    /// Where it should, and nobody has looked yet.
-    const fn unseen(iommu: &'static str, name: &'static str, machine: Kind) -> Self {
-        Self {
-            verdict: Verdict::Unseen,
-            ..Self::live(iommu, name, machine)
-        }
     }
 
     /// Where it does not.
@@ -235,7 +225,7 @@ pub static CELLS: [Cell; 25] = [
             ..ARM
         },
     ),
-    Cell::unseen(
+    Cell::live(
         "Arm SMMUv3, first stage",
         "smmu-16k",
         arm(Flavour::Variant("16k")),
@@ -283,7 +273,6 @@ pub fn table() -> String {
         let verdict = match first.verdict {
             Verdict::Live => "yes".to_owned(),
             Verdict::Refused(why) => format!("no: {why}"),
-            Verdict::Unseen => "not run yet".to_owned(),
         };
         let kernel = match first.machine.flavour {
             Flavour::Stock => "Debian backports".to_owned(),
