@@ -137,6 +137,19 @@ impl Lock {
         is_locked_by_somebody(run, WANTED)
     }
 
+    /// Lets go of it for everybody who has a copy of the handle.
+    ///
+    /// # Errors
+    ///
+    /// Those of fcntl(2).
+    pub fn let_go(&self) -> nix::Result<()> {
+        let nobody = libc::flock {
+            l_type: libc::F_UNLCK as libc::c_short,
+            ..whole()
+        };
+        fcntl(&self.file, FcntlArg::F_OFD_SETLK(&nobody)).map(|_| ())
+    }
+
     /// The lock of which `handle` is a copy, in a child that was started with it.
     #[must_use]
     pub fn inherited(handle: OwnedFd) -> Self {
@@ -287,6 +300,15 @@ mod tests {
             assert!(Lock::is_wanted(&run).unwrap());
         });
         assert!(!Lock::is_wanted(&run).unwrap());
+    }
+
+    #[test]
+    fn who_lets_go_lets_go_for_all_copies() {
+        let (_root, run) = run_dir();
+        let lock = Lock::take(&run, "iommuctl first", Duration::ZERO, |_| {}).unwrap();
+        let copy = Lock::inherited(lock.share().unwrap());
+        copy.let_go().unwrap();
+        assert!(!Lock::is_held(&run).unwrap());
     }
 
     #[test]

@@ -14,6 +14,9 @@ use super::stats::CONFIDENCE;
 /// If lazy could still be faster by more than this, nothing was found out.
 const VAGUE: f64 = 0.10;
 
+/// A limit beyond this is not worth saying: it only shows how much the figures vary.
+const WILD: f64 = 1.0;
+
 /// What it comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -114,6 +117,10 @@ fn no_difference(changes: &[Change], sure: &str) -> (Verdict, String) {
                 most * 100.0
             ),
         ),
+        Some(most) if most > WILD => (
+            Verdict::Unclear,
+            "No difference was found, and the figures vary so much that they say nothing.".to_owned(),
+        ),
         Some(most) => (
             Verdict::Unclear,
             format!(
@@ -213,6 +220,12 @@ mod tests {
         assert_eq!(found, Verdict::Strict);
         assert!(
             text.contains("4.0 % more reads in a second at most"),
+            "{text}"
+        );
+        let (found, text) = verdict(&[at(1, ratio(0.6, 0.03, 10.9), None)]);
+        assert_eq!(found, Verdict::Unclear);
+        assert!(
+            text.contains("say nothing") && !text.contains('%'),
             "{text}"
         );
         assert_eq!(verdict(&[at(1, None, None)]).0, Verdict::Unclear);

@@ -12,10 +12,11 @@
 use std::io::{BufRead, BufReader, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use iommuctl_policy::{DomainType, GroupId};
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::journal::Journal;
@@ -36,6 +37,10 @@ use crate::sysfs::Problems;
 /// How long the one that measures may be silent. Under a load that starves it this is too short, and the bench fails: the type is
 /// back all the same.
 const SILENCE: Duration = Duration::from_secs(10);
+/// The same while another waits for our turn.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often it is looked whether that is so.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// What a guard is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +109,7 @@ pub fn child(args: &BenchGuardArgs, global: &Global) -> anyhow::Result<Exit> {
     let socket = std::io::stdin().as_fd().try_clone_to_owned();
     let socket = UnixStream::from(socket.context("Failed to open the socket")?);
     socket
-        .set_read_timeout(Some(SILENCE))
+        .set_read_timeout(Some(LOOK))
         .context("Failed to prepare the socket")?;
     let lock = std::io::stdout().as_fd().try_clone_to_owned();
     let lock = Lock::inherited(lock.context("Failed to open the lock")?);
@@ -137,13 +142,14 @@ impl Guard<'_> {
     fn serve(&mut self, socket: &UnixStream) -> Exit {
         let mut questions = BufReader::new(socket);
         say(socket, &Answer::Ready);
-        loop {
-            match ask(&mut questions) {
+        let asked = loop {
+            match ask(&mut questions, &self.run) {
                 Some(Ask::Alive) => {}
                 Some(Ask::Make(mode)) => say(socket, &self.make(mode)),
-                Some(Ask::End) | None => break,
+                Some(Ask::End) => break true,
+                None => break false,
             }
-        }
+        };
         let restored = restore(
             self.context,
             &self.run,
@@ -153,6 +159,11 @@ impl Guard<'_> {
             self.timeout,
         );
         let whole = restored.is_whole();
+        if whole && !asked {
+            // One that is suspended still has its copy, and others may have waited long enough. When it goes on, it finds us gone,
+            // and takes its turn anew before it does anything. That this fails is no worse than not to try.
+            let _ = self.lock.let_go();
+        }
         let message = restored.words(self.journal.original);
         let warnings = self.trail.troubles();
         let ended = Answer::Ended {
@@ -230,13 +241,25 @@ impl Guard<'_> {
 }
 
 /// The next question; `None` if there will be none: nobody is there, or nothing came, or nothing that makes sense.
-fn ask(questions: &mut impl BufRead) -> Option<Ask> {
+fn ask(questions: &mut impl BufRead, run: &OwnDir) -> Option<Ask> {
+    let begin = Instant::now();
     let mut line = Vec::new();
-    let read = questions.read_until(b'\n', &mut line).ok()?;
-    if read == 0 {
-        return None;
+    loop {
+        match questions.read_until(b'\n', &mut line) {
+            Ok(_) if line.ends_with(b"\n") => return serde_json::from_slice(&line).ok(),
+            Ok(_) => return None,
+            // The raw errno: nothing came in time. What has come of a line is kept.
+            Err(error) if error.raw_os_error() == Some(Errno::EAGAIN as i32) => {
+                // Who cannot be asked does not wait.
+                let wanted = matches!(Lock::is_wanted(run), Ok(true));
+                let patience = if wanted { PATIENCE } else { SILENCE };
+                if begin.elapsed() >= patience {
+                    return None;
+                }
+            }
+            Err(_) => return None,
+        }
     }
-    serde_json::from_slice(&line).ok()
 }
 
 /// That nobody listens is found out by the next question that does not come.

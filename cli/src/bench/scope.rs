@@ -168,8 +168,12 @@ fn obstacle(facts: &Facts<'_>, mode: Mode) -> Option<Why> {
         Policy::Strict(rules) => format!("the policy wants it strict: {}", rules.join(", ")),
         Policy::Unknown(why) => format!("what the policy wants cannot be told: {why}"),
     };
+    let mut why = Why::new(Reason::Policy, text);
+    if matches!(facts.policy, Policy::Unknown(_)) {
+        why = why.but("correct the file; `iommuctl policy check` says what is wrong with it");
+    }
     let advice = format!("{FLAG} makes it lazy all the same, for as long as it is measured");
-    Some(Why::new(Reason::Policy, text).but(advice))
+    Some(why.but(advice))
 }
 
 /// What `set-mode` would say against making the group `mode`, if it had the other type.

@@ -92,8 +92,11 @@ impl Session<'_> {
             return Err(not_restored(group, &end.message).into());
         }
         ended.map_err(|stop| {
+            let said = matches!(stop, Stop::Foreign(_));
             let mut failure = failure(stop);
-            failure.message = format!("{}; {}", failure.message, end.message);
+            if !said {
+                failure.message = format!("{}; {}", failure.message, end.message);
+            }
             failure.into()
         })
     }
@@ -104,7 +107,11 @@ impl Session<'_> {
         drop(turn);
         let message = KeeperError::Gone.to_string();
         match self.put_back(output) {
-            Ok(None) => Failure::new(Exit::Failed, message),
+            // As it does where this process was suspended.
+            Ok(None) => Failure::new(
+                Exit::Failed,
+                format!("{message}, and has left nothing to put back"),
+            ),
             Ok(Some((true, words))) => Failure::new(Exit::Failed, format!("{message}; {words}")),
             Ok(Some((false, words))) => not_restored(self.group, &words),
             Err(error) => not_restored(self.group, &format!("{error:#}")),

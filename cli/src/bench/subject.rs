@@ -3,13 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
-use iommuctl_policy::{Group, GroupId, Inventory, PciAddress};
+use iommuctl_policy::{Device, Group, GroupId, Inventory, PciAddress};
 use serde::Serialize;
 
 use super::disk::{Disk, DiskError};
+use super::mode::Mode;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::sysfs::Object;
+use crate::sysfs::{Bottom, Object};
 use crate::target::Target;
 use crate::tree::TreeError;
 
@@ -91,7 +92,7 @@ pub fn find(context: &Context, target: &Target, inventory: &Inventory) -> anyhow
             node: node.display().to_string(),
             disk,
             group: *id,
-            address: address(context, group, path),
+            address: address(context, inventory, group, path),
             path: path.to_owned(),
         }
     };
@@ -100,7 +101,7 @@ pub fn find(context: &Context, target: &Target, inventory: &Inventory) -> anyhow
     }
     let disks = match target {
         Target::Interface(_) => Vec::new(),
-        _ => disks_of(context, group, target)?,
+        _ => disks_of(context, inventory, group, target)?,
     };
     match disks.as_slice() {
         [one] => Ok(Ok(subject(&one.path))),
@@ -155,22 +156,15 @@ fn made_of(context: &Context, path: &str) -> Result<Vec<String>, TreeError> {
     Ok(names)
 }
 
-/// The disks of `group`, or, if `target` names a device of it, of that device.
-fn disks_of(context: &Context, group: &Group, target: &Target) -> Result<Vec<Object>, TreeError> {
+/// The disks of `group`, or, if `target` names a device of it, of that device. What is behind a port of the group belongs to a
+/// group of its own.
+fn disks_of(
+    context: &Context,
+    inventory: &Inventory,
+    group: &Group,
+    target: &Target,
+) -> Result<Vec<Object>, TreeError> {
     let tree = context.sysfs.tree();
-    let wanted = |path: &str| match target {
-        Target::Pci(address) => {
-            let device = group.devices.iter().find(|d| d.address == Some(*address));
-            device.map(|d| d.path.as_str()) == Some(path)
-        }
-        _ => true,
-    };
-    let devices: Vec<&str> = group
-        .devices
-        .iter()
-        .map(|d| d.path.as_str())
-        .filter(|path| wanted(path))
-        .collect();
     let mut disks = Vec::new();
     for object in context.sysfs.blocks()? {
         let says = |name: &str| tree.text(&format!("{}/{name}", object.path));
@@ -183,8 +177,12 @@ fn disks_of(context: &Context, group: &Group, target: &Target) -> Result<Vec<Obj
             continue;
         }
         let bottoms = context.sysfs.bottoms(&object.path)?;
-        let is_ours = |device: &&str| bottoms.iter().any(|b| b.is_below(device));
-        if devices.iter().any(is_ours) {
+        let mut owners = bottoms.iter().filter_map(|b| owner(inventory, b));
+        let is_meant = |device: &Device| match target {
+            Target::Pci(address) => device.address == Some(*address),
+            _ => true,
+        };
+        if owners.any(|(id, device)| id == group.id && is_meant(device)) {
             disks.push(object);
         }
     }
@@ -199,11 +197,25 @@ fn is_part(tree: &crate::tree::Tree, object: &Object) -> Result<bool, TreeError>
     Ok(link.as_deref() == Some(above))
 }
 
+/// The device that `bottom` belongs to, and its group: of all that are above it the lowest.
+fn owner<'a>(inventory: &'a Inventory, bottom: &Bottom) -> Option<(GroupId, &'a Device)> {
+    let groups = inventory.groups().iter();
+    let devices = groups.flat_map(|group| group.devices.iter().map(move |d| (group.id, d)));
+    devices
+        .filter(|(_, device)| bottom.is_below(&device.path))
+        .max_by_key(|(_, device)| device.path.len())
+}
+
 /// The PCI device of `group` that the disk in the directory `path` belongs to.
-fn address(context: &Context, group: &Group, path: &str) -> Option<PciAddress> {
+fn address(
+    context: &Context,
+    inventory: &Inventory,
+    group: &Group,
+    path: &str,
+) -> Option<PciAddress> {
     let bottoms = context.sysfs.bottoms(path).ok()?;
-    let is_above = |device: &str| bottoms.iter().any(|b| b.is_below(device));
-    let device = group.devices.iter().find(|d| is_above(&d.path))?;
+    let mut owners = bottoms.iter().filter_map(|b| owner(inventory, b));
+    let (_, device) = owners.find(|(id, _)| *id == group.id)?;
     device.address
 }
 
@@ -230,11 +242,16 @@ fn refusal(context: &Context, group: &Group, target: &Target) -> Result<Refusal,
     let mut devices = group.devices.iter().filter(|d| is_named(&d.path));
     let network = matches!(target, Target::Interface(_))
         || devices.any(|d| interfaces.iter().any(|i| i.is_below(&d.path)));
+    let live = group.domain_type.as_ref().and_then(Mode::of);
     let by_hand = |how: &str| {
-        vec![format!(
-            "{how} between `iommuctl set-mode {} DMA` and `iommuctl set-mode {} DMA-FQ`, several times by turns",
-            group.id, group.id
-        )]
+        match live {
+        Some(original) => vec![format!(
+            "{how} between `iommuctl set-mode {id} DMA` and `iommuctl set-mode {id} DMA-FQ`, several times by turns; it is {original} now",
+            id = group.id
+        )],
+        // No way leads there and back without an interruption.
+        None => Vec::new(),
+    }
     };
     Ok(if network {
         Refusal {

@@ -95,7 +95,13 @@ pub fn run(args: &BenchArgs, global: &Global, output: &mut Output) -> anyhow::Re
     };
     let (exit, report) = match args.dry_run {
         true => match bench.scope(output)? {
-            Ok((mode, why)) => (Exit::Done, bench.report(mode, why)),
+            Ok((mode, why)) => {
+                let exit = match why {
+                    None => Exit::Done,
+                    Some(_) => Exit::Partly,
+                };
+                (exit, bench.report(mode, why))
+            }
             Err(refusal) => (Exit::Refused, bench.refused(refusal)),
         },
         false => bench.measure(output)?,
@@ -120,13 +126,15 @@ fn end(
     if let Some((message, advice)) = refusal.or(why) {
         let what = match refusal {
             Some(_) => "nothing is measured",
-            None => "only the present type is measured",
+            None => PRESENT_ONLY,
         };
         output.complain(&format!("{what}: {message}"));
         advice.iter().for_each(|line| output.hint(line));
     }
     Ok(exit)
 }
+
+const PRESENT_ONLY: &str = "only the present type is measured";
 
 fn cannot_open(error: DiskError) -> Failure {
     let advice = match error.errno() {
@@ -226,6 +234,10 @@ impl Bench<'_> {
             Ok(scope) => scope,
             Err(refusal) => return Ok((Exit::Refused, self.refused(refusal))),
         };
+        if let Some(why) = &why {
+            // Now, while there is still something to be gained by stopping.
+            output.remark(&format!("{PRESENT_ONLY}: {}", why.message));
+        }
         let ended = session.present(&self.schedule(mode, false), output)?;
         let mut report = self.report(mode, why);
         report.block_size = Some(disk.block);

@@ -7,6 +7,7 @@ use super::style;
 use super::table::Table;
 use crate::bench::figures::{Comparison, Measurement};
 use crate::bench::mode::Mode;
+use crate::bench::schedule::DEPTHS;
 use crate::bench::stats::Ratio;
 use crate::commands::bench::BenchReport;
 
@@ -35,15 +36,16 @@ pub fn write(w: &mut dyn Write, report: &BenchReport, unicode: bool) -> io::Resu
         .map_or(String::new(), |bytes| format!("{bytes}-byte "));
     let types: Vec<String> = report.types.iter().map(ToString::to_string).collect();
     let would = if report.dry_run { "would be " } else { "" };
+    let slots = report.rounds * report.types.len() * DEPTHS.len();
     writeln!(
         w,
-        "{head}{}{head:#} in group {}: {size}random reads {would}measured in {}, {} times {:.2} s for each depth",
+        "{head}{}{head:#} in group {}: {size}random reads {would}measured in {}, for {:.0} s in all",
         subject.node,
         report.group,
         types.join(" and "),
-        report.rounds,
-        report.slot_ms as f64 / 1e3,
+        slots as f64 * report.slot_ms as f64 / 1e3,
     )?;
+    changes(w, report)?;
     if report.measurements.is_empty() {
         return Ok(());
     }
@@ -56,6 +58,27 @@ pub fn write(w: &mut dyn Write, report: &BenchReport, unicode: bool) -> io::Resu
     writeln!(w, "\n{head}Reads in a second{head:#}")?;
     bars(w, &report.measurements, unicode)?;
     recommendation(w, report)
+}
+
+/// What becomes of the type of the group meanwhile, and what has become of it.
+fn changes(w: &mut dyn Write, report: &BenchReport) -> io::Result<()> {
+    let group = report.group;
+    let (Some(original), [_, other]) = (&report.original_type, report.types.as_slice()) else {
+        return Ok(());
+    };
+    let original = original.as_str();
+    match &report.domain_type {
+        _ if report.dry_run => writeln!(
+            w,
+            "Group {group} is {original}; it would be made {other} and {original} again, live, {} times",
+            // The types take turns within two rounds: A B, B A.
+            report.rounds.div_ceil(2),
+        ),
+        Some(now) if now.as_str() == original => {
+            writeln!(w, "Group {group} is {original} again, as before")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Who is strict is green, and who is lazy yellow, as everywhere.

@@ -144,13 +144,27 @@ fn a_device_with_several_disks_is_asked_which() {
 }
 
 #[test]
+fn what_is_behind_a_port_is_of_another_group() {
+    let machine = laptop().with_module();
+    for port in ["0000:00:07.0", "5"] {
+        let run = machine.run(&["bench", "--dry-run", port]);
+        assert_eq!(run.code, 3, "{run:?}");
+        assert!(run.err.contains("it has no disk"), "{}", run.err);
+    }
+    let run = machine.run(&["--json", "bench", "--dry-run", "0000:04:00.0"]);
+    let subject = &json(&run)["subject"];
+    assert_eq!(subject["group"], 16, "{run:?}");
+    assert_eq!(subject["address"], "0000:04:00.0", "{run:?}");
+}
+
+#[test]
 fn whoever_wants_it_strict_is_heeded() {
     let policy =
         "version: 1\nrules:\n  - { name: disks are strict, match: { class: nvme }, type: DMA }\n";
     let machine = laptop().with_module().with_policy(policy);
     let dry = ["--json", "bench", "--dry-run", "01:00.0"];
     let run = machine.run(&dry);
-    assert_eq!(run.code, 0, "{run:?}");
+    assert_eq!(run.code, 4, "{run:?}");
     let found = json(&run);
     assert_eq!(found["not_compared"]["reason"], "policy");
     assert!(run.err.contains("disks are strict") && run.err.contains("--allow-against-policy"));
@@ -160,6 +174,7 @@ fn whoever_wants_it_strict_is_heeded() {
     machine.file("etc/iommuctl/policy.d/60-wrong.yaml", "version: 9\n");
     let run = machine.run(&dry);
     assert_eq!(json(&run)["not_compared"]["reason"], "policy");
+    assert!(run.err.contains("iommuctl policy check"), "{}", run.err);
     fs::remove_dir_all(machine.root("etc/iommuctl")).unwrap();
     assert!(json(&machine.run(&dry))["not_compared"].is_null());
     assert_eq!(machine.run(&["set-mode", "12", "DMA"]).code, 0);

@@ -105,6 +105,24 @@ fn suspended_it_is_as_good_as_killed() {
 }
 
 #[test]
+fn suspended_it_holds_up_nobody() {
+    let machine = laptop().with_module();
+    with_type(&machine, "DMA");
+    let mut bench = start(&machine);
+    becomes(&machine, "DMA-FQ");
+    signal(bench.id(), Signal::SIGSTOP);
+    let begin = Instant::now();
+    let run = machine.run(&["lockdown"]);
+    let took = begin.elapsed();
+    signal(bench.id(), Signal::SIGKILL);
+    bench.wait().unwrap();
+    assert!(run.code == 0 || run.code == 4, "{run:?}");
+    // A suspended one is waited for for ten seconds where nobody else waits.
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    assert_eq!(machine.type_of(GROUP), "DMA\n");
+}
+
+#[test]
 fn asked_to_stop_it_says_that_the_type_is_back() {
     for asking in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let machine = laptop().with_module();
