@@ -21,7 +21,7 @@ use crate::target::Target;
 
 pub use audit::{AuditArgs, AuditCommand, LogArgs, MetricsArgs, Period, RecordArgs, ReportArgs};
 use audit::{METRICS_HELP, WATCH_HELP};
-pub use bench::{BenchArgs, BenchGuardArgs};
+pub use bench::{BenchArgs, BenchGuardArgs, BENCH_GUARD};
 pub use defaults::{BootDefault, DefaultsArgs, DefaultsCommand};
 pub use policy::{
     ApplyArgs, CheckArgs, DiffArgs, ExplainArgs, LockdownArgs, PlanArgs, PolicyArgs, PolicyCommand,
@@ -172,9 +172,6 @@ pub enum Command {
         /// The directory; it must exist
         directory: PathBuf,
     },
-    /// Change the type for a bench when it asks, and put it back when it is gone (`bench` uses this)
-    #[command(hide = true)]
-    BenchGuard(BenchGuardArgs),
 }
 
 /// How `doctor` ends, for monitoring.

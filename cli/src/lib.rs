@@ -64,10 +64,19 @@ mod report;
 #[cfg(test)]
 mod testing;
 
-use args::{Args, Command};
+use args::{Args, BenchGuardArgs, Command};
 use context::Context;
 use exit::Exit;
 use output::Output;
+
+/// Runs the process that puts the type back after a bench.
+#[must_use]
+pub fn guard(args: &BenchGuardArgs) -> Exit {
+    match bench::guard::child(args) {
+        Ok(exit) => exit,
+        Err(error) => Output::new(&args.global).failure(&error),
+    }
+}
 
 /// Runs the command that `args` asks for, and says how the program is to end. What there is to say has then been
 /// written.
@@ -99,6 +108,5 @@ fn dispatch(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
         Command::Metrics(metrics) => commands::metrics::run(metrics, &args.global, output),
         Command::Completions { shell } => commands::completions::run(*shell, output),
         Command::Man { directory } => commands::man::run(directory),
-        Command::BenchGuard(guard) => bench::guard::child(guard, &args.global),
     }
 }

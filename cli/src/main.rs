@@ -4,13 +4,17 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use iommuctl::args::Args;
+use iommuctl::args::{Args, BenchGuardArgs, BENCH_GUARD};
 use iommuctl::writer;
 
 fn main() -> ExitCode {
+    let words = std::env::args_os;
     // One for each group that is switched: what all the other commands are is not made up for it.
-    match writer::asked_to_write(std::env::args_os()) {
-        Some(text) => writer::child(&text).into(),
-        None => iommuctl::run(&Args::parse()).into(),
+    if let Some(text) = writer::asked_to_write(words()) {
+        return writer::child(&text).into();
     }
+    if words().nth(1).is_some_and(|word| word == BENCH_GUARD) {
+        return iommuctl::guard(&BenchGuardArgs::parse_from(words().skip(1))).into();
+    }
+    iommuctl::run(&Args::parse()).into()
 }

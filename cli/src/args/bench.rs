@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{seconds, Patience, Wait};
+use super::{seconds, Global, Patience, Wait};
 use crate::bench::schedule::{LONGEST, SHORTEST};
 use crate::target::Target;
 
@@ -54,6 +54,9 @@ Exit codes:
   3  refused: what was named cannot be measured
   4  partly done: only the present type was measured, or would be";
 
+/// By what the process that puts the type back is known from one that somebody typed.
+pub const BENCH_GUARD: &str = "bench-guard";
+
 /// Arguments of `bench`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
@@ -78,9 +81,13 @@ pub struct BenchArgs {
     pub wait: Wait,
 }
 
-/// Arguments of the process that puts the type back.
-#[derive(Debug, clap::Args)]
+/// Arguments of the process that puts the type back. It is no command that anybody is offered.
+#[derive(Debug, clap::Parser)]
+#[command(name = BENCH_GUARD)]
 pub struct BenchGuardArgs {
+    /// Where the machine is.
+    #[command(flatten)]
+    pub global: Global,
     /// The number of the group
     #[arg(long)]
     pub group: u32,

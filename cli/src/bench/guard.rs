@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The guard of a bench: a process of its own that changes the type when it is asked to, and puts it back in the end.
 //!
-//! It is the same program with the hidden command `bench-guard`. What it gets as standard input is a socket: questions come in
+//! It is the same program with `bench-guard` for its first argument. What it gets as standard input is a socket: questions come in
 //! and answers go out. When nobody is at the other end any more, or nothing comes for a while (a bench says every moment that it
 //! is there), it puts the type back and ends. A bench that was stopped with Ctrl-Z, or whose threads the kernel does not let go
 //! because the disk does not answer, is as good as gone. What it gets as standard output it only keeps open: a handle of the lock,
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::journal::Journal;
 use super::mode::Mode;
 use super::restore::restore;
-use crate::args::{BenchGuardArgs, Global};
+use crate::args::BenchGuardArgs;
 use crate::audit::trail::Trail;
 use crate::context::Context;
 use crate::exit::Exit;
@@ -100,7 +100,7 @@ struct Guard<'a> {
 /// # Errors
 ///
 /// If it cannot begin; nothing was changed then.
-pub fn child(args: &BenchGuardArgs, global: &Global) -> anyhow::Result<Exit> {
+pub fn child(args: &BenchGuardArgs) -> anyhow::Result<Exit> {
     signals::hold_back().context("Failed to hold back signals")?;
     // Whoever closes the terminal or the session means the one that measures. It fails for the leader of a group, which is as good.
     let _ = nix::unistd::setsid();
@@ -113,7 +113,7 @@ pub fn child(args: &BenchGuardArgs, global: &Global) -> anyhow::Result<Exit> {
         .context("Failed to prepare the socket")?;
     let lock = std::io::stdout().as_fd().try_clone_to_owned();
     let lock = Lock::inherited(lock.context("Failed to open the lock")?);
-    let context = Context::open(global)?;
+    let context = Context::open(&args.global)?;
     let run = OwnDir::make(context.run_root.as_deref())?;
     let trail = Trail::begin(context.root.as_deref(), &context.proc)?;
     let group = context

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::guard::{Answer, Ask};
 use super::mode::Mode;
-use crate::args::Global;
+use crate::args::{Global, BENCH_GUARD};
 use crate::lock::Lock;
 
 /// How often it is told that we are there.
@@ -71,7 +71,7 @@ impl Keeper {
         // Not the path of the program: that is another program, or none, while a package is being upgraded.
         let mut command = Command::new(Path::new("/proc/self/exe"));
         command
-            .arg("bench-guard")
+            .arg(BENCH_GUARD)
             .args(["--group", &group.to_string()])
             .args(["--timeout", &timeout.as_secs_f64().to_string()])
             .stdin(Stdio::from(OwnedFd::from(theirs)))
