@@ -274,7 +274,7 @@ mod tests {
                 };
                 let why = scope(&facts).unwrap().1.unwrap();
                 assert_eq!(why.reason, Reason::Policy);
-                assert!(why.advice[0].contains(FLAG));
+                assert!(why.advice.last().unwrap().contains(FLAG));
             }
             group.devices[0].removable = Some(Removable::Removable);
             assert_eq!(reason(&facts(&group)), Some(Reason::External));
