@@ -13,6 +13,7 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use iommuctl_policy::GroupId;
 use nix::errno::Errno;
 use nix::fcntl::{openat, renameat, OFlag};
 use nix::sys::stat::{fchmod, fstat, mkdirat, FileStat, Mode, SFlag};
@@ -203,6 +204,19 @@ impl OwnDir {
     /// [`OwnDirError`], if it cannot be listed.
     pub fn names(&self) -> Result<Vec<String>, OwnDirError> {
         dir::names(&self.handle).map_err(|e| failed("list", &self.path, e))
+    }
+
+    /// The groups that have a file here whose name is `prefix` and the group's number, by number.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`OwnDir::names`].
+    pub fn groups(&self, prefix: &str) -> Result<Vec<GroupId>, OwnDirError> {
+        let names = self.names()?;
+        let numbers = names.iter().filter_map(|name| name.strip_prefix(prefix));
+        let mut groups: Vec<GroupId> = numbers.filter_map(|n| n.parse().ok()).collect();
+        groups.sort();
+        Ok(groups)
     }
 
     /// Puts a file with `bytes` in the place of `name`, for everybody to read: whole, and synced, or not at all.

@@ -348,7 +348,8 @@ mod tests {
 
     use super::*;
 
-    fn tree() -> (tempfile::TempDir, Tree) {
+    /// A tree with the folder `a/b`.
+    pub(super) fn tree() -> (tempfile::TempDir, Tree) {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("a/b")).unwrap();
         let tree = Tree::open(dir.path(), None).unwrap();

@@ -138,10 +138,13 @@ impl Disk {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn disk(bytes: usize) -> (tempfile::NamedTempFile, Result<Disk, DiskError>) {
+    /// A file that is taken for a disk.
+    pub(in crate::bench) fn disk(
+        bytes: usize,
+    ) -> (tempfile::NamedTempFile, Result<Disk, DiskError>) {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), vec![0; bytes]).unwrap();
         let disk = Disk::open(file.path(), None, Some(512));

@@ -171,13 +171,7 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn disk(bytes: usize) -> (tempfile::NamedTempFile, Result<Disk, DiskError>) {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), vec![0; bytes]).unwrap();
-        let disk = Disk::open(file.path(), None, Some(512));
-        (file, disk)
-    }
+    use crate::bench::disk::tests::disk;
 
     #[test]
     fn reads_are_counted_and_stay_within_the_disk() {

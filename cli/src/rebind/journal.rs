@@ -196,11 +196,7 @@ impl Found {
 ///
 /// [`OwnDirError`], if the folder cannot be listed.
 pub fn left_behind(run: &OwnDir) -> Result<Vec<GroupId>, OwnDirError> {
-    let names = run.names()?;
-    let numbers = names.iter().filter_map(|name| name.strip_prefix(PREFIX));
-    let mut groups: Vec<GroupId> = numbers.filter_map(|n| n.parse().ok()).collect();
-    groups.sort();
-    Ok(groups)
+    run.groups(PREFIX)
 }
 
 /// Reads the journal of `group`; `None` if there is none.

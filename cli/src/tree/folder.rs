@@ -181,13 +181,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-
-    fn tree() -> (tempfile::TempDir, Tree) {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir_all(dir.path().join("a/b")).unwrap();
-        let tree = Tree::open(dir.path(), None).unwrap();
-        (dir, tree)
-    }
+    use crate::tree::tests::tree;
 
     #[test]
     fn a_folder_says_what_the_tree_says() {
