@@ -7,9 +7,7 @@ use anyhow::{Context as _, Result};
 
 use super::samples::Samples;
 use crate::host::kinds::{all, Kind};
-use crate::host::progress::say;
 use crate::host::vm;
-use crate::host::workshop::Workshop;
 use crate::report::Report;
 
 /// A virtual machine that figures come from.
@@ -34,16 +32,8 @@ pub fn kinds() -> Vec<&'static Kind> {
 /// # Errors
 /// When it cannot be run at all, or sends what is no figure.
 pub fn measure(kind: &Kind, samples: &mut Samples, troubles: &mut Vec<String>) -> Result<Booted> {
-    let shop = Workshop::of(kind.arch, kind.flavour)?;
-    let boot = shop.boot(kind.with_module)?;
-    let scenarios: Vec<String> = kind
-        .scenarios
-        .iter()
-        .map(|name| (*name).to_owned())
-        .collect();
-    say(&format!("   booting {}: {}", kind.name, kind.purpose));
-    let finished = vm::run(kind, &shop, &boot, &scenarios, &mut |_| {})?;
-    for scenario in &scenarios {
+    let (shop, finished) = vm::run_whole(kind)?;
+    for scenario in kind.scenarios {
         if let Some(failure) = finished.failure(scenario) {
             troubles.push(format!("machine `{}`: {}", kind.name, failure.trim_end()));
         }

@@ -419,6 +419,14 @@ pub static KINDS: [Kind; 26] = [
     },
 ];
 
+impl Kind {
+    /// All that it runs.
+    pub fn all_scenarios(&self) -> Vec<String> {
+        let names = self.scenarios.iter();
+        names.map(|name| (*name).to_owned()).collect()
+    }
+}
+
 /// Every kind of machine.
 pub fn all() -> impl Iterator<Item = &'static Kind> {
     KINDS.iter().chain(CELLS.iter().map(|cell| &cell.machine))

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::kinds::{all, kind};
 use super::progress::{say, seconds};
 use super::vm::{self, Finished};
-use super::workshop::Workshop;
 
 type Run = Arc<Result<Finished, String>>;
 
@@ -39,15 +38,7 @@ fn start(machine: &str) -> anyhow::Result<Finished> {
     // One at a time, from the preparations on: cargo and make do not gain from more on a small host.
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let shop = Workshop::of(kind.arch, kind.flavour)?;
-    let boot = shop.boot(kind.with_module)?;
-    let scenarios: Vec<String> = kind
-        .scenarios
-        .iter()
-        .map(|name| (*name).to_owned())
-        .collect();
-    say(&format!("   booting {}: {}", kind.name, kind.purpose));
-    let finished = vm::run(kind, &shop, &boot, &scenarios, &mut |_| {})?;
+    let (_, finished) = vm::run_whole(kind)?;
     for section in &finished.report.sections {
         for (key, value) in &section.facts {
             say(&format!("   {}: {key} {value}", section.name));

@@ -109,6 +109,18 @@ pub fn run(
     )
 }
 
+/// Makes what a machine of this kind needs, and runs all its scenarios.
+///
+/// # Errors
+/// When something cannot be made; and as [`run`].
+pub fn run_whole(kind: &Kind) -> Result<(Workshop, Finished)> {
+    let shop = Workshop::of(kind.arch, kind.flavour)?;
+    let boot = shop.boot(kind.with_module)?;
+    say(&format!("   booting {}: {}", kind.name, kind.purpose));
+    let finished = run(kind, &shop, &boot, &kind.all_scenarios(), &mut |_| {})?;
+    Ok((shop, finished))
+}
+
 fn start(
     kind: &Kind,
     shop: &Workshop,
@@ -357,11 +369,7 @@ pub fn try_out(machine: &str, scenarios: &[String]) -> Result<ExitCode> {
     let kind = kind(machine)?;
     let shop = Workshop::of(kind.arch, kind.flavour)?;
     let boot = shop.boot(kind.with_module)?;
-    let default: Vec<String> = kind
-        .scenarios
-        .iter()
-        .map(|name| (*name).to_owned())
-        .collect();
+    let default = kind.all_scenarios();
     let scenarios = if scenarios.is_empty() {
         &default
     } else {

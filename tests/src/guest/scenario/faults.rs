@@ -21,7 +21,7 @@ use crate::guest::{modules, pci, vfio};
 
 /// Switches the group of the device at `address` to and fro until `work` is done, and returns what it returned and how
 /// many tightens got through. Writes may fail with `pardoned` errnos, and when the group is not there.
-fn while_switching<T>(
+pub(super) fn while_switching<T>(
     address: &str,
     pardoned: &[i32],
     work: impl FnOnce() -> Result<T>,

@@ -3,11 +3,11 @@
 //! slows the machine down slows down all of it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure, Context as _, Result};
+use anyhow::{ensure, Context as _, Result};
 
+use super::faults::while_switching;
 use super::rebind::behind_ports;
 use super::reports::counter;
 use super::together::{by_iommuctl, took, writers};
@@ -134,7 +134,7 @@ pub fn costs(bench: &Bench) -> Result<()> {
             load_live()?;
         }
         write_type(oracle.group, "DMA-FQ")?;
-        switching(oracle.group, || cost(&mut samples, &oracle, "during"))?;
+        while_switching(pci::ORACLE, &[], || cost(&mut samples, &oracle, "during"))?;
         modules::unload(modules::LIVE)?;
         if !absent_first {
             cost(&mut samples, &oracle, "absent-lazy")?;
@@ -156,27 +156,6 @@ fn cost(samples: &mut Samples, oracle: &Oracle, case: &str) -> Result<()> {
     samples.add("map", case, map);
     samples.add("unmap", case, unmap);
     Ok(())
-}
-
-/// Does `work` while somebody switches the group to and fro; the group is lazy before and after.
-fn switching(group: u32, work: impl FnOnce() -> Result<()>) -> Result<()> {
-    let stop = AtomicBool::new(false);
-    let switch = || -> Result<()> {
-        while !stop.load(Ordering::Relaxed) {
-            write_type(group, "DMA")?;
-            write_type(group, "DMA-FQ")?;
-        }
-        Ok(())
-    };
-    std::thread::scope(|scope| {
-        let writer = scope.spawn(switch);
-        let result = work();
-        stop.store(true, Ordering::Relaxed);
-        match writer.join() {
-            Ok(written) => written.and(result),
-            Err(_) => bail!("the writer panicked"),
-        }
-    })
 }
 
 /// How long it takes to tighten many groups at once: by as many writers, and by one command.
