@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::machines::Booted;
 use crate::host::arch::Arch;
-use crate::host::qemu::Accelerator;
+use crate::host::qemu::{Accelerator, Clock};
 
 /// What must be known beside the figures.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,7 +85,14 @@ impl About {
         ];
         for booted in &self.booted {
             let took = booted.took.as_secs();
-            let text = format!("{}, kernel {}, ran {took} s", booted.kind, booted.kernel);
+            let clock = match booted.clock {
+                Clock::Host => "",
+                Clock::Instructions => {
+                    "; its clock: a nanosecond for each instruction, and none for what devices do"
+                }
+            };
+            let (kind, kernel) = (&booted.kind, &booted.kernel);
+            let text = format!("{kind}, kernel {kernel}, ran {took} s{clock}");
             lines.push(("machine", text));
         }
         lines

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 
 use super::samples::Samples;
 use crate::host::kinds::{all, Kind};
+use crate::host::qemu::{Accelerator, Clock};
 use crate::host::vm;
 use crate::report::Report;
 
@@ -19,6 +20,8 @@ pub struct Booted {
     pub kernel: String,
     /// How long it ran.
     pub took: Duration,
+    /// What its time was.
+    pub clock: Clock,
 }
 
 /// The kinds that send figures.
@@ -43,6 +46,10 @@ pub fn measure(kind: &Kind, samples: &mut Samples, troubles: &mut Vec<String>) -
         kind: kind.name.to_owned(),
         kernel: shop.kernel.release.clone(),
         took: finished.took,
+        clock: match Accelerator::from_environment(kind.arch) {
+            Accelerator::Tcg => kind.clock,
+            Accelerator::Kvm => Clock::Host,
+        },
     })
 }
 

@@ -7,6 +7,7 @@ pub mod echo;
 pub mod init;
 pub mod kernel_log;
 pub mod load;
+pub mod map_benchmark;
 pub mod modules;
 pub mod oracle;
 pub mod pci;

@@ -94,6 +94,22 @@ pub fn driver(address: &str) -> Option<String> {
     Some(target.file_name()?.to_string_lossy().into_owned())
 }
 
+/// Gives a device to another driver; to the one it belongs to, if `driver` is empty.
+///
+/// # Errors
+/// When it does not let go of its driver, or the other one does not take it.
+pub fn rebind(address: &str, driver: &str) -> Result<()> {
+    let folder = folder(address);
+    let write = |path: &Path, text: &str| {
+        std::fs::write(path, text).with_context(|| format!("cannot write to {}", path.display()))
+    };
+    write(&folder.join("driver_override"), &format!("{driver}\n"))?;
+    if folder.join("driver").exists() {
+        write(&folder.join("driver/unbind"), address)?;
+    }
+    write(Path::new("/sys/bus/pci/drivers_probe"), address)
+}
+
 /// The block device of an NVMe disk, such as `nvme0n1`; waits until it is there.
 ///
 /// # Errors

@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Who gets processor time, and where.
 
-use anyhow::{Context as _, Result};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{bail, Context as _, Result};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{sched_setaffinity, CpuSet};
+use nix::sys::prctl::set_timerslack;
 use nix::unistd::Pid;
 
 /// The processor for those who are not to be starved.
@@ -84,4 +90,41 @@ pub fn mercy(on: bool) -> Result<()> {
     // Nanoseconds of each second.
     let runtime = if on { "50000000" } else { "0" };
     std::fs::write(&path, runtime).with_context(|| format!("cannot write {runtime} to {path}"))
+}
+
+/// Has something to do every now and then. A machine that counts instructions for a clock goes straight on to its next timer when
+/// it has nothing to do, even while a disk is about to answer: this is how long that can take.
+#[derive(Debug)]
+pub struct Metronome {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<()>>,
+}
+
+impl Metronome {
+    /// Begins.
+    pub fn start(period: Duration) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            // Of this thread. Sleeps are lengthened by 50 µs else, so that several end together.
+            set_timerslack(1).context("cannot have sleeps end in time")?;
+            while !stopped.load(Ordering::Relaxed) {
+                std::thread::sleep(period);
+            }
+            Ok(())
+        });
+        Self { stop, thread }
+    }
+
+    /// Ends.
+    ///
+    /// # Errors
+    /// When it did not keep time.
+    pub fn end(self) -> Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        match self.thread.join() {
+            Ok(result) => result,
+            Err(_) => bail!("the metronome panicked"),
+        }
+    }
 }

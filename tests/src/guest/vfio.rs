@@ -3,7 +3,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd as _;
-use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use nix::libc::c_int;
@@ -37,7 +36,7 @@ mod ioctl {
 pub fn bind(address: &str) -> Result<()> {
     modules::load_stock("demand", "vfio_iommu_type1")?;
     modules::load_stock("demand", "vfio_pci")?;
-    rebind(address, "vfio-pci\n")
+    pci::rebind(address, "vfio-pci")
 }
 
 /// Gives it back to the driver it belongs to.
@@ -45,19 +44,7 @@ pub fn bind(address: &str) -> Result<()> {
 /// # Errors
 /// When that driver does not take it.
 pub fn unbind(address: &str) -> Result<()> {
-    rebind(address, "\n")
-}
-
-fn rebind(address: &str, driver: &str) -> Result<()> {
-    let folder = pci::folder(address);
-    let write = |path: &Path, text: &str| {
-        std::fs::write(path, text).with_context(|| format!("cannot write to {}", path.display()))
-    };
-    write(&folder.join("driver_override"), driver)?;
-    if folder.join("driver").exists() {
-        write(&folder.join("driver/unbind"), address)?;
-    }
-    write(Path::new("/sys/bus/pci/drivers_probe"), address)
+    pci::rebind(address, "")
 }
 
 /// A group that user space owns: its devices are in a domain of user space until this is dropped.

@@ -20,7 +20,7 @@ use super::command::{as_root, Log};
 use super::deb::Packages;
 use super::packages;
 use super::progress::{say, step};
-use super::qemu::{Accelerator, Device, Iommu, Machine};
+use super::qemu::{Accelerator, Clock, Device, Iommu, Machine};
 use super::userspace::checkout;
 use super::vm::{self, Running};
 use super::workshop::Workshop;
@@ -337,6 +337,7 @@ impl Office {
             arch: Arch::X86_64,
             accelerator: Accelerator::from_environment(Arch::X86_64),
             processors: 2,
+            clock: Clock::Host,
             memory: 1024,
             iommu: Iommu::Intel(""),
             kernel: self.at("vmlinuz"),

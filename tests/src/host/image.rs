@@ -12,7 +12,7 @@ use super::command::{as_root, Log};
 use super::machine::external_table;
 use super::monitor;
 use super::progress::{say, seconds};
-use super::qemu::{Accelerator, Device, Iommu, Machine};
+use super::qemu::{Accelerator, Clock, Device, Iommu, Machine};
 use super::vm::{self, Finished};
 use super::workshop::Workshop;
 use crate::report::Line;
@@ -129,6 +129,7 @@ impl Image {
             arch: Arch::X86_64,
             accelerator: Accelerator::from_environment(Arch::X86_64),
             processors: 2,
+            clock: Clock::Host,
             memory: 2048,
             iommu: Iommu::Intel(""),
             kernel: self.path(kernel),

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use super::arch::Arch;
 use super::debug_kernel::Watch;
 use super::matrix::CELLS;
-use super::qemu::Iommu;
+use super::qemu::{Clock, Iommu};
 use super::workshop::Flavour;
 
 /// Devices that only some machines have.
@@ -43,6 +43,8 @@ pub struct Kind {
     pub iommu: Iommu,
     /// How many processors.
     pub processors: u8,
+    /// What its time is.
+    pub clock: Clock,
     /// Whether `iommu_live.ko` is on board (the scenarios load it).
     pub with_module: bool,
     /// Words of the kernel command line.
@@ -78,6 +80,7 @@ pub const ORDINARY: Kind = Kind {
     flavour: Flavour::Stock,
     iommu: Iommu::Intel(""),
     processors: 2,
+    clock: Clock::Host,
     with_module: true,
     command_line: LAZY,
     extra: Extra::Nothing,
@@ -94,7 +97,7 @@ pub const ARM: Kind = Kind {
 };
 
 /// Every kind of machine, but for those of the matrix.
-pub static KINDS: [Kind; 26] = [
+pub static KINDS: [Kind; 27] = [
     Kind {
         name: "plain",
         purpose: "a stock kernel without the module",
@@ -400,11 +403,22 @@ pub static KINDS: [Kind; 26] = [
     Kind {
         name: "bench",
         purpose: "figures: what a switch costs those who use a disk, and what it costs a map",
+        // The writer is in the reader's way, if it is in anybody's.
+        processors: 1,
+        clock: Clock::Instructions,
         scenarios: &["figures-gaps", "figures-costs"],
         ..ORDINARY
     },
     Kind {
+        name: "bench-kernel",
+        purpose: "figures: what the kernel's own benchmark says of maps, which the distribution's kernel has not got",
+        flavour: Flavour::Debug(Watch::Nothing),
+        scenarios: &["figures-kernel-map"],
+        ..ORDINARY
+    },
+    Kind {
         name: "bench-many",
+        clock: Clock::Instructions,
         purpose: "figures: what two hundred and fifty-six groups cost",
         command_line: MANY_PORTS,
         extra: Extra::MostDisks,

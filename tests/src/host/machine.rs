@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 use super::command::Log;
 use super::kinds::{Extra, Kind};
-use super::qemu::{Accelerator, Device, Machine};
+use super::qemu::{Accelerator, Clock, Device, Machine};
 use super::userspace::checkout;
 use super::workshop::{Boot, Workshop};
 
@@ -33,9 +33,13 @@ impl Kind {
                 slot: 3,
                 image: disk("disk0.img")?,
             },
-            Device::Nvme {
-                slot: 4,
-                image: disk("disk1.img")?,
+            match self.clock {
+                Clock::Host => Device::Nvme {
+                    slot: 4,
+                    image: disk("disk1.img")?,
+                },
+                // The host's files take the host's time, which is not to count.
+                Clock::Instructions => Device::Blank { slot: 4 },
             },
             Device::Network { slot: 5 },
             Device::Oracle { slot: 6 },
@@ -75,6 +79,7 @@ impl Kind {
             arch: self.arch,
             accelerator: Accelerator::from_environment(self.arch),
             processors: self.processors,
+            clock: self.clock,
             // What every processor has of its own adds up.
             memory: 1024 + 16 * u32::from(self.processors),
             iommu: self.iommu,

@@ -26,6 +26,16 @@ impl Accelerator {
     }
 }
 
+/// What a machine's time is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// That of the host, so that a machine which waits for its turn at the host's processors sees time pass.
+    Host,
+    /// A nanosecond for each instruction, and where no processor has any, straight on to the next timer. The processors take
+    /// turns. Whatever else the host does takes no time, and neither do the devices' own doings. Emulation only.
+    Instructions,
+}
+
 /// What stands between the devices and the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Iommu {
@@ -128,6 +138,8 @@ pub struct Machine {
     pub accelerator: Accelerator,
     /// Number of processors.
     pub processors: u8,
+    /// What its time is.
+    pub clock: Clock,
     /// Memory in MiB.
     pub memory: u32,
     /// Its IOMMU.
@@ -159,7 +171,13 @@ impl Machine {
         list.pair("-machine", self.arch.board());
         let processor = match self.accelerator {
             Accelerator::Tcg => {
-                list.pair("-accel", "tcg,thread=multi");
+                match self.clock {
+                    Clock::Host => list.pair("-accel", "tcg,thread=multi"),
+                    Clock::Instructions => {
+                        list.pair("-accel", "tcg,thread=single");
+                        list.pair("-icount", "shift=0,sleep=off");
+                    }
+                }
                 self.arch.processor()
             }
             Accelerator::Kvm => {
@@ -324,6 +342,7 @@ mod tests {
             arch: Arch::X86_64,
             accelerator: Accelerator::Tcg,
             processors: 2,
+            clock: Clock::Host,
             memory: 1024,
             iommu: Iommu::Intel(""),
             kernel: "/k/vmlinuz".into(),
@@ -433,6 +452,14 @@ mod tests {
             line.contains("user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:2222-:22 -device e1000"),
             "{line}"
         );
+    }
+
+    #[test]
+    fn a_clock_of_instructions_has_one_thread_that_counts() {
+        let clock = Clock::Instructions;
+        let counted = line(&Machine { clock, ..machine() });
+        assert!(counted.contains("-accel tcg,thread=single -icount shift=0,sleep=off"));
+        assert!(!line(&machine()).contains("-icount"));
     }
 
     #[test]

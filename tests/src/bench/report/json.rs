@@ -7,6 +7,7 @@ use super::Findings;
 use crate::bench::claims::{Bound, Judged};
 use crate::bench::samples::Series;
 use crate::bench::stats::Summary;
+use crate::host::qemu::Clock;
 
 /// Changes when its readers would break.
 const VERSION: u32 = 1;
@@ -15,7 +16,12 @@ const VERSION: u32 = 1;
 pub fn page(findings: &Findings) -> String {
     let about = &findings.about;
     let booted = about.booted.iter().map(|booted| {
-        json!({"name": booted.kind, "kernel": booted.kernel, "seconds": booted.took.as_secs()})
+        json!({
+            "name": booted.kind,
+            "kernel": booted.kernel,
+            "seconds": booted.took.as_secs(),
+            "counts_instructions": booted.clock == Clock::Instructions,
+        })
     });
     let samples = &findings.samples;
     let series = samples

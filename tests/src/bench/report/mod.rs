@@ -83,6 +83,7 @@ pub(super) mod tests {
     use super::*;
     use crate::bench::claims::judge;
     use crate::bench::machines::{take, Booted};
+    use crate::host::qemu::Clock;
     use crate::report::Report;
 
     /// What two machines could have sent, and a command line beside it.
@@ -104,6 +105,7 @@ pub(super) mod tests {
                     kind: "bench".to_owned(),
                     kernel: "7.3.4".to_owned(),
                     took: Duration::from_secs(77),
+                    clock: Clock::Instructions,
                 }],
             },
             claims: judge(&samples),
@@ -127,7 +129,7 @@ pub(super) mod tests {
         let headline = findings().headline();
         assert_eq!(
             headline,
-            "7 of 14 claims hold, 1 does not, 1 cannot be told, 5 were not measured"
+            "8 of 16 claims hold, 1 does not, 1 cannot be told, 6 were not measured"
         );
     }
 }

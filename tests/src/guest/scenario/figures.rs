@@ -13,21 +13,27 @@ use super::reports::counter;
 use super::together::{by_iommuctl, took, writers};
 use super::{load_live, write_type};
 use crate::guest::bench::Bench;
+use crate::guest::map_benchmark::MapBenchmark;
 use crate::guest::oracle::Oracle;
 use crate::guest::prober::Prober;
+use crate::guest::scheduler::Metronome;
 use crate::guest::{modules, pci};
 
 /// How long a disk is watched before a switch, and in all at least.
-const BEFORE: Duration = Duration::from_millis(200);
-const WATCHED: Duration = Duration::from_millis(1000);
+const BEFORE: Duration = Duration::from_millis(100);
+const WATCHED: Duration = Duration::from_millis(500);
 /// And after one that takes longer.
-const AFTER: Duration = Duration::from_millis(200);
+const AFTER: Duration = Duration::from_millis(100);
+/// How far time may go on at once while a disk is about to answer.
+const BEAT: Duration = Duration::from_micros(250);
 /// Figures in one line of the report.
 const LINE: usize = 64;
 /// Pages mapped and unmapped for one figure.
 const PAGES: usize = 2048;
 /// How often, for one figure.
 const TRIES: usize = 8;
+/// How long the kernel's own benchmark runs, for one figure: the least it takes.
+const BENCHMARK: Duration = Duration::from_secs(1);
 
 /// Samples by what was measured, in which case.
 #[derive(Default)]
@@ -59,6 +65,7 @@ pub fn gaps(bench: &Bench) -> Result<()> {
     load_live()?;
     let group = pci::group(pci::DISK_TWO)?;
     let mut samples = Samples::default();
+    let metronome = Metronome::start(BEAT);
     for _ in bench.rounds(bench.of(15, 60)) {
         write_type(group, "DMA-FQ")?;
         watched(&mut samples, "none", || Ok(()))?;
@@ -74,6 +81,7 @@ pub fn gaps(bench: &Bench) -> Result<()> {
         samples.time("to-strict", "rebind", strict);
         samples.time("to-return", "rebind", returned);
     }
+    metronome.end()?;
     write_type(group, "DMA-FQ")?;
     samples.send(bench);
     modules::unload(modules::LIVE)
@@ -113,48 +121,74 @@ fn by_hand(group: u32) -> Result<Duration> {
 pub fn costs(bench: &Bench) -> Result<()> {
     let oracle = Oracle::attach()?;
     let mut samples = Samples::default();
-    for round in bench.rounds(bench.of(20, 60)) {
-        // Each comes first as often as second. A lazy group becomes strict with the module only.
-        let absent_first = round % 2 == 0;
-        if absent_first {
-            cost(&mut samples, &oracle, "absent-lazy")?;
+    with_and_without(bench, bench.of(20, 60), |case| {
+        // The least of some: whatever else the machine does comes on top, and is not what is asked for.
+        let (mut map, mut unmap) = (u64::MAX, u64::MAX);
+        for _ in 0..TRIES {
+            let cost = oracle.cost(PAGES)?;
+            (map, unmap) = (map.min(cost.map), unmap.min(cost.unmap));
         }
-        load_live()?;
-        cost(&mut samples, &oracle, "loaded-lazy")?;
-        write_type(oracle.group, "DMA")?;
-        if !absent_first {
-            modules::unload(modules::LIVE)?;
-            cost(&mut samples, &oracle, "absent-strict")?;
-            load_live()?;
-        }
-        cost(&mut samples, &oracle, "loaded-strict")?;
-        if absent_first {
-            modules::unload(modules::LIVE)?;
-            cost(&mut samples, &oracle, "absent-strict")?;
-            load_live()?;
-        }
-        write_type(oracle.group, "DMA-FQ")?;
-        while_switching(pci::ORACLE, &[], || cost(&mut samples, &oracle, "during"))?;
-        modules::unload(modules::LIVE)?;
-        if !absent_first {
-            cost(&mut samples, &oracle, "absent-lazy")?;
-        }
-    }
+        samples.add("map", case, map);
+        samples.add("unmap", case, unmap);
+        Ok(())
+    })?;
     samples.send(bench);
     Ok(())
 }
 
-/// The least of some: whatever else the machine does comes on top, and is not what is asked for.
-fn cost(samples: &mut Samples, oracle: &Oracle, case: &str) -> Result<()> {
-    // A module that came or went leaves work behind.
-    std::thread::sleep(BEFORE);
-    let (mut map, mut unmap) = (u64::MAX, u64::MAX);
-    for _ in 0..TRIES {
-        let cost = oracle.cost(PAGES)?;
-        (map, unmap) = (map.min(cost.map), unmap.min(cost.unmap));
+/// The same from the kernel's own benchmark, where it is built in.
+pub fn kernel_map(bench: &Bench) -> Result<()> {
+    let benchmark = MapBenchmark::attach(pci::ORACLE)?;
+    let mut samples = Samples::default();
+    with_and_without(bench, bench.of(15, 60), |case| {
+        let cost = benchmark.cost(BENCHMARK)?;
+        samples.add("kernel-map", case, cost.map);
+        samples.add("kernel-unmap", case, cost.unmap);
+        Ok(())
+    })?;
+    samples.send(bench);
+    Ok(())
+}
+
+/// Has `measure` look at the oracle's card, whoever has it, in each case.
+fn with_and_without(
+    bench: &Bench,
+    rounds: usize,
+    mut measure: impl FnMut(&str) -> Result<()>,
+) -> Result<()> {
+    let group = pci::group(pci::ORACLE)?;
+    let mut measure = |case| {
+        // A module that came or went leaves work behind.
+        std::thread::sleep(BEFORE);
+        measure(case)
+    };
+    for round in bench.rounds(rounds) {
+        // Each comes first as often as second. A lazy group becomes strict with the module only.
+        let absent_first = round % 2 == 0;
+        if absent_first {
+            measure("absent-lazy")?;
+        }
+        load_live()?;
+        measure("loaded-lazy")?;
+        write_type(group, "DMA")?;
+        if !absent_first {
+            modules::unload(modules::LIVE)?;
+            measure("absent-strict")?;
+            load_live()?;
+        }
+        measure("loaded-strict")?;
+        if absent_first {
+            modules::unload(modules::LIVE)?;
+            measure("absent-strict")?;
+            load_live()?;
+        }
+        write_type(group, "DMA-FQ")?;
+        while_switching(pci::ORACLE, &[], || measure("during"))?;
+        modules::unload(modules::LIVE)?;
+        if !absent_first {
+            measure("absent-lazy")?;
+        }
     }
-    samples.add("map", case, map);
-    samples.add("unmap", case, unmap);
     Ok(())
 }
 

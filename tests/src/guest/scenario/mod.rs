@@ -38,7 +38,7 @@ use super::{cli, modules, pci};
 pub type Scenario = fn(&Bench) -> Result<()>;
 
 /// Every scenario there is.
-const ALL: [(&str, Scenario); 70] = [
+const ALL: [(&str, Scenario); 71] = [
     ("inventory", inventory::inventory),
     ("targets", inventory::targets),
     ("without-module", stock::without_module),
@@ -74,6 +74,7 @@ const ALL: [(&str, Scenario); 70] = [
     ("together", together::together),
     ("figures-gaps", figures::gaps),
     ("figures-costs", figures::costs),
+    ("figures-kernel-map", figures::kernel_map),
     ("figures-many", figures::many),
     ("processors-go", faults::processors),
     ("driver-goes", faults::driver),
