@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Writes `src/layout_generated.rs`: where the target kernel keeps the private fields `iommu_live` touches.
+//! Writes `src/layout_generated.rs`: where the target kernel keeps the private fields `iommu_live`
+//! touches.
 //!
 //! Usage: `layoutgen VMLINUX OUTPUT`. `VMLINUX` is an ELF file with a `.BTF` section (as in the
 //! distribution's headers package) or raw BTF (`/sys/kernel/btf/vmlinux` of a running kernel).

@@ -10,7 +10,8 @@
 //! * Nobody keeps the redirected table across a sleep, on the way of a map either; or, where a map
 //!   does ([`Table::Domain`]), it calls nothing of it that is ours.
 //! * Behind the ring's lock nothing touches a ring.
-//! * Its flush needs no context that a worker of the kernel's, or a writer of `type`, does not have.
+//! * Its flush needs no context that a worker of the kernel's, or a writer of `type`, does not
+//!   have.
 //!
 //! What the functions named here call in turn, and what the kernel does around them, was read, and
 //! is not looked at again: another kernel with the same names is taken to be as the one read.

@@ -7,11 +7,11 @@
 //! the kernel's own behaviour.
 //!
 //! `store` of `/sys/kernel/iommu_groups/*/type` comes here first ([`interpose`], [`write`]). A
-//! tighten of a domain that passes all checks is made live ([`worker`], [`tighten`], in the order of
-//! [`protocol`]); a relax is checked ([`guard`]) and then left to the kernel, as is everything
+//! tighten of a domain that passes all checks is made live ([`worker`], [`tighten`], in the order
+//! of [`protocol`]); a relax is checked ([`guard`]) and then left to the kernel, as is everything
 //! else. Writing the type a group has succeeds. Each write is reported ([`report`], [`sysfs`]).
-//! [`view`] is the only place that knows private layouts, [`redirect`] the only one that changes
-//! a pointer the hot path reads.
+//! [`view`] is the only place that knows private layouts, [`redirect`] the only one that changes a
+//! pointer the hot path reads.
 
 mod drivers;
 mod guard;

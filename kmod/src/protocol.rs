@@ -4,8 +4,9 @@
 //! module leaves, and why.
 //!
 //! This file knows nothing of the kernel: it is `no_std`, has no `unsafe`, and acts through
-//! [`Machine`], [`Remnant`], [`Service`] and [`Exit`]. The module implements them on the kernel's structures; a
-//! model checker implements them on modelled ones. What is checked is what is shipped.
+//! [`Machine`], [`Remnant`], [`Service`] and [`Exit`]. The module implements them on the kernel's
+//! structures; a model checker implements them on modelled ones. What is checked is what is
+//! shipped.
 //!
 //! # What must be true
 //!
@@ -36,10 +37,10 @@
 //! # Why nothing faster than a grace period makes it certain
 //!
 //! Two times must be kept apart. *Exposure*: from the publication on, no unmap that begins is lazy,
-//! and what was queued before is invalidated by the timer, within its time (10 ms), as without us (I2). So
-//! a switch leaves nothing open for longer than the queue itself does, however long it takes; a
-//! flush of our own right after the publication would only do what the timer is about to do.
-//! *Certainty*: who has sampled *queued* may be kept from the ring for as long as the scheduler
+//! and what was queued before is invalidated by the timer, within its time (10 ms), as without us
+//! (I2). So a switch leaves nothing open for longer than the queue itself does, however long it
+//! takes; a flush of our own right after the publication would only do what the timer is about to
+//! do. *Certainty*: who has sampled *queued* may be kept from the ring for as long as the scheduler
 //! likes. Nothing says who that is: the sample is in a register or on a stack, the kernel's own
 //! code takes it, and what the module could count, flag or lock begins at the entry that the
 //! straggler may have passed already. What is left is to see every task leave:
@@ -52,11 +53,11 @@
 //!   exports the parts of it on x86 alone.
 //! * `rcu_tasks_trace`, or SRCU, only know readers that announce themselves.
 //! * To flush until the rings stay empty for a while says nothing of who has not come to them yet.
-//! * To expedite: RCU's part, and what tasks-RCU itself waits of RCU, could be shortened at the price
-//!   of interrupts to each processor. The larger part could not: while there is a task to wait for,
-//!   tasks-RCU looks a tenth of a second later, then at slowly growing intervals, and it rests as
-//!   long between two grace periods (`init_fract` and `gp_sleep` in `kernel/rcu/tasks.h`, which no
-//!   parameter changes).
+//! * To expedite: RCU's part, and what tasks-RCU itself waits of RCU, could be shortened at the
+//!   price of interrupts to each processor. The larger part could not: while there is a task to
+//!   wait for, tasks-RCU looks a tenth of a second later, then at slowly growing intervals, and it
+//!   rests as long between two grace periods (`init_fract` and `gp_sleep` in `kernel/rcu/tasks.h`,
+//!   which no parameter changes).
 //!
 //! So the writer waits for one of our grace periods, and for no more: the rest comes behind its
 //! back ([`Machine::strict_from_here`]).

@@ -83,8 +83,8 @@ pub(crate) fn shimmed_unmap() {
     SHIMMED_UNMAPS.add(1);
 }
 
-/// Counts a write by somebody who may not, and tells user space, but not of every one in a flood of them.
-/// Nothing is looked at for it that needs a lock, so the types are not told.
+/// Counts a write by somebody who may not, and tells user space, but not of every one in a flood of
+/// them. Nothing is looked at for it that needs a lock, so the types are not told.
 pub(crate) fn denied(group: Group<'_>, requested: &str) {
     DENIED.add(1);
     // SAFETY: It looks at a static of its own.
@@ -165,7 +165,8 @@ impl Environment {
     /// Who writes.
     fn push_writer(&mut self) {
         let mut comm = [0; COMM_LENGTH];
-        // SAFETY: They read the current task's credentials, ids and name; `comm` has room for a name.
+        // SAFETY: They read the current task's credentials, ids and name; `comm` has room for a
+        // name.
         let (uid, login_uid, pid, started_ns) = unsafe {
             iommu_live_current_comm(comm.as_mut_ptr());
             (
@@ -202,7 +203,8 @@ impl Environment {
             *pointer = base.wrapping_add(*start);
         }
         // SAFETY: `kobject` is a group's, which stays for the write in progress, with its name and
-        // parent; the pointers are NUL-terminated strings, with a NULL behind the last. They are copied.
+        // parent; the pointers are NUL-terminated strings, with a NULL behind the last. They are
+        // copied.
         let error = unsafe {
             bindings::kobject_uevent_env(
                 kobject,

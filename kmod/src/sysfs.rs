@@ -11,7 +11,8 @@ use core::{
 use kernel::prelude::*;
 use kernel::{bindings, ffi::c_char};
 
-// Only pointers to the structures with those are passed on; kernels with lockdep have no empty ones.
+// Only pointers to the structures with those are passed on; kernels with lockdep have no empty
+// ones.
 #[allow(
     improper_ctypes,
     reason = "structures of the kernel that are empty in C"
@@ -19,8 +20,8 @@ use kernel::{bindings, ffi::c_char};
 extern "C" {
     /// From `helpers.c`, NUL-terminated.
     static iommu_live_version: c_char;
-    /// `attribute` is a `struct kobj_attribute`. bindgen's name of the member depends on the kernel: since 7.3 it is in an
-    /// anonymous union.
+    /// `attribute` is a `struct kobj_attribute`. bindgen's name of the member depends on the
+    /// kernel: since 7.3 it is in an anonymous union.
     fn iommu_live_set_show(attribute: *mut c_void, show: Show);
 }
 
@@ -44,7 +45,8 @@ struct Files {
     attributes: UnsafeCell<[bindings::kobj_attribute; FILES]>,
 }
 
-// SAFETY: By the type invariant nobody reads while they are written; their pointers are to static strings and to a function.
+// SAFETY: By the type invariant nobody reads while they are written; their pointers are to static
+// strings and to a function.
 unsafe impl Sync for Files {}
 
 impl Files {
@@ -148,7 +150,8 @@ impl Directory {
         let mut list: [*const bindings::attribute; FILES + 1] = [null(); FILES + 1];
         for (index, slot) in list.iter_mut().take(FILES).enumerate() {
             let attribute = FILES_TABLE.attribute(index);
-            // SAFETY: An element of the table. sysfs does not know it yet, so nobody else reads or writes it.
+            // SAFETY: An element of the table. sysfs does not know it yet, so nobody else reads or
+            // writes it.
             unsafe {
                 iommu_live_set_show(attribute.cast(), show);
                 *slot = &raw const (*attribute).attr;

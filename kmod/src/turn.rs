@@ -8,11 +8,12 @@
 //! one of our switches holds the group's mutex: that store looks at `default_domain` once before
 //! it has the mutex, and a device that is removed meanwhile makes it NULL.
 //!
-//! Whoever makes a switch keeps the turn for as long as it holds the mutex, which is longer than the
-//! writer is kept waiting. So a turn can be shared, and is over when the last one lets go of it.
+//! Whoever makes a switch keeps the turn for as long as it holds the mutex, which is longer than
+//! the writer is kept waiting. So a turn can be shared, and is over when the last one lets go of
+//! it.
 //!
-//! This is no mutex, so lockdep does not see it, and who waits does not lend its priority. Who comes
-//! just as a turn ends may go first.
+//! This is no mutex, so lockdep does not see it, and who waits does not lend its priority. Who
+//! comes just as a turn ends may go first.
 
 use core::{cell::UnsafeCell, mem::MaybeUninit};
 use kernel::bindings;
@@ -135,7 +136,8 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        // Full: what others did with their shares comes before what the next one does with its turn.
+        // Full: what others did with their shares comes before what the next one does with its
+        // turn.
         if self.0.shares.fetch_sub(1, Full) == 1 {
             // SAFETY: Initialised, and not free, by the type invariant.
             unsafe { bindings::complete(self.0.as_ptr()) };

@@ -47,8 +47,8 @@ unsafe fn field<T>(base: NonNull<c_void>, offset: usize) -> *mut T {
 ///
 /// The pointer is a group, and its memory, name and parent stay for `'a`: a write of one of its
 /// files is in progress, or somebody holds a reference. (A writer holds no reference of the kobject
-/// but the file's active reference; a group that goes first removes its files, which waits for their
-/// writers.)
+/// but the file's active reference; a group that goes first removes its files, which waits for
+/// their writers.)
 #[derive(Clone, Copy)]
 pub(crate) struct Group<'a>(NonNull<c_void>, PhantomData<&'a c_void>);
 

@@ -8,9 +8,9 @@
 //! it gets a second range, under a lock that sleeps on `PREEMPT_RT`. An unmap of the DMA API is
 //! one range in a fresh gather.) `amd_iommu_iotlb_sync()` and `amd_iommu_flush_iotlb_all()` run
 //! behind the unmap entry or with a ring's lock held. They take the domain's lock, queue commands
-//! under a raw one, and spin until the IOMMU has done them. ATS adds device-TLB requests on the same way. `pt_iommu::ops` is loaded anew for
-//! each call of the page table; a table that grows goes through `pt_iommu::driver_ops`, which
-//! stays what it is.
+//! under a raw one, and spin until the IOMMU has done them. ATS adds device-TLB requests on the
+//! same way. `pt_iommu::ops` is loaded anew for each call of the page table; a table that grows
+//! goes through `pt_iommu::driver_ops`, which stays what it is.
 
 use super::{Driver, Table};
 

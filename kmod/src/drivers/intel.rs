@@ -8,8 +8,8 @@
 //! behind the unmap entry, or with a ring's lock held. They go through `cache_tag_flush_*()`,
 //! which takes the domain's cache lock (it sleeps on `PREEMPT_RT`), to `qi_submit_sync()`, which
 //! spins, or to the invalidation registers, likewise. ATS adds device-TLB requests on the same
-//! way. `pt_iommu::ops` is loaded anew for each call of the page table. `domain->ops` must stay what it is: the driver tells
-//! first-stage from second-stage domains by its address.
+//! way. `pt_iommu::ops` is loaded anew for each call of the page table. `domain->ops` must stay
+//! what it is: the driver tells first-stage from second-stage domains by its address.
 
 use super::{Driver, Table};
 
