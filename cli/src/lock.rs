@@ -128,6 +128,15 @@ impl Lock {
         is_locked_by_somebody(run, NAME)
     }
 
+    /// The process `pid` in words: with what it runs, if it was the last one to take the lock.
+    #[must_use]
+    pub fn describe(run: &OwnDir, pid: u32) -> String {
+        match signature(run) {
+            Some(holder) if holder.pid == pid => holder.describe(),
+            _ => format!("process {pid}"),
+        }
+    }
+
     /// Whether somebody waits for it. Only looks, and makes nothing.
     ///
     /// # Errors
@@ -210,7 +219,25 @@ fn queue(run: &OwnDir) -> Option<File> {
 ///
 /// Those of fcntl(2).
 pub fn try_lock(file: &File) -> nix::Result<bool> {
-    match fcntl(file, FcntlArg::F_OFD_SETLK(&whole())) {
+    try_lock_part(file, &whole())
+}
+
+/// The same, and so that others can tell which process has it ([`locked_by`]): as many bytes are locked as its number says, and one
+/// more. What is written into a file can be left behind by somebody who was killed; this cannot.
+///
+/// # Errors
+///
+/// Those of fcntl(2).
+pub fn try_lock_signed(file: &File) -> nix::Result<bool> {
+    let signed = libc::flock {
+        l_len: libc::off_t::from(std::process::id()) + 1,
+        ..whole()
+    };
+    try_lock_part(file, &signed)
+}
+
+fn try_lock_part(file: &File, part: &libc::flock) -> nix::Result<bool> {
+    match fcntl(file, FcntlArg::F_OFD_SETLK(part)) {
         Ok(_) => Ok(true),
         Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
         Err(errno) => Err(errno),
@@ -223,9 +250,24 @@ pub fn try_lock(file: &File) -> nix::Result<bool> {
 ///
 /// Those of fcntl(2).
 pub fn is_locked(file: &File) -> nix::Result<bool> {
+    other_lock(file).map(|found| found.is_some())
+}
+
+/// The process that has locked `file` with [`try_lock_signed`]. Only looks.
+///
+/// # Errors
+///
+/// Those of fcntl(2).
+pub fn locked_by(file: &File) -> nix::Result<Option<u32>> {
+    let found = other_lock(file)?;
+    Ok(found.and_then(|lock| u32::try_from(lock.l_len - 1).ok()))
+}
+
+/// A lock that somebody else has on `file`, or on a part of it.
+fn other_lock(file: &File) -> nix::Result<Option<libc::flock>> {
     let mut found = whole();
     fcntl(file, FcntlArg::F_OFD_GETLK(&mut found))?;
-    Ok(found.l_type != libc::F_UNLCK as libc::c_short)
+    Ok((found.l_type != libc::F_UNLCK as libc::c_short).then_some(found))
 }
 
 /// A lock for writing, of all of a file.
@@ -242,12 +284,15 @@ fn whole() -> libc::flock {
 
 /// Who has the lock, in words. What is in the file may be half written, or be of the one before.
 fn holder(run: &OwnDir) -> String {
-    let bytes = run.read(NAME).ok().flatten();
-    let holder: Option<Holder> = bytes.and_then(|b| serde_json::from_slice(&b).ok());
-    holder.map_or_else(
+    signature(run).map_or_else(
         || "it has not said who it is yet".to_owned(),
         |h| h.describe(),
     )
+}
+
+fn signature(run: &OwnDir) -> Option<Holder> {
+    let bytes = run.read(NAME).ok().flatten()?;
+    serde_json::from_slice(&bytes).ok()
 }
 
 #[cfg(test)]
@@ -309,6 +354,32 @@ mod tests {
         let copy = Lock::inherited(lock.share().unwrap());
         copy.let_go().unwrap();
         assert!(!Lock::is_held(&run).unwrap());
+    }
+
+    #[test]
+    fn a_process_is_described_by_its_own_word_alone() {
+        let (_root, run) = run_dir();
+        let _lock = Lock::take(&run, "iommuctl first", Duration::ZERO, |_| {}).unwrap();
+        let me = std::process::id();
+        assert!(Lock::describe(&run, me).contains("(iommuctl first)"));
+        assert_eq!(Lock::describe(&run, me + 1), format!("process {}", me + 1));
+    }
+
+    #[test]
+    fn a_signed_lock_says_which_process_has_it() {
+        let (_root, run) = run_dir();
+        let (first, second) = (run.open("x").unwrap(), run.open("x").unwrap());
+        assert_eq!(locked_by(&second), Ok(None));
+        assert_eq!(try_lock_signed(&first), Ok(true));
+        assert_eq!(try_lock_signed(&second), Ok(false));
+        assert_eq!(locked_by(&second), Ok(Some(std::process::id())));
+        drop(first);
+        assert_eq!(try_lock_signed(&second), Ok(true));
+        drop(second);
+        // A lock without an end says nothing.
+        let (first, second) = (run.open("x").unwrap(), run.open("x").unwrap());
+        assert_eq!(try_lock(&first), Ok(true));
+        assert_eq!(locked_by(&second), Ok(None));
     }
 
     #[test]

@@ -41,17 +41,18 @@ Only the present type is measured, if:
 
 Meanwhile:
   Whoever changes the type ends the bench, which puts back only what it changed itself and what
-  is still so. Another iommuctl that has to wait ends it as well, and comes first. Ctrl-C ends
-  it, and puts the type back. If it is killed, a guard puts the type back at once; if it is
-  suspended, after 10 s, or after 2 s if another iommuctl waits. If both are killed, `iommuctl
-  recover` does, and, where the group is to be strict, whatever iommuctl changes something next.
+  is still so. Another iommuctl that has to wait ends it as well, and comes first; another bench
+  is refused, of whatever device, since two would spoil each other's figures. Ctrl-C ends it, and
+  puts the type back. If it is killed, a guard puts the type back at once; if it is suspended,
+  after 10 s, or after 2 s if another iommuctl waits. If both are killed, `iommuctl recover` does,
+  and, where the group is to be strict, whatever iommuctl changes something next.
   All devices of the group change their type with it.
 
 Exit codes:
   0  done: both types were measured
   1  failed: no such disk, not permitted, interrupted, somebody else changed the type
   2  usage: the command line makes no sense
-  3  refused: what was named cannot be measured
+  3  refused: what was named cannot be measured, or another bench is running
   4  partly done: only the present type was measured, or would be";
 
 /// By what the process that puts the type back is known from one that somebody typed.

@@ -4,7 +4,7 @@
 //! Pure: what can be compared ([`scope`]), the order of the rounds ([`schedule`]), the figures ([`histogram`], [`stats`],
 //! [`figures`], [`change`]) and what follows from them ([`advice`]). At the edges: which disk is meant ([`subject`]), reading from
 //! it ([`disk`], [`load`]), and what is known about its group ([`facts`]). [`measure`] does all rounds, and [`session`] what is
-//! around them.
+//! around them. That there is one bench at a time is what [`alone`] looks after.
 //!
 //! Whoever measures changes no type. That is done by the [`guard`], a child in a session of its own, which [`keeper`] starts and
 //! asks. The one cannot be killed with the other by accident, and when the one that measures falls silent, the guard puts the
@@ -12,6 +12,7 @@
 //! the group is to become strict again, before whatever else changes a group next.
 
 pub mod advice;
+pub mod alone;
 pub mod change;
 pub mod disk;
 pub mod facts;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::advice::VANISHED;
 use crate::args::{BenchArgs, Global};
 use crate::bench::advice::{recommend, About, Recommendation};
+use crate::bench::alone;
 use crate::bench::disk::{Disk, DiskError};
 use crate::bench::facts::gather;
 use crate::bench::figures::{comparisons, measurements, Comparison, Measurement, Slot};
@@ -87,6 +88,7 @@ pub fn run(args: &BenchArgs, global: &Global, output: &mut Output) -> anyhow::Re
             return end(report, &context, Exit::Refused, output);
         }
     };
+    alone::check(&context, &subject)?;
     let bench = Bench {
         args,
         global,
@@ -216,6 +218,8 @@ impl Bench<'_> {
             patience: self.args.wait.lock_timeout,
         };
         if matches!(scope, Ok((_, None))) {
+            // Before it is our turn: who waits for that ends another bench.
+            let _alone = alone::begin(self.context, self.subject)?;
             let turn = self.context.turn(self.args.wait.lock_timeout, output)?;
             // Once more, now that it is our turn: who had it before may have changed everything.
             scope = self.scope(output)?;

@@ -219,6 +219,72 @@ fn what_somebody_else_changes_is_left_so() {
 }
 
 #[test]
+fn a_second_one_is_refused_and_the_first_goes_on() {
+    let machine = laptop().with_module();
+    let mut bench = start(&machine);
+    becomes(&machine, "DMA");
+    // By whatever name, of whatever disk, and whether it would wait or not.
+    for args in [
+        &["bench", "--seconds", "5", "01:00.0"][..],
+        &["bench", "--lock-timeout", "0", "12"],
+        &["bench", "0000:04:00.0"],
+        &["bench", "--dry-run", "01:00.0"],
+    ] {
+        let run = machine.run(args);
+        assert_eq!((run.code, run.out.as_str()), (3, ""), "{run:?}");
+        let first = format!("another bench is running, process {} (", bench.id());
+        let way_out = format!("`kill -INT {}` ends it", bench.id());
+        for words in [&first, &way_out, "/dev/nvme", "--seconds 60 01:00.0"] {
+            assert!(run.err.contains(words), "{words}: {}", run.err);
+        }
+    }
+    let run = machine.run(&["--json", "bench", "01:00.0"]);
+    schema::check("error", &run.json());
+    assert_eq!(run.json()["error"]["exit_code"], 3);
+    // It is neither ended, nor told to come to an end.
+    becomes(&machine, "DMA-FQ");
+    becomes(&machine, "DMA");
+    assert!(bench.try_wait().unwrap().is_none());
+    signal(bench.id(), Signal::SIGINT);
+    let (_, err) = said(bench.wait_with_output().unwrap());
+    assert!(err.contains("stopped by SIGINT"), "{err}");
+    let run = machine.run(&["bench", "--dry-run", "01:00.0"]);
+    assert_eq!(run.code, 0, "{run:?}");
+}
+
+#[test]
+fn of_several_that_start_together_one_runs() {
+    let machine = laptop().with_module();
+    let spawn = |_| {
+        let mut command = machine.command(&["bench", "--seconds", "5", "01:00.0"]);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let benches: Vec<Child> = (0..4).map(spawn).collect();
+    let ends = benches.into_iter().map(|b| b.wait_with_output().unwrap());
+    let mut codes: Vec<Option<i32>> = ends.map(|end| said(end).0).collect();
+    codes.sort();
+    assert_eq!(codes, [Some(0), Some(3), Some(3), Some(3)]);
+}
+
+#[test]
+fn one_that_was_killed_does_not_run() {
+    // Whether its guard was killed, too, and left a journal, or has put the type back.
+    let machine = laptop().with_module();
+    kill_both(&machine, "DMA", "DMA-FQ");
+    let run = machine.run(&["bench", "--seconds", "5", "01:00.0"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(run.err.contains("it is DMA again"), "{}", run.err);
+    let mut bench = start(&machine);
+    becomes(&machine, "DMA-FQ");
+    signal(bench.id(), Signal::SIGKILL);
+    bench.wait().unwrap();
+    let run = machine.run(&["bench", "--seconds", "5", "01:00.0"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert_eq!(machine.type_of(GROUP), "DMA\n");
+}
+
+#[test]
 fn whoever_waits_comes_first() {
     let machine = laptop().with_module();
     let bench = start(&machine);
