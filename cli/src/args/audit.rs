@@ -82,7 +82,7 @@ pub struct LogArgs {
     /// Only groups with this device, by its name in sysfs or its PCI ids (0000:00:04.0, 8086:100e)
     #[arg(short, long, value_name = "DEVICE")]
     pub device: Option<String>,
-    /// Only what this user (a number), process name, program, unit or rule did
+    /// Only what this user (a number), process name, program, unit or rule did; or `bench`: what was done to measure
     #[arg(short, long, value_name = "WHO")]
     pub who: Option<String>,
     /// Only what ended so; can be given several times

@@ -184,7 +184,14 @@ pub struct Who {
     /// The rules of a policy that decided.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<String>,
+    /// What it was done for, where that was not asked for by itself: [`BENCH`]. Any text, so that an older reader can
+    /// still read a cause that is new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
 }
+
+/// The cause of what a bench changes, and of what puts that back, whoever does.
+pub const BENCH: &str = "bench";
 
 impl Who {
     /// The process, if it is known for certain.

@@ -55,6 +55,7 @@ pub fn send(root: &Path, event: &Event) -> io::Result<()> {
     for rule in &event.who.rules {
         text.field("IOMMUCTL_RULE", rule);
     }
+    text.optional("IOMMUCTL_CAUSE", event.who.cause.as_deref());
     let socket = UnixDatagram::unbound()?;
     // Who changes groups does not wait for a journal that does not read.
     socket.set_nonblocking(true)?;

@@ -119,6 +119,9 @@ fn text(event: &Event) -> String {
     for rule in &who.rules {
         field("rule", rule);
     }
+    if let Some(cause) = &who.cause {
+        field("cause", cause);
+    }
     // Whole fields, as many as fit.
     if text.len() > LIMIT {
         let cut = text

@@ -43,6 +43,8 @@ pub struct Trail {
     log: Mutex<Log>,
     /// The rules of a policy that decided, by group.
     rules: Mutex<BTreeMap<GroupId, Vec<String>>>,
+    /// What is done for something else than itself at the moment, by group.
+    causes: Mutex<BTreeMap<GroupId, &'static str>>,
     /// What did not work on the way.
     troubles: Mutex<BTreeSet<String>>,
 }
@@ -69,6 +71,7 @@ impl Trail {
             next: AtomicU64::new(1),
             queue: Mutex::default(),
             rules: Mutex::default(),
+            causes: Mutex::default(),
             troubles: Mutex::default(),
         })
     }
@@ -76,6 +79,15 @@ impl Trail {
     /// Says which rules of a policy decide for a group.
     pub fn because(&self, group: GroupId, rules: Vec<String>) {
         locked(&self.rules).insert(group, rules);
+    }
+
+    /// Says what a group is changed for from now on: `None` if that is what this process was asked for.
+    pub fn cause(&self, group: GroupId, cause: Option<&'static str>) {
+        let mut causes = locked(&self.causes);
+        match cause {
+            Some(cause) => causes.insert(group, cause),
+            None => causes.remove(&group),
+        };
     }
 
     /// Announces that `group`, which is as it is before the change, is to become `request`.
@@ -130,6 +142,8 @@ impl Trail {
         let mut event = Event::new(moment.id(number), moment, Learned::Iommuctl, group);
         event.who = self.who.clone();
         event.who.rules = locked(&self.rules).get(&group).cloned().unwrap_or_default();
+        let cause = locked(&self.causes).get(&group).copied();
+        event.who.cause = cause.map(str::to_owned);
         event
     }
 

@@ -79,6 +79,9 @@ fn described(who: &Who, number: &str) -> String {
     if !who.rules.is_empty() {
         words = format!("{words} for rule {}", who.rules.join(", "));
     }
+    if let Some(cause) = &who.cause {
+        words = format!("{words} for a {cause}");
+    }
     words
 }
 

@@ -23,6 +23,7 @@ use super::journal::Journal;
 use super::mode::Mode;
 use super::restore::restore;
 use crate::args::BenchGuardArgs;
+use crate::audit::event::BENCH;
 use crate::audit::trail::Trail;
 use crate::context::Context;
 use crate::exit::Exit;
@@ -123,6 +124,7 @@ pub fn child(args: &BenchGuardArgs) -> anyhow::Result<Exit> {
     let now = group.domain_type.as_ref().and_then(Mode::of);
     let now = now.context("The group has another type now")?;
     let bench = u32::try_from(nix::unistd::getppid().as_raw()).unwrap_or(0);
+    trail.cause(group.id, Some(BENCH));
     let journal = Journal::new(&group, now, bench);
     journal.write(&run)?;
     let mut guard = Guard {

@@ -10,6 +10,7 @@ use iommuctl_policy::DomainType;
 
 use super::journal::Journal;
 use super::mode::Mode;
+use crate::audit::event::BENCH;
 use crate::audit::trail::Trail;
 use crate::context::Context;
 use crate::lock::Lock;
@@ -80,7 +81,10 @@ pub fn restore(
         keep: Some(lock),
         ..context.switch(journal.original.request(), Allowed::Live, timeout)
     };
+    // What else the same command does to the group is no matter of a bench.
+    trail.cause(journal.group(), Some(BENCH));
     let restored = put_back(context, trail, &switch, journal);
+    trail.cause(journal.group(), None);
     if restored.is_whole() {
         if let Err(error) = journal.remove(run) {
             return Restored::Failed(error.to_string());

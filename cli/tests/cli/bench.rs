@@ -37,15 +37,20 @@ fn json(run: &Run) -> Value {
     document
 }
 
-/// `(old type, requested)` of each change in the audit log.
-fn changes(machine: &Machine) -> Vec<(String, String)> {
+/// The closing record of each change in the audit log.
+fn closed(machine: &Machine) -> Vec<Value> {
     let text = fs::read_to_string(machine.root("var/log/iommuctl/audit.jsonl")).unwrap();
     let records = text
         .lines()
         .map(|l| serde_json::from_str::<Value>(l).unwrap()["event"].clone());
-    let closed = records.filter(|r| r["phase"] == "closed");
+    records.filter(|r| r["phase"] == "closed").collect()
+}
+
+/// `(old type, requested)` of each change in the audit log.
+fn changes(machine: &Machine) -> Vec<(String, String)> {
     let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    closed
+    closed(machine)
+        .iter()
         .map(|r| (word(&r["old_type"]), word(&r["requested"])))
         .collect()
 }
@@ -73,6 +78,15 @@ fn both_types_are_measured_from_either_and_the_first_comes_back() {
         switched.dedup();
         assert_eq!(switched.len(), 4, "{switched:?}");
         assert!(!machine.run_dir("bench-12").exists());
+        // What was the cause of it all is recorded, can be looked for, and is said.
+        for record in closed(&machine) {
+            assert_eq!(record["who"]["cause"], "bench", "{record}");
+        }
+        let log = machine.run(&["--json", "audit", "log", "--who", "bench"]);
+        schema::check("audit-log", &log.json());
+        assert_eq!(log.json()["entries"].as_array().unwrap().len(), 4);
+        let log = machine.run(&["audit", "log"]);
+        assert_eq!(log.out.matches(" for a bench").count(), 4, "{log:?}");
     }
 }
 

@@ -63,6 +63,7 @@ fn did(event: &Event, who: &str) -> bool {
             program,
             name,
             known.unit.as_deref(),
+            known.cause.as_deref(),
         ]
         .contains(&Some(who))
         || known.rules.iter().any(|rule| rule == who)

@@ -11,9 +11,15 @@ use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::{changes, laptop, with_type, GROUP};
+use super::{changes, closed, laptop, with_type, GROUP};
 use crate::schema;
 use crate::support::Machine;
+
+/// What each change in the audit log was made for; nothing, if for itself.
+fn causes(machine: &Machine) -> Vec<String> {
+    let cause = |r: &Value| r["who"]["cause"].as_str().unwrap_or_default().to_owned();
+    closed(machine).iter().map(cause).collect()
+}
 
 /// Waits until the group has this type.
 fn becomes(machine: &Machine, name: &str) {
@@ -166,6 +172,7 @@ fn when_both_are_killed_recover_puts_it_back() {
         assert_eq!(run.json()["groups"][0]["type"], original);
         assert_eq!(machine.type_of(GROUP).trim(), original);
         assert_eq!(changes(&machine).last().unwrap().1, original);
+        assert_eq!(causes(&machine).last().unwrap(), "bench");
         let again = machine.run(&["recover"]);
         assert!(again.out.contains("Nothing was left behind"), "{again:?}");
     }
@@ -199,6 +206,20 @@ fn whoever_changes_something_next_makes_it_strict_again_first() {
     machine.run(&["release"]);
     assert_eq!(machine.run(&["recover"]).code, 0);
     assert_eq!(machine.type_of(GROUP).trim(), "DMA-FQ");
+}
+
+#[test]
+fn what_else_is_done_to_the_group_has_another_cause() {
+    let machine = laptop().with_module();
+    kill_both(&machine, "DMA", "DMA-FQ");
+    assert_eq!(machine.run(&["set-mode", "12", "DMA-FQ"]).code, 0);
+    let both = changes(&machine);
+    let [.., back, asked] = &both[..] else {
+        panic!("{both:?}");
+    };
+    assert_eq!((back.1.as_str(), asked.1.as_str()), ("DMA", "DMA-FQ"));
+    let causes = causes(&machine);
+    assert_eq!(causes[causes.len() - 2..], ["bench", ""]);
 }
 
 #[test]
