@@ -8,7 +8,7 @@
 //! written as JSON.
 //!
 //! Live changes are made many at a time; [`queue`] makes rebinds one after the other. Whatever changes a group has its
-//! [`turn`] meanwhile, which only one process has at a time.
+//! [`turn`] meanwhile, which only one process has at a time. What was interrupted has [`left`] a journal.
 //!
 //! What lazy is worth on this machine is measured in [`mod@bench`].
 //!
@@ -32,6 +32,7 @@ pub mod dir;
 pub mod doctor;
 pub mod exit;
 pub mod interrupt;
+pub mod left;
 pub mod lock;
 pub mod lockdown;
 pub mod metrics;

@@ -5,15 +5,18 @@
 
 use std::collections::BTreeMap;
 
-use iommuctl_policy::DomainType;
+use iommuctl_policy::{DomainType, GroupId};
+use nix::errno::Errno;
 use serde::Serialize;
 
+use super::recover::Interrupted;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::lockdown::InForce;
 use crate::output::Output;
-use crate::render;
+use crate::own_dir::OwnDir;
 use crate::sysfs::{Iommu, Module, Problems};
+use crate::{bench, left, rebind, render};
 
 /// What `status` found.
 #[derive(Debug, Serialize)]
@@ -25,6 +28,8 @@ pub struct StatusReport {
     pub groups: GroupCounts,
     /// The one in force; `None` if there is none, or if it may not be known.
     pub lockdown: Option<InForce>,
+    /// What was interrupted and is not brought back yet; empty if nothing was, or if it may not be known.
+    pub interrupted: Vec<Left>,
     /// What turns an IOMMU on; empty if there is one.
     pub advice: Vec<String>,
 }
@@ -37,6 +42,18 @@ pub struct KernelReport {
     pub default_type: Option<DomainType>,
     /// The parameter or the configuration option that says so.
     pub default_source: Option<String>,
+}
+
+/// A change of a group that was interrupted.
+#[derive(Debug, Serialize)]
+pub struct Left {
+    pub group: GroupId,
+    pub interrupted: Interrupted,
+    /// The type it had before; `None` if the journal does not say.
+    pub old_type: Option<String>,
+    /// The type it has now.
+    #[serde(rename = "type")]
+    pub domain_type: Option<DomainType>,
 }
 
 /// How many groups there are.
@@ -84,8 +101,61 @@ pub fn run(context: &Context, output: &mut Output) -> anyhow::Result<Exit> {
             by_type,
         },
         lockdown,
+        interrupted: interrupted(context, output),
     };
     output.report(&report, |w, r| render::status::write(w, r))?;
     output.problems(&problems);
     Ok(Exit::Done)
+}
+
+/// What was interrupted. While somebody is at work, what is there may be theirs, and is nothing to be told of.
+fn interrupted(context: &Context, output: &mut Output) -> Vec<Left> {
+    match left::Left::look(context.run_root.as_deref()) {
+        Ok((left, Some(run))) if !left.busy => {
+            let rebinds = left.rebinds.iter().map(|id| rebind(context, &run, *id));
+            let benches = left.benches.iter().map(|id| bench(context, &run, *id));
+            rebinds.chain(benches).collect()
+        }
+        Ok(_) => Vec::new(),
+        // Journals are for root alone.
+        Err(error) if error.errno() == Some(Errno::EACCES) => Vec::new(),
+        Err(error) => {
+            output.warn(&format!(
+                "it is not known whether a rebind or a bench was interrupted: {error}"
+            ));
+            Vec::new()
+        }
+    }
+}
+
+fn rebind(context: &Context, run: &OwnDir, group: GroupId) -> Left {
+    let found = rebind::journal::read(run, group).ok().flatten();
+    let plan = found.and_then(|found| found.plan);
+    left(
+        context,
+        group,
+        Interrupted::Rebind,
+        plan.map(|p| p.old_type),
+    )
+}
+
+fn bench(context: &Context, run: &OwnDir, group: GroupId) -> Left {
+    let found = bench::journal::read(run, group).ok().flatten();
+    let original = found.map(|journal| journal.original.to_string());
+    left(context, group, Interrupted::Bench, original)
+}
+
+/// What cannot be read of a journal is for `recover` to say.
+fn left(
+    context: &Context,
+    group: GroupId,
+    interrupted: Interrupted,
+    old_type: Option<String>,
+) -> Left {
+    Left {
+        group,
+        interrupted,
+        old_type,
+        domain_type: context.sysfs.domain_type(group).ok().flatten(),
+    }
 }

@@ -3,32 +3,23 @@
 
 use super::machine::why;
 use super::{Finding, Id, Machine};
-use crate::bench;
-use crate::lock::Lock;
+use crate::left::Left;
 use crate::lockdown::LockdownError;
-use crate::own_dir::{OwnDir, OwnDirError};
-use crate::rebind::journal;
+use crate::own_dir::OwnDirError;
 
 /// Whether a rebind or a bench was interrupted.
 pub fn recover(machine: &Machine<'_>) -> Finding {
-    let left = OwnDir::find(machine.context.run_root.as_deref()).and_then(|run| match run {
-        Some(run) => {
-            let benches = bench::journal::left_behind(&run)?;
-            Ok((journal::left_behind(&run)?, benches, Lock::is_held(&run)?))
-        }
-        None => Ok((Vec::new(), Vec::new(), false)),
-    });
-    let (rebinds, benches, busy) = match left {
-        Ok(left) => left,
+    let left = match Left::look(machine.context.run_root.as_deref()) {
+        Ok((left, _)) => left,
         Err(error) => return Finding::unknown(Id::Recover, because(&error)),
     };
-    let (what, groups) = match rebinds.is_empty() {
-        true => ("bench", benches),
-        false => ("rebind", rebinds),
+    let (what, groups) = match left.rebinds.is_empty() {
+        true => ("bench", left.benches),
+        false => ("rebind", left.rebinds),
     };
     let names: Vec<String> = groups.iter().map(ToString::to_string).collect();
     let names = names.join(", ");
-    match (groups.is_empty(), busy) {
+    match (groups.is_empty(), left.busy) {
         (true, _) => Finding::ok(Id::Recover, "no rebind and no bench was interrupted"),
         (false, true) => Finding::note(
             Id::Recover,

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use super::style;
-use crate::commands::status::StatusReport;
+use crate::commands::recover::Interrupted;
+use crate::commands::status::{Left, StatusReport};
 use crate::lockdown::InForce;
 use crate::sysfs::{Iommu, Module};
 
@@ -29,6 +30,9 @@ pub fn write(w: &mut dyn Write, report: &StatusReport) -> io::Result<()> {
     field(w, "groups", &groups(report))?;
     if let Some(in_force) = &report.lockdown {
         field(w, "Lockdown", &lockdown(in_force))?;
+    }
+    for left in &report.interrupted {
+        interrupted(w, left)?;
     }
     match &report.module {
         None => field(w, "iommu_live", "not loaded")?,
@@ -87,6 +91,32 @@ fn lockdown(in_force: &InForce) -> String {
         "in force {}; groups made strict: {groups}",
         until.join(" and ")
     )
+}
+
+/// What was interrupted, how the group may be now, and what brings it back.
+fn interrupted(w: &mut dyn Write, left: &Left) -> io::Result<()> {
+    let group = left.group;
+    let (name, what) = match left.interrupted {
+        Interrupted::Rebind => (
+            "rebind",
+            format!(
+                "group {group} may be without its drivers; `iommuctl recover` brings them back"
+            ),
+        ),
+        Interrupted::Bench => {
+            let now = style::type_text(left.domain_type.as_ref());
+            let before = left.old_type.as_deref();
+            let types = before.map_or(String::new(), |old| format!(": it was {old}, and is {now}"));
+            (
+                "bench",
+                format!(
+                    "group {group} may not have its own type{types}; `iommuctl recover` puts it back"
+                ),
+            )
+        }
+    };
+    let warn = style::WARN;
+    field(w, name, &format!("{warn}interrupted{warn:#}; {what}"))
 }
 
 fn write_module(w: &mut dyn Write, module: &Module) -> io::Result<()> {

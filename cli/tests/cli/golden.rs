@@ -86,6 +86,10 @@ fn status() {
     both(&machine, "status-module", "status", &["status"]);
     let machine = Machine::new("no-iommu");
     both(&machine, "status-no-iommu", "status", &["status"]);
+    let machine = Machine::laptop();
+    machine.leave_journal(8, "0000:00:14.0", "xhci_hcd");
+    machine.leave_bench(12, "DMA", "0000:00:06.0/0000:01:00.0");
+    both(&machine, "status-interrupted", "status", &["status"]);
 }
 
 #[test]

@@ -67,9 +67,6 @@ impl Machine {
 
     /// Leaves a journal of a rebind of one device, as a killed process does.
     pub fn leave_journal(&self, group: u32, device: &str, driver: &str) {
-        let folder = self.run_dir("");
-        fs::create_dir_all(&folder).unwrap();
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
         let plan = serde_json::json!({
             "group": group,
             "request": "identity",
@@ -86,7 +83,29 @@ impl Machine {
         });
         let begin = serde_json::json!({ "version": 1, "plan": plan });
         let text = format!("{begin}\n{{\"step\":{{\"unbind\":0}}}}\n");
-        let path = self.run_dir(&format!("rebind-{group}"));
+        self.leave(&format!("rebind-{group}"), &text);
+    }
+
+    /// Leaves a journal of a bench that had changed the type of a group with this device, as two killed processes do.
+    pub fn leave_bench(&self, group: u32, original: &str, device: &str) {
+        let journal = serde_json::json!({
+            "version": 1,
+            "group": group,
+            "original": original,
+            "switched": true,
+            "devices": [format!("devices/pci0000:00/{device}")],
+            "bench": 1,
+            "guard": 1,
+        });
+        self.leave(&format!("bench-{group}"), &journal.to_string());
+    }
+
+    /// Leaves a file in its `/run/iommuctl`.
+    fn leave(&self, name: &str, text: &str) {
+        let folder = self.run_dir("");
+        fs::create_dir_all(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+        let path = self.run_dir(name);
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     }

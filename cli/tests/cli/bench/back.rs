@@ -78,6 +78,13 @@ fn kill_both(machine: &Machine, original: &str, other: &str) {
     signal(guard(machine), Signal::SIGKILL);
     signal(bench.id(), Signal::SIGKILL);
     bench.wait().unwrap();
+    // The guard is no child of ours, and a child of its own that writes dies a moment later.
+    let lock = fs::File::open(machine.run_dir("lock")).unwrap();
+    let begin = Instant::now();
+    while iommuctl::lock::is_locked(&lock).unwrap() {
+        assert!(begin.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(5));
+    }
     assert_eq!(machine.type_of(GROUP).trim(), other);
 }
 
@@ -162,6 +169,18 @@ fn when_both_are_killed_recover_puts_it_back() {
     for (original, other) in [("DMA-FQ", "DMA"), ("DMA", "DMA-FQ")] {
         let machine = laptop().with_module();
         kill_both(&machine, original, other);
+        let status = machine.run(&["status"]);
+        let words = format!(
+            "bench       interrupted; group 12 may not have its own type: it was {original}, and is {other}; \
+             `iommuctl recover` puts it back"
+        );
+        assert!(status.out.contains(&words), "{status:?}");
+        let status = machine.run(&["--json", "status"]).json();
+        schema::check("status", &status);
+        let left = serde_json::json!([
+            { "group": 12, "interrupted": "bench", "old_type": original, "type": other }
+        ]);
+        assert_eq!(status["interrupted"], left);
         let dry = machine.run(&["recover", "--dry-run"]);
         let words = format!("would become {original} again");
         assert!(dry.out.contains(&words), "{dry:?}");
@@ -175,6 +194,8 @@ fn when_both_are_killed_recover_puts_it_back() {
         assert_eq!(causes(&machine).last().unwrap(), "bench");
         let again = machine.run(&["recover"]);
         assert!(again.out.contains("Nothing was left behind"), "{again:?}");
+        let status = machine.run(&["--json", "status"]).json();
+        assert_eq!(status["interrupted"], serde_json::json!([]));
     }
 }
 
@@ -266,6 +287,9 @@ fn a_second_one_is_refused_and_the_first_goes_on() {
     becomes(&machine, "DMA-FQ");
     becomes(&machine, "DMA");
     assert!(bench.try_wait().unwrap().is_none());
+    // Nor is it taken for one that was interrupted.
+    let status = machine.run(&["--json", "status"]).json();
+    assert_eq!(status["interrupted"], serde_json::json!([]));
     signal(bench.id(), Signal::SIGINT);
     let (_, err) = said(bench.wait_with_output().unwrap());
     assert!(err.contains("stopped by SIGINT"), "{err}");
