@@ -218,6 +218,7 @@ Targets:
   3                 the group with this number
   00:1f.2           the group of this PCI device (also 0000:00:1f.2)
   /dev/nvme0n1      the group of the device behind this node; partitions, dm and md too
+  nvme0n1           the same, by the kernel's name of it
   /home             the group of the device this file system is mounted from
   eth0              the group of this network interface
   driver:nvme       every group with a device bound to this driver
@@ -225,8 +226,8 @@ Targets:
   all               every group
 
 A number is always a group, and a path always has a slash in it. Where a name could be
-taken for something else, say group:3, pci:00:1f.2 or net:eth0. Nothing is changed
-unless every target is found.";
+taken for something else, say group:3, pci:00:1f.2, net:eth0 or /dev/nvme0n1. Nothing
+is changed unless every target is found.";
 
 /// Arguments of `show`.
 #[derive(Debug, clap::Args)]

@@ -91,7 +91,8 @@ impl Context {
         resolver.resolve(targets)
     }
 
-    /// The directory of the block device that `target` is the node of, or a file system on it; `None` if it is something else.
+    /// The directory of the block device that `target` names, or is the node of, or a file system on it; `None` if it is something
+    /// else.
     pub fn block_device(
         &self,
         target: &Target,

@@ -27,9 +27,18 @@ pub enum ResolveError {
         /// Where to look for the right name.
         advice: String,
     },
+    /// There are two such things.
+    #[error("{0} is the name of a network interface and of a block device")]
+    Ambiguous(String),
     /// sysfs or procfs could not be read.
     #[error(transparent)]
     Tree(#[from] TreeError),
+}
+
+/// What a bare name stands for, with its directory in sysfs.
+enum Thing {
+    Interface(String),
+    Block(String),
 }
 
 impl ResolveError {
@@ -38,6 +47,7 @@ impl ResolveError {
     pub fn advice(&self) -> Vec<String> {
         match self {
             Self::NotFound { advice, .. } => vec![advice.clone()],
+            Self::Ambiguous(name) => vec![format!("say net:{name} or /dev/{name}")],
             Self::Tree(_) => Vec::new(),
         }
     }
@@ -103,21 +113,21 @@ impl Resolver<'_> {
                 wanted.map(|g| g.id).collect()
             }
             Target::Interface(name) => {
-                let Some(path) = self.sysfs.tree().link(&format!("class/net/{name}"))? else {
-                    let is_driver = |d: &Device| d.driver.as_deref() == Some(name.as_str());
-                    // A bare word is taken for an interface, and people try the name of a driver.
-                    let advice = if self.exists(&format!("class/block/{name}"))? {
-                        format!("say /dev/{name} for the group of that disk")
-                    } else if self.inventory.groups_with(is_driver).next().is_some() {
-                        format!("say driver:{name} for every group with a device bound to {name}")
-                    } else {
-                        "`ip link` lists the interfaces, and `iommuctl show --help` what else a target can be"
-                            .to_owned()
-                    };
-                    return Err(missing("there is no such interface", &advice));
-                };
-                self.behind(target, &path)?
+                match self.sysfs.tree().link(&format!("class/net/{name}"))? {
+                    Some(path) => self.behind(target, &path)?,
+                    None => {
+                        let advice = "`ip link` lists the interfaces";
+                        return Err(missing("there is no such interface", advice));
+                    }
+                }
             }
+            Target::Name(name) => match self.thing(name)? {
+                Some(Thing::Interface(path) | Thing::Block(path)) => self.behind(target, &path)?,
+                None => {
+                    let reason = "there is no such block device or network interface";
+                    return Err(missing(reason, &self.what_else(name)));
+                }
+            },
             Target::Path(path) => self.resolve_path(target, path)?,
         };
         if found.is_empty() {
@@ -140,14 +150,41 @@ impl Resolver<'_> {
         Ok(self.sysfs.tree().link(link)?.is_some())
     }
 
-    /// The directory of the block device that `target` is the node of, or a file system on it; `None` if it is something else.
+    /// What the kernel calls `name`, which is one component of a path.
+    fn thing(&self, name: &str) -> Result<Option<Thing>, ResolveError> {
+        let link = |class: &str| self.sysfs.tree().link(&format!("class/{class}/{name}"));
+        match (link("net")?, link("block")?) {
+            (Some(_), Some(_)) => Err(ResolveError::Ambiguous(name.to_owned())),
+            (Some(path), None) => Ok(Some(Thing::Interface(path))),
+            (None, block) => Ok(block.map(Thing::Block)),
+        }
+    }
+
+    /// What may have been meant by `name`, which stands for nothing: people try the name of a driver.
+    fn what_else(&self, name: &str) -> String {
+        let is_driver = |d: &Device| d.driver.as_deref() == Some(name);
+        match self.inventory.groups_with(is_driver).next() {
+            Some(_) => format!("say driver:{name} for every group with a device bound to {name}"),
+            None => "`lsblk` and `ip link` list them, and `iommuctl show --help` what else a target can be".to_owned(),
+        }
+    }
+
+    /// The directory of the block device that `target` names, or is the node of, or a file system on it; `None` if it is something
+    /// else.
     ///
     /// # Errors
     ///
     /// [`ResolveError`].
     pub fn block_device(&self, target: &Target) -> Result<Option<String>, ResolveError> {
-        let Target::Path(path) = target else {
-            return Ok(None);
+        let path = match target {
+            Target::Path(path) => path,
+            Target::Name(name) => {
+                return Ok(match self.thing(name)? {
+                    Some(Thing::Block(path)) => Some(path),
+                    Some(Thing::Interface(_)) | None => None,
+                })
+            }
+            _ => return Ok(None),
         };
         match self.node(target, path)? {
             ("block", (major, minor)) => {

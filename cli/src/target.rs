@@ -23,6 +23,8 @@ pub enum Target {
     Path(PathBuf),
     /// The group of this network interface.
     Interface(String),
+    /// The group of the network interface or of the block device that the kernel calls so, whichever there is.
+    Name(String),
     /// Every group with a device bound to this driver.
     Driver(String),
     /// Every group with a device of this class.
@@ -45,12 +47,12 @@ pub enum ParseTargetError {
     #[error(transparent)]
     Class(#[from] ParseClassError),
     /// It looks like nothing a target can be.
-    #[error("`{0}` is not a group number, PCI address, path, network interface, driver:NAME, class:NAME or all")]
+    #[error("`{0}` is not a group number, PCI address, path, block device, network interface, driver:NAME, class:NAME or all")]
     Unrecognised(String),
 }
 
-/// Whether the kernel would accept `name` as the name of a network interface or a driver, so that it can be used as
-/// one component of a path (`dev_valid_name` in `net/core/dev.c`).
+/// Whether the kernel would accept `name` as the name of a network interface, a block device or a driver, so that it can be used
+/// as one component of a path (`dev_valid_name` in `net/core/dev.c`).
 fn is_plain_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() < 64
@@ -99,7 +101,7 @@ impl FromStr for Target {
             // No interface has a colon in its name: this is a mistyped address or an unknown prefix.
             Err(ParseTargetError::Unrecognised(text.to_owned()))
         } else {
-            plain(text).map(Self::Interface)
+            plain(text).map(Self::Name)
         }
     }
 }
@@ -112,6 +114,7 @@ impl fmt::Display for Target {
             Self::Pci(address) => write!(f, "PCI device {address}"),
             Self::Path(path) => write!(f, "{}", path.display()),
             Self::Interface(name) => write!(f, "network interface {name}"),
+            Self::Name(name) => f.write_str(name),
             Self::Driver(name) => write!(f, "driver {name}"),
             Self::Class(class) => write!(f, "class {class}"),
         }
@@ -135,7 +138,10 @@ mod tests {
         assert_eq!(parse("pci:0000:00:1f.2"), parse("00:1f.2"));
         assert_eq!(parse("/dev/nvme0n1"), Target::Path("/dev/nvme0n1".into()));
         assert_eq!(parse("./3"), Target::Path("./3".into()));
-        assert_eq!(parse("enp0s31f6"), Target::Interface("enp0s31f6".into()));
+        assert_eq!(parse("enp0s31f6"), Target::Name("enp0s31f6".into()));
+        assert_eq!(parse("nvme0n1"), Target::Name("nvme0n1".into()));
+        // A VLAN.
+        assert_eq!(parse("eth0.7"), Target::Name("eth0.7".into()));
         assert_eq!(parse("net:all"), Target::Interface("all".into()));
         assert_eq!(parse("driver:nvme"), Target::Driver("nvme".into()));
         assert_eq!(parse("class:0x02"), parse("class:network"));

@@ -11,6 +11,7 @@ use crate::target::Target;
 const HELP: &str = "\
 Devices:
   /dev/nvme0n1      this disk; of a partition only its own blocks are read
+  nvme0n1           the same, by the kernel's name of it
   /home             the disk or partition that this file system is mounted from
   0000:01:00.0      the disk of this PCI device, if it has one and no more
   3                 the disk of this group, if it has one and no more

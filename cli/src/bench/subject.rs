@@ -100,7 +100,8 @@ pub fn find(context: &Context, target: &Target, inventory: &Inventory) -> anyhow
         return Ok(Ok(subject(&path)));
     }
     let disks = match target {
-        Target::Interface(_) => Vec::new(),
+        // A name that is no disk's.
+        Target::Interface(_) | Target::Name(_) => Vec::new(),
         _ => disks_of(context, inventory, group, target)?,
     };
     match disks.as_slice() {
@@ -240,7 +241,7 @@ fn refusal(context: &Context, group: &Group, target: &Target) -> Result<Refusal,
     };
     let interfaces = context.sysfs.interfaces()?;
     let mut devices = group.devices.iter().filter(|d| is_named(&d.path));
-    let network = matches!(target, Target::Interface(_))
+    let network = matches!(target, Target::Interface(_) | Target::Name(_))
         || devices.any(|d| interfaces.iter().any(|i| i.is_below(&d.path)));
     let live = group.domain_type.as_ref().and_then(Mode::of);
     let by_hand = |how: &str| {

@@ -139,6 +139,23 @@ fn what_is_no_disk_is_refused_with_a_way_out() {
 }
 
 #[test]
+fn a_disk_can_be_named_as_the_kernel_does() {
+    let machine = laptop().with_module();
+    for (name, disk) in [("nvme0n1", "nvme0n1"), ("nvme0n1p2", "nvme0n1p2")] {
+        let run = machine.run(&["--json", "bench", "--dry-run", name]);
+        assert_eq!(run.code, 0, "{run:?}");
+        let subject = &json(&run)["subject"];
+        assert_eq!(
+            (&subject["disk"], &subject["group"]),
+            (&disk.into(), &12.into())
+        );
+    }
+    // Made of other disks.
+    let run = machine.run(&["--json", "bench", "dm-0"]);
+    assert_eq!(json(&run)["refusal"]["reason"], "stacked", "{run:?}");
+}
+
+#[test]
 fn a_device_with_several_disks_is_asked_which() {
     let machine = laptop().with_module();
     let path = "devices/pci0000:00/0000:00:06.0/0000:01:00.0/nvme/nvme0/nvme0n2";

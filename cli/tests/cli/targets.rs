@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What each kind of target stands for.
 
+use std::os::unix::fs::symlink;
+
 use nix::errno::Errno;
 use nix::sys::stat::{makedev, mknod, Mode, SFlag};
 
@@ -15,6 +17,11 @@ fn each_kind_of_target_finds_its_group() {
         (&["01:00.0"], &[12]),
         (&["0000:01:00.0"], &[12]),
         (&["enp0s31f6"], &[10]),
+        // A disk, a partition, the shared disk of NVMe multipath, and LVM, as the kernel calls them.
+        (&["nvme0n1"], &[12]),
+        (&["nvme0n1p2"], &[12]),
+        (&["nvme1n1"], &[16]),
+        (&["dm-0"], &[12]),
         // A bridge over an interface.
         (&["net:br0"], &[10]),
         (&["driver:nvme"], &[12, 16]),
@@ -61,9 +68,9 @@ fn what_is_not_found_is_named_with_a_way_out() {
         ("99", "there is no such group"),
         ("00:1e.0", "there is no such device"),
         ("00:06.0", "the device is in no IOMMU group"),
-        ("eth9", "there is no such interface"),
+        ("eth9", "there is no such block device or network interface"),
+        ("net:nvme0n1", "there is no such interface"),
         ("nvme", "say driver:nvme"),
-        ("nvme0n1", "say /dev/nvme0n1"),
         ("lo", "no device in an IOMMU group is behind it"),
         ("driver:tg3", "no device in an IOMMU group is bound to it"),
         ("class:infiniband", "no device in an IOMMU group is of it"),
@@ -84,6 +91,26 @@ fn what_is_not_found_is_named_with_a_way_out() {
         assert!(run.err.contains(words), "{target}: {}", run.err);
         assert!(run.err.contains("\n  - "), "no advice: {}", run.err);
     }
+}
+
+#[test]
+fn a_name_of_two_things_is_nobody_s() {
+    let machine = Machine::laptop();
+    let link = "../../devices/pci0000:00/0000:00:1f.6/net/enp0s31f6";
+    symlink(link, machine.sys("class/net/nvme0n1")).unwrap();
+    for args in [
+        &["show", "nvme0n1"][..],
+        &["bench", "nvme0n1"],
+        &["policy", "explain", "nvme0n1"],
+    ] {
+        let run = machine.run(args);
+        assert_eq!((run.code, run.out.as_str()), (1, ""), "{run:?}");
+        for words in ["nvme0n1 is the name of", "say net:nvme0n1 or /dev/nvme0n1"] {
+            assert!(run.err.contains(words), "{words}: {}", run.err);
+        }
+    }
+    let run = machine.run(&["--json", "show", "net:nvme0n1"]);
+    assert_eq!(run.groups(), [10]);
 }
 
 #[test]

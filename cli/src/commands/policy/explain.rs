@@ -126,14 +126,20 @@ fn behind<'a>(
     context: &Context,
     inventory: &'a Inventory,
 ) -> anyhow::Result<Option<(GroupId, &'a Device)>> {
-    let link = match text.strip_prefix("/dev/") {
-        Some(disk) => format!("class/block/{disk}"),
-        None => format!("class/net/{}", text.strip_prefix("net:").unwrap_or(text)),
-    };
-    if link.matches('/').count() != 2 {
+    let (classes, name): (&[&str], &str) =
+        match (text.strip_prefix("/dev/"), text.strip_prefix("net:")) {
+            (Some(disk), _) => (&["block"], disk),
+            (None, Some(interface)) => (&["net"], interface),
+            (None, None) => (&["net", "block"], text),
+        };
+    if name.contains('/') {
         return Ok(None);
     }
-    let Some(path) = context.sysfs.tree().link(&link)? else {
+    let links = classes.iter().map(|class| format!("class/{class}/{name}"));
+    let found: Result<Vec<_>, _> = links.map(|l| context.sysfs.tree().link(&l)).collect();
+    let mut found = found?.into_iter().flatten();
+    // That two things have the name is said by whoever looks for its group.
+    let (Some(path), None) = (found.next(), found.next()) else {
         return Ok(None);
     };
     for group in inventory.groups() {
