@@ -3,9 +3,17 @@
 
 use std::time::Duration;
 
-use super::{seconds, Global, Patience, Wait};
+use super::{seconds, Global, Wait};
 use crate::bench::schedule::{LONGEST, SHORTEST};
 use crate::target::Target;
+
+/// Below the short help.
+const SHORT_HELP: &str = "\
+Examples:
+  iommuctl bench nvme0n1             about half a minute; the type that the group had comes back
+  iommuctl bench --dry-run nvme0n1   what would be measured, and what speaks against it
+
+`iommuctl bench --help` says what DEVICE can be, what the figures mean, and how it ends.";
 
 /// What is measured, and how it ends.
 const HELP: &str = "\
@@ -61,7 +69,7 @@ pub const BENCH_GUARD: &str = "bench-guard";
 
 /// Arguments of `bench`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = HELP)]
+#[command(after_help = SHORT_HELP, after_long_help = HELP)]
 pub struct BenchArgs {
     /// The disk, or something that has one (see below)
     #[arg(value_name = "DEVICE")]
@@ -75,9 +83,10 @@ pub struct BenchArgs {
     /// Say what would be measured, and do nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// How long to wait for the kernel.
-    #[command(flatten)]
-    pub kernel: Patience,
+    /// How long the kernel may take for each change of the type, before the bench ends; what has begun cannot be cancelled, and is
+    /// put back when the kernel is done
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub timeout: Duration,
     /// How long to wait for our turn.
     #[command(flatten)]
     pub wait: Wait,

@@ -74,11 +74,7 @@ pub fn find(context: &Context, target: &Target, inventory: &Inventory) -> anyhow
     }
     let mut ids = groups.iter();
     let (Some(id), None) = (ids.next(), ids.next()) else {
-        let message = format!(
-            "{target} stands for {} groups, and one disk is measured at a time",
-            groups.len()
-        );
-        return Err(Failure::new(Exit::Failed, message).into());
+        return Err(several(target, &format!("{} groups", groups.len())).into());
     };
     let Some(group) = inventory.group(*id) else {
         return Err(Failure::new(Exit::Failed, crate::advice::VANISHED).into());
@@ -116,6 +112,24 @@ pub fn find(context: &Context, target: &Target, inventory: &Inventory) -> anyhow
                 .into())
         }
     }
+}
+
+/// Makes sure that `target` can be one device. What it stands for here is found out later.
+///
+/// # Errors
+///
+/// [`Failure`], if it means everything there is, however little that may be.
+pub fn check(target: &Target) -> Result<(), Failure> {
+    match target {
+        Target::All => Err(several(target, "every group")),
+        _ => Ok(()),
+    }
+}
+
+fn several(target: &Target, what: &str) -> Failure {
+    let message = format!("{target} stands for {what}, and one device is measured at a time");
+    let advice = vec!["name one disk, such as /dev/nvme0n1: `lsblk` lists them".to_owned()];
+    Failure::new(Exit::Usage, message).with_advice(advice)
 }
 
 impl Subject {

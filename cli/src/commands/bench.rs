@@ -76,6 +76,7 @@ impl BenchReport {
 
 /// Runs the command.
 pub fn run(args: &BenchArgs, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
+    subject::check(&args.device)?;
     let context = Context::open(global)?;
     let inventory = context.inventory(&mut Problems::default())?;
     let subject = match subject::find(&context, &args.device, &inventory)? {
@@ -214,7 +215,7 @@ impl Bench<'_> {
             global: self.global,
             group: self.subject.group,
             disk: &disk,
-            timeout: self.args.kernel.timeout,
+            timeout: self.args.timeout,
             patience: self.args.wait.lock_timeout,
         };
         if matches!(scope, Ok((_, None))) {

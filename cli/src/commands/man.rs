@@ -45,7 +45,8 @@ fn pages(directory: &Path, command: &clap::Command, name: &str) -> anyhow::Resul
 
 fn page(directory: &Path, command: &clap::Command, name: &str) -> anyhow::Result<()> {
     let path = directory.join(format!("{name}.8"));
-    let notes = command.get_after_help().map(ToString::to_string);
+    let notes = command.get_after_long_help().or(command.get_after_help());
+    let notes = notes.map(ToString::to_string);
     let synopsis = synopsis(command, name);
     // The command that prints help has no page, so none is to name it.
     let mut command = match command.find_subcommand("help") {
@@ -56,7 +57,8 @@ fn page(directory: &Path, command: &clap::Command, name: &str) -> anyhow::Result
     };
     command = command
         .display_name(name.to_owned())
-        .after_help(Resettable::Reset);
+        .after_help(Resettable::Reset)
+        .after_long_help(Resettable::Reset);
     let man = clap_mangen::Man::new(command)
         .section("8")
         .manual("iommuctl");

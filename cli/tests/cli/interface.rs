@@ -143,6 +143,15 @@ fn man_pages_cover_every_command_and_the_exit_codes() {
             }
         }
     }
+    let text = fs::read_to_string(dir.path().join("iommuctl-bench.8")).unwrap();
+    for words in [
+        ".SH DEVICES",
+        ".SH FIGURES",
+        ".SH EXIT CODES",
+        ".SH MEANWHILE",
+    ] {
+        assert_eq!(text.matches(words).count(), 1, "{words}: {text}");
+    }
     let text = fs::read_to_string(dir.path().join("iommuctl-set-mode.8")).unwrap();
     for words in [
         "partly done",
