@@ -3,7 +3,14 @@
 
 use std::time::{Duration, Instant};
 
+use indicatif::style::TemplateError;
 use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::render::locale::is_unicode;
+
+/// The line is as long as the terminal is wide, and the cursor would stand behind its end: there the `^C` of whoever wants to stop
+/// begins another line, which is then the one that is cleared. So the cursor goes back, far enough for a few of them.
+const BACK: &str = "\x1b[8D";
 
 /// Before this, a person has not begun to wonder.
 const AFTER: Duration = Duration::from_secs(1);
@@ -42,11 +49,8 @@ impl Progress {
         let total = u64::try_from(self.total).unwrap_or(u64::MAX);
         let bar = self.bar.get_or_insert_with(|| {
             let bar = ProgressBar::new(total);
-            let what = self.what;
-            let template =
-                format!("{{spinner}} {{pos}} of {{len}} {what} done, {{elapsed}}: {{wide_msg}}");
             // The template is as good as a constant; a wrong one shows as the default bar.
-            if let Ok(style) = ProgressStyle::with_template(&template) {
+            if let Ok(style) = style(self.what, is_unicode()) {
                 bar.set_style(style);
             }
             bar.with_elapsed(self.begin.elapsed())
@@ -62,4 +66,14 @@ impl Progress {
             bar.finish_and_clear();
         }
     }
+}
+
+fn style(what: &str, unicode: bool) -> Result<ProgressStyle, TemplateError> {
+    let template =
+        format!("{{spinner}} {{pos}} of {{len}} {what} done, {{elapsed}}: {{wide_msg}}{BACK}");
+    let style = ProgressStyle::with_template(&template)?;
+    Ok(match unicode {
+        true => style,
+        false => style.tick_chars("|/-\\ "),
+    })
 }

@@ -121,7 +121,7 @@ fn end(
 ) -> anyhow::Result<Exit> {
     report.exit_code = exit.code();
     report.domain_type = context.sysfs.domain_type(report.group).ok().flatten();
-    let unicode = render::bench::is_utf8(|name| std::env::var(name).ok());
+    let unicode = render::locale::is_unicode();
     output.report(&report, |w, r| render::bench::write(w, r, unicode))?;
     let refusal = report.refusal.as_ref().map(|r| (&r.message, &r.advice));
     let why = report.not_compared.as_ref();

@@ -16,14 +16,6 @@ const WIDTH: usize = 40;
 /// Eighths of a column.
 const EIGHTHS: [char; 7] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉'];
 
-/// Whether what is written may be more than ASCII: the first of these variables that says something decides, as in locale(7).
-pub fn is_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
-    let names = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter();
-    let mut values = names.filter_map(variable).filter(|v| !v.is_empty());
-    let locale = values.next().unwrap_or_default().to_lowercase();
-    locale.contains("utf-8") || locale.contains("utf8")
-}
-
 /// Writes all of it.
 pub fn write(w: &mut dyn Write, report: &BenchReport, unicode: bool) -> io::Result<()> {
     // What is refused is said on standard error.
@@ -223,22 +215,6 @@ mod tests {
         assert_eq!(bar(1.0, true), "█".repeat(WIDTH));
         assert_eq!(bar(0.5 + 1.0 / 320.0, true), format!("{}▏", "█".repeat(20)));
         assert_eq!(bar(7.0, false).len(), WIDTH);
-    }
-
-    #[test]
-    fn the_first_variable_that_says_something_decides() {
-        let locale = |all: &str, ctype: &str, lang: &str| {
-            let values = [("LC_ALL", all), ("LC_CTYPE", ctype), ("LANG", lang)];
-            let values = values.map(|(name, value)| (name.to_owned(), value.to_owned()));
-            is_utf8(|name| {
-                let mut found = values.iter().filter(|(n, _)| n == name);
-                found.next().map(|(_, value)| value.clone())
-            })
-        };
-        assert!(locale("", "", "de_AT.UTF-8"));
-        assert!(locale("C.utf8", "C", "C"));
-        assert!(!locale("C", "", "en_US.UTF-8"));
-        assert!(!locale("", "", ""));
     }
 
     #[test]

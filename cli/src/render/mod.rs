@@ -7,6 +7,7 @@ pub mod bench;
 pub mod defaults;
 pub mod doctor;
 pub mod list;
+pub mod locale;
 pub mod lockdown;
 pub mod policy;
 pub mod recover;
