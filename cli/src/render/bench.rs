@@ -27,13 +27,19 @@ pub fn write(w: &mut dyn Write, report: &BenchReport, unicode: bool) -> io::Resu
         .block_size
         .map_or(String::new(), |bytes| format!("{bytes}-byte "));
     let types: Vec<String> = report.types.iter().map(ToString::to_string).collect();
-    let would = if report.dry_run { "would be " } else { "" };
+    let measured = match report.dry_run {
+        true => "Would be measured",
+        false => "Measured",
+    };
     let slots = report.rounds * report.types.len() * DEPTHS.len();
     writeln!(
         w,
-        "{head}{}{head:#} in group {}: {size}random reads {would}measured in {}, for {:.0} s in all",
-        subject.node,
-        report.group,
+        "{head}{}{head:#} in group {}: {size}random reads",
+        subject.node, report.group
+    )?;
+    writeln!(
+        w,
+        "{measured} in {}, for {:.0} s in all",
         types.join(" and "),
         slots as f64 * report.slot_ms as f64 / 1e3,
     )?;
