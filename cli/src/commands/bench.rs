@@ -218,9 +218,12 @@ impl Bench<'_> {
             timeout: self.args.timeout,
             patience: self.args.wait.lock_timeout,
         };
+        // Before it is our turn: who waits for that ends another bench.
+        let _alone = match scope {
+            Ok((_, None)) => Some(alone::begin(self.context, self.subject)?),
+            _ => None,
+        };
         if matches!(scope, Ok((_, None))) {
-            // Before it is our turn: who waits for that ends another bench.
-            let _alone = alone::begin(self.context, self.subject)?;
             let turn = self.context.turn(self.args.wait.lock_timeout, output)?;
             // Once more, now that it is our turn: who had it before may have changed everything.
             scope = self.scope(output)?;
