@@ -199,7 +199,7 @@ pub fn many(bench: &Bench) -> Result<()> {
     ensure!(groups.len() >= 64, "there are only {} groups", groups.len());
     let all = pci::groups()?;
     let mut samples = Samples::default();
-    for _ in bench.rounds(bench.of(7, 20)) {
+    for _ in bench.rounds(bench.of(10, 20)) {
         for count in [1, 8, 64, 256] {
             // Disks first; ports have groups, too.
             let others = all.iter().filter(|group| !groups.contains(group));
