@@ -144,7 +144,14 @@ pub static CELLS: [Cell; 25] = [
         Kind {
             name: "intel-ats",
             extra: Extra::Translating,
-            scenarios: &["device-iotlb"],
+            // What is seen in every cell, and that disk.
+            scenarios: &[
+                "switch",
+                "oracle-live",
+                "reload",
+                "round-trips",
+                "device-iotlb",
+            ],
             ..intel(",device-iotlb=on", ORDINARY.command_line)
         },
     ),

@@ -23,7 +23,7 @@ pub fn round_trips(bench: &Bench) -> Result<()> {
     bench.check("translates-itself", translates(pci::TRANSLATING));
     write_type(group, "DMA-FQ")?;
     let load = Load::start(&device)?;
-    let rounds = bench.of(100, 500);
+    let rounds = bench.of(200, 500);
     for round in bench.rounds(rounds) {
         for wanted in ["DMA", "DMA-FQ"] {
             write_type(group, wanted).with_context(|| format!("round {round}"))?;
