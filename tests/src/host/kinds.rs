@@ -413,6 +413,8 @@ pub static KINDS: [Kind; 27] = [
         name: "bench-kernel",
         purpose: "figures: what the kernel's own benchmark says of maps, which the distribution's kernel has not got",
         flavour: Flavour::Debug(Watch::Nothing),
+        processors: 1,
+        clock: Clock::Instructions,
         scenarios: &["figures-kernel-map"],
         ..ORDINARY
     },

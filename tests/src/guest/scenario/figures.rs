@@ -140,7 +140,7 @@ pub fn costs(bench: &Bench) -> Result<()> {
 pub fn kernel_map(bench: &Bench) -> Result<()> {
     let benchmark = MapBenchmark::attach(pci::ORACLE)?;
     let mut samples = Samples::default();
-    with_and_without(bench, bench.of(15, 60), |case| {
+    with_and_without(bench, bench.of(6, 20), |case| {
         let cost = benchmark.cost(BENCHMARK)?;
         samples.add("kernel-map", case, cost.map);
         samples.add("kernel-unmap", case, cost.unmap);
