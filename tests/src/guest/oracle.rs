@@ -50,12 +50,12 @@ impl fmt::Display for Sight {
     }
 }
 
-/// What one page costs, in nanoseconds.
+/// What a map and an unmap cost, in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Cost {
-    /// To map it.
+    /// The map.
     pub map: u64,
-    /// To unmap it.
+    /// The unmap.
     pub unmap: u64,
 }
 
