@@ -123,7 +123,7 @@ pub enum Command {
     List(ListArgs),
     /// Show everything about the group of a device
     Show(ShowArgs),
-    /// Show the IOMMU, the kernel's defaults, and the iommu_live module
+    /// Show the IOMMU, the kernel's defaults, the module, and what was interrupted
     Status,
     /// Check whether everything is in order, and say how to fix what is not
     ///

@@ -71,7 +71,7 @@ pub const BENCH_GUARD: &str = "bench-guard";
 #[derive(Debug, clap::Args)]
 #[command(after_help = SHORT_HELP, after_long_help = HELP)]
 pub struct BenchArgs {
-    /// The disk, or something that has one (see below)
+    /// The disk, or something that has one
     #[arg(value_name = "DEVICE")]
     pub device: Target,
     /// How long to measure, from 5 to 300; changes of the type come on top of that, about a second each

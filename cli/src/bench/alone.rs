@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! One bench at a time: two would spoil each other's figures, and the second would end the first, as whoever waits for the turn does.
 //!
-//! A bench that is to change types has `/run/iommuctl/lock-bench` locked, from before it waits for its turn until it ends. No other
-//! process has a copy of that handle, and the kernel lets go of it when the bench dies: so one that was killed does not run,
-//! whatever its guard still does and whatever journal is left, and one that merely got its number is not taken for it.
+//! A bench has `/run/iommuctl/lock-bench` locked, from before it waits for its turn until it ends; but for one by somebody who may
+//! not make anything there, who changes no type either. No other process has a copy of that handle, and the kernel lets go of it
+//! when the last thread of the bench is gone: so one that was killed does not run, whatever its guard still does and whatever
+//! journal is left, and one that merely got its number is not taken for it.
 
 use std::fs::File;
+use std::time::Duration;
+
+use nix::errno::Errno;
 
 use super::subject::Subject;
 use crate::context::Context;
@@ -14,58 +18,75 @@ use crate::lock::{locked_by, try_lock_signed, Lock};
 use crate::own_dir::{OwnDir, OwnDirError};
 
 const NAME: &str = "lock-bench";
-/// How often it is tried, where whoever was in the way is gone a moment later.
+/// How often it is tried, and how long apart: one that was just killed has threads that end a moment later.
 const ATTEMPTS: usize = 10;
+const PAUSE: Duration = Duration::from_millis(50);
 
-/// That no other bench changes types while this is there.
+/// That no other bench measures while this is there.
 #[derive(Debug)]
 pub struct Alone {
     _file: File,
 }
 
-/// Makes sure that no other bench changes types now. Nothing is made, and nobody is waited for.
+/// Makes sure that no other bench runs now. Nothing is made.
 ///
 /// # Errors
 ///
-/// [`Failure`], if one does. Who may not look there may not change a type, either, and so ends none.
-pub fn check(context: &Context, subject: &Subject) -> Result<(), Failure> {
-    let Ok(Some(run)) = OwnDir::find(context.run_root.as_deref()) else {
-        return Ok(());
+/// A [`Failure`], if one does; [`OwnDirError`], if that cannot be told. Who may not look there is told nothing.
+pub fn check(context: &Context, subject: &Subject) -> anyhow::Result<()> {
+    let found = OwnDir::find(context.run_root.as_deref()).and_then(|run| match run {
+        Some(run) => run.open_to_read(NAME).map(|file| Some((run, file))),
+        None => Ok(None),
+    });
+    let (run, file) = match found {
+        Ok(Some(found)) => found,
+        Ok(None) => return Ok(()),
+        Err(error) if matches!(error.errno(), Some(Errno::ENOENT | Errno::EACCES)) => {
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
     };
-    let file = run.open_to_read(NAME).ok();
-    match file.and_then(|file| locked_by(&file).ok().flatten()) {
-        Some(pid) => Err(refusal(subject, &run, pid)),
-        None => Ok(()),
+    let mut other = None;
+    for _ in 0..ATTEMPTS {
+        other = locked_by(&file).map_err(|errno| failed(&run, errno))?;
+        if other.is_none() {
+            return Ok(());
+        }
+        std::thread::sleep(PAUSE);
     }
+    other.map_or(Ok(()), |pid| Err(refusal(subject, &run, pid).into()))
 }
 
 /// Makes sure of the same from now on.
 ///
 /// # Errors
 ///
-/// A [`Failure`], if another bench was first; [`OwnDirError`], if that cannot be told. Nothing was changed then.
+/// The same, if another bench was first. Nothing was changed then.
 pub fn begin(context: &Context, subject: &Subject) -> anyhow::Result<Alone> {
-    // Who may not change a group makes nothing in `/run`.
-    context.may_change()?;
     let run = OwnDir::make(context.run_root.as_deref())?;
     let file = run.open(NAME)?;
-    let failed = |errno| OwnDirError::Os {
+    for _ in 0..ATTEMPTS {
+        if try_lock_signed(&file).map_err(|errno| failed(&run, errno))? {
+            return Ok(Alone { _file: file });
+        }
+        std::thread::sleep(PAUSE);
+    }
+    match locked_by(&file).map_err(|errno| failed(&run, errno))? {
+        Some(pid) => Err(refusal(subject, &run, pid).into()),
+        None => {
+            let path = run.display(NAME);
+            let why = "something that is no bench has locked it, or one after the other did";
+            Err(OwnDirError::NotOurs { path, why }.into())
+        }
+    }
+}
+
+fn failed(run: &OwnDir, errno: Errno) -> OwnDirError {
+    OwnDirError::Os {
         verb: "lock",
         path: run.display(NAME),
         errno,
-    };
-    for _ in 0..ATTEMPTS {
-        if try_lock_signed(&file).map_err(failed)? {
-            return Ok(Alone { _file: file });
-        }
-        if let Some(pid) = locked_by(&file).map_err(failed)? {
-            return Err(refusal(subject, &run, pid).into());
-        }
-        // It has ended between the two questions.
     }
-    let path = run.display(NAME);
-    let why = "something that is no bench has locked it";
-    Err(OwnDirError::NotOurs { path, why }.into())
 }
 
 fn refusal(subject: &Subject, run: &OwnDir, pid: u32) -> Failure {
@@ -78,8 +99,8 @@ fn refusal(subject: &Subject, run: &OwnDir, pid: u32) -> Failure {
     let advice = vec![
         "repeat the command when it has ended".to_owned(),
         format!(
-            "`kill -INT {pid}` ends it (followed by `kill -CONT {pid}`, if it is suspended): it puts the type back, and its \
-             figures are lost"
+            "`kill -INT {pid}` ends it (followed by `kill -CONT {pid}`, if it is suspended): a type that it changed is put \
+             back, and its figures are lost"
         ),
     ];
     Failure::new(Exit::Refused, message).with_advice(advice)

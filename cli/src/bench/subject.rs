@@ -22,6 +22,8 @@ pub enum Kind {
     Network,
     /// It is made of other disks.
     Stacked,
+    /// It is a disk with several paths, or one of those.
+    Paths,
     /// It is something else.
     NotADisk,
     /// It is a disk, whose group has neither of the two types.
@@ -70,6 +72,13 @@ pub fn find(context: &Context, target: &Target, inventory: &Inventory) -> anyhow
         let below = made_of(context, path)?;
         if let (false, Some(group)) = (below.is_empty(), groups.first()) {
             return Ok(Err((*group, stacked(&below))));
+        }
+        let hidden = context.sysfs.tree().text(&format!("{path}/hidden"))?;
+        if let (Some(group), true) = (groups.first(), hidden.as_deref() == Some("1")) {
+            return Ok(Err((*group, one_path())));
+        }
+        if let (Some(group), true) = (groups.first(), groups.len() > 1) {
+            return Ok(Err((*group, several_paths(groups.len()))));
         }
     }
     let mut ids = groups.iter();
@@ -241,6 +250,26 @@ fn stacked(below: &[String]) -> Refusal {
         message: "it is made of other block devices, and what they cost together says nothing about one group"
             .to_owned(),
         advice: vec![format!("name what it is made of: {}", names.join(", "))],
+    }
+}
+
+/// The kernel keeps the paths of a disk with several to itself (`GENHD_FL_HIDDEN` in `include/linux/blkdev.h`).
+fn one_path() -> Refusal {
+    Refusal {
+        reason: Kind::Paths,
+        message: "it is one path of a disk that has several, and nobody can read from it alone"
+            .to_owned(),
+        advice: vec!["name the disk itself: `lsblk` lists it".to_owned()],
+    }
+}
+
+fn several_paths(groups: usize) -> Refusal {
+    Refusal {
+        reason: Kind::Paths,
+        message: format!(
+            "it has paths through {groups} groups, and what they cost together says nothing about one of them"
+        ),
+        advice: vec!["a disk with one path says it of its own group".to_owned()],
     }
 }
 

@@ -218,12 +218,14 @@ impl Bench<'_> {
             timeout: self.args.timeout,
             patience: self.args.wait.lock_timeout,
         };
-        // Before it is our turn: who waits for that ends another bench.
-        let _alone = match scope {
-            Ok((_, None)) => Some(alone::begin(self.context, self.subject)?),
-            _ => None,
+        let both = matches!(scope, Ok((_, None)));
+        // Before it is our turn: who waits for that ends another bench. Who may not change a group makes nothing in `/run`.
+        let _alone = match self.context.may_change() {
+            Ok(()) => Some(alone::begin(self.context, self.subject)?),
+            Err(failure) if both => return Err(failure.into()),
+            Err(_) => None,
         };
-        if matches!(scope, Ok((_, None))) {
+        if both {
             let turn = self.context.turn(self.args.wait.lock_timeout, output)?;
             // Once more, now that it is our turn: who had it before may have changed everything.
             scope = self.scope(output)?;

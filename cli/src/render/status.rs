@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
+use iommuctl_policy::DomainType;
+
 use super::style;
 use crate::commands::recover::Interrupted;
 use crate::commands::status::{Left, StatusReport};
@@ -93,30 +95,30 @@ fn lockdown(in_force: &InForce) -> String {
     )
 }
 
-/// What was interrupted, how the group may be now, and what brings it back.
+/// What was interrupted, and how the group may be now. What `recover` can do about it is found out there.
 fn interrupted(w: &mut dyn Write, left: &Left) -> io::Result<()> {
-    let group = left.group;
     let (name, what) = match left.interrupted {
         Interrupted::Rebind => (
             "rebind",
-            format!(
-                "group {group} may be without its drivers; `iommuctl recover` brings them back"
-            ),
+            "may be without its drivers; `iommuctl recover` sees to it".to_owned(),
         ),
-        Interrupted::Bench => {
-            let now = style::type_text(left.domain_type.as_ref());
-            let before = left.old_type.as_deref();
-            let types = before.map_or(String::new(), |old| format!(": it was {old}, and is {now}"));
-            (
-                "bench",
-                format!(
-                    "group {group} may not have its own type{types}; `iommuctl recover` puts it back"
-                ),
-            )
-        }
+        Interrupted::Bench => ("bench", after_bench(left)),
     };
-    let warn = style::WARN;
-    field(w, name, &format!("{warn}interrupted{warn:#}; {what}"))
+    let (warn, group) = (style::WARN, left.group);
+    let text = format!("{warn}interrupted{warn:#}; group {group} {what}");
+    field(w, name, &text)
+}
+
+fn after_bench(left: &Left) -> String {
+    let now = left.domain_type.as_ref().map(DomainType::as_str);
+    match (left.old_type.as_deref(), now) {
+        (Some(old), Some(now)) if old == now => {
+            format!("is {now}, as it was; `iommuctl recover` clears away what was left")
+        }
+        (Some(old), Some(now)) => format!("was {old}, and is {now}; `iommuctl recover` sees to it"),
+        (Some(old), None) => format!("was {old}; `iommuctl recover` sees to it"),
+        (None, _) => "may not have its own type; `iommuctl recover` sees to it".to_owned(),
+    }
 }
 
 fn write_module(w: &mut dyn Write, module: &Module) -> io::Result<()> {

@@ -104,7 +104,7 @@ fn without_the_module_only_the_present_type_is_measured() {
         assert_eq!(found["measurements"].as_array().unwrap().len(), 4);
         assert_eq!(machine.type_of(GROUP), format!("{original}\n"));
         // Not even a turn was taken.
-        assert!(!machine.root("run/iommuctl").exists());
+        assert!(!machine.root("run/iommuctl/lock").exists());
     }
 }
 
@@ -185,6 +185,17 @@ fn a_device_with_several_disks_is_asked_which() {
     // The paths of a disk that has several are no disks.
     fs::write(machine.sys(&format!("{path}/hidden")), "1\n").unwrap();
     assert_eq!(machine.run(&["bench", "--dry-run", "01:00.0"]).code, 0);
+    let run = machine.run(&["--json", "bench", "--dry-run", "nvme0n2"]);
+    assert_eq!(run.code, 3, "{run:?}");
+    assert_eq!(json(&run)["refusal"]["reason"], "paths");
+    // Nor can one be measured whose paths are in several groups.
+    let path = "../../../pci0000:00/0000:00:06.0/0000:01:00.0/nvme/nvme0";
+    let link = machine.sys("devices/virtual/nvme-subsystem/nvme-subsys1/nvme0");
+    std::os::unix::fs::symlink(path, link).unwrap();
+    let run = machine.run(&["--json", "bench", "--dry-run", "nvme1n1"]);
+    assert_eq!(run.code, 3, "{run:?}");
+    assert_eq!(json(&run)["refusal"]["reason"], "paths");
+    assert!(run.err.contains("paths through 2 groups"), "{}", run.err);
 }
 
 #[test]
