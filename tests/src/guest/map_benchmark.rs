@@ -66,7 +66,7 @@ impl MapBenchmark {
             .with_context(|| format!("cannot open {FILE}"))
     }
 
-    /// Maps and unmaps [`PAGES`] pages at a time, for so long and in one thread: what that costs, on average.
+    /// Maps and unmaps some pages at a time, for so long and in one thread: what that costs, on average.
     ///
     /// # Errors
     /// When a map fails.
