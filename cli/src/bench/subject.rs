@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::sysfs::{Bottom, Object};
 use crate::target::Target;
-use crate::tree::TreeError;
+use crate::tree::{Tree, TreeError};
 
 /// Why there is nothing to be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -68,17 +68,9 @@ pub type Found = Result<Subject, (GroupId, Refusal)>;
 pub fn find(context: &Context, target: &Target, inventory: &Inventory) -> anyhow::Result<Found> {
     let groups = context.resolve(std::slice::from_ref(target), inventory)?;
     let named = context.block_device(target, inventory)?;
-    if let Some(path) = &named {
-        let below = made_of(context, path)?;
-        if let (false, Some(group)) = (below.is_empty(), groups.first()) {
-            return Ok(Err((*group, stacked(&below))));
-        }
-        let hidden = context.sysfs.tree().text(&format!("{path}/hidden"))?;
-        if let (Some(group), true) = (groups.first(), hidden.as_deref() == Some("1")) {
-            return Ok(Err((*group, one_path())));
-        }
-        if let (Some(group), true) = (groups.first(), groups.len() > 1) {
-            return Ok(Err((*group, several_paths(groups.len()))));
+    if let (Some(path), Some(group)) = (&named, groups.first()) {
+        if let Some(refusal) = unfit(context, path, groups.len())? {
+            return Ok(Err((*group, refusal)));
         }
     }
     let mut ids = groups.iter();
@@ -194,7 +186,7 @@ fn disks_of(
         let says = |name: &str| tree.text(&format!("{}/{name}", object.path));
         // Partitions, the paths of a disk that has several, and what is made of other disks.
         if says("partition")?.is_some()
-            || says("hidden")?.as_deref() == Some("1")
+            || is_hidden(tree, &object.path)?
             || is_part(tree, &object)?
             || !made_of(context, &object.path)?.is_empty()
         {
@@ -214,7 +206,7 @@ fn disks_of(
 }
 
 /// Whether it is a part of another block device: the directory above it is one.
-fn is_part(tree: &crate::tree::Tree, object: &Object) -> Result<bool, TreeError> {
+fn is_part(tree: &Tree, object: &Object) -> Result<bool, TreeError> {
     let above = object.path.rsplit_once('/').map_or("", |(above, _)| above);
     let name = above.rsplit('/').next().unwrap_or(above);
     let link = tree.link(&format!("class/block/{name}"))?;
@@ -243,6 +235,27 @@ fn address(
     device.address
 }
 
+/// Why the block device in the directory `path`, which is behind so many groups, cannot be measured; `None` if it can.
+fn unfit(context: &Context, path: &str, groups: usize) -> Result<Option<Refusal>, TreeError> {
+    let below = made_of(context, path)?;
+    Ok(if !below.is_empty() {
+        Some(stacked(&below))
+    } else if is_hidden(context.sysfs.tree(), path)? {
+        Some(one_path())
+    } else if groups > 1 {
+        Some(several_paths(groups))
+    } else {
+        None
+    })
+}
+
+/// Whether it is one path of a disk that has several. The kernel keeps those to itself (`GENHD_FL_HIDDEN` in
+/// `include/linux/blkdev.h`).
+fn is_hidden(tree: &Tree, path: &str) -> Result<bool, TreeError> {
+    let says = tree.text(&format!("{path}/hidden"))?;
+    Ok(says.as_deref() == Some("1"))
+}
+
 fn stacked(below: &[String]) -> Refusal {
     let names: Vec<String> = below.iter().map(|n| format!("/dev/{n}")).collect();
     Refusal {
@@ -253,7 +266,6 @@ fn stacked(below: &[String]) -> Refusal {
     }
 }
 
-/// The kernel keeps the paths of a disk with several to itself (`GENHD_FL_HIDDEN` in `include/linux/blkdev.h`).
 fn one_path() -> Refusal {
     Refusal {
         reason: Kind::Paths,

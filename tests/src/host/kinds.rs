@@ -420,8 +420,8 @@ pub static KINDS: [Kind; 27] = [
     },
     Kind {
         name: "bench-many",
-        clock: Clock::Instructions,
         purpose: "figures: what two hundred and fifty-six groups cost",
+        clock: Clock::Instructions,
         command_line: MANY_PORTS,
         extra: Extra::MostDisks,
         scenarios: &["figures-many"],
