@@ -171,7 +171,7 @@ const ENUMERATORS: &[(&str, &[&str])] = &[
 ];
 
 /// 64-bit FNV-1a. It tells one kernel build from another; it is no protection against an
-/// attacker, who would need root to get here. `src/identity.rs` computes the same at load.
+/// attacker, who would need root to get here. `src/btf_check.rs` computes the same at load.
 fn fnv1a(data: &[u8]) -> u64 {
     data.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)

@@ -26,7 +26,7 @@ mod intel;
 #[cfg(not(CONFIG_PREEMPT_RT))]
 mod virtio;
 
-use crate::{layout, redirect::Table, symbol, view::Domain};
+use crate::{layout, strict_ops::Table, symbol, private_structs::Domain};
 use core::ffi::c_void;
 use kernel::sync::atomic::Atomic;
 

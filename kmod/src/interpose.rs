@@ -9,9 +9,9 @@ use crate::{
     protocol::{self, Exit},
     symbol,
     tighten::wait_for_readers,
-    turn,
+    writer_lock,
     worker::Workers,
-    write::{Store, Write},
+    type_store::{Store, Write},
 };
 use core::{
     ffi::c_void,
@@ -57,7 +57,7 @@ impl Interposer {
         let workers = Workers::hire()?;
         ORIGINAL.store(original, Relaxed);
         // SAFETY: Once, as this function; no writer can reach `store` yet.
-        unsafe { turn::init() };
+        unsafe { writer_lock::init() };
         slot.cmpxchg(original, store as Store as *mut c_void, Full)
             .map_err(|_| EBUSY)?;
         // INVARIANT: `find_store` found the slot.
@@ -73,12 +73,12 @@ impl Drop for Interposer {
 
 impl Exit for Interposer {
     fn stop_switching(&mut self) {
-        turn::last_call();
+        writer_lock::last_call();
     }
 
     fn wait_for_switches(&mut self) {
-        // SAFETY: `turn::init` was called before this was made.
-        unsafe { turn::wait_for_all() };
+        // SAFETY: `writer_lock::init` was called before this was made.
+        unsafe { writer_lock::wait_for_all() };
     }
 
     fn wait_for_workers(&mut self) {
@@ -168,7 +168,7 @@ unsafe extern "C" fn store(group: *mut c_void, buf: *const c_char, count: usize)
     let written = match (NonNull::new(group), NonNull::new(ORIGINAL.load(Relaxed))) {
         (Some(group), Some(original)) => {
             // SAFETY: By this function's requirements. `original` is the kernel's own store, and
-            // `turn::init` was called, both before this function could be reached.
+            // `writer_lock::init` was called, both before this function could be reached.
             unsafe {
                 let original = core::mem::transmute::<NonNull<c_void>, Store>(original);
                 Write::new(group, buf, count, original).run()

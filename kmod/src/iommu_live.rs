@@ -6,29 +6,29 @@
 //! kernel other than the one this was built for. IOMMU drivers that are not in [`drivers`] keep
 //! the kernel's own behaviour.
 //!
-//! `store` of `/sys/kernel/iommu_groups/*/type` comes here first ([`interpose`], [`write`]). A
+//! `store` of `/sys/kernel/iommu_groups/*/type` comes here first ([`interpose`], [`type_store`]). A
 //! tighten of a domain that passes all checks is made live ([`worker`], [`tighten`], in the order
-//! of [`protocol`]); a relax is checked ([`guard`]) and then left to the kernel, as is everything
+//! of [`protocol`]); a relax is checked ([`relax_checks`]) and then left to the kernel, as is everything
 //! else. Writing the type a group has succeeds. Each write is reported ([`report`], [`sysfs`]).
-//! [`view`] is the only place that knows private layouts, [`redirect`] the only one that changes a
+//! [`private_structs`] is the only place that knows private layouts, [`strict_ops`] the only one that changes a
 //! pointer the hot path reads.
 
 mod drivers;
-mod guard;
-mod identity;
+mod relax_checks;
+mod btf_check;
 mod interpose;
-mod kept;
+mod leaked_tables;
 mod kernfs;
 mod protocol;
-mod redirect;
+mod strict_ops;
 mod report;
 mod symbol;
 mod sysfs;
 mod tighten;
-mod turn;
-mod view;
+mod writer_lock;
+mod private_structs;
 mod worker;
-mod write;
+mod type_store;
 
 /// Offsets and sizes, in bytes, of the structures of the kernel this is built for; written by
 /// `layoutgen` from that kernel's BTF.
@@ -62,7 +62,7 @@ struct IommuLive {
 
 impl kernel::Module for IommuLive {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        identity::check()?;
+        btf_check::check()?;
         let directory = sysfs::Directory::create()?;
         let interposer = interpose::Interposer::install()?;
         pr_info!("live switching between DMA and DMA-FQ is on\n");

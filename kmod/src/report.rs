@@ -2,7 +2,7 @@
 
 //! What happened: counters, and a uevent for each write of `type`.
 
-use crate::{tighten::Done, view::Group};
+use crate::{tighten::Done, private_structs::Group};
 use core::ffi::CStr;
 use core::fmt::{self, Write};
 use kernel::prelude::*;

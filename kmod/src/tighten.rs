@@ -5,16 +5,16 @@
 use crate::{
     drivers,
     protocol::{self, Machine, Remnant},
-    redirect::{Copy as TableCopy, StrictEntry},
+    strict_ops::{Copy as TableCopy, StrictEntry},
     symbol,
-    view::{self, Cookie, Domain, LockedGroup, Rings, TimerFunction},
+    private_structs::{self, Cookie, Domain, LockedGroup, Rings, TimerFunction},
 };
 use core::{ffi::c_void, ptr::NonNull};
 use kernel::bindings;
 use kernel::prelude::*;
 use kernel::sync::atomic::Relaxed;
 
-pub(crate) use crate::redirect::Spare;
+pub(crate) use crate::strict_ops::Spare;
 
 extern "C" {
     fn iommu_live_bh_disable();
@@ -155,7 +155,7 @@ impl<'a, F> Switch<'a, F> {
         let mut sum = 0u64;
         self.each_ring(|ring| {
             // SAFETY: A ring of the domain.
-            sum = sum.wrapping_add(unsafe { view::ring_entries(ring) }.into());
+            sum = sum.wrapping_add(unsafe { private_structs::ring_entries(ring) }.into());
         });
         sum
     }
@@ -191,7 +191,7 @@ impl<F: FnOnce(Done)> Machine for Switch<'_, F> {
             // SAFETY: A ring of the domain, whose lock was initialised with it; who switches may
             // sleep.
             unsafe {
-                while iommu_live_lock_keeps_sleepers(view::ring_lock(ring)) {
+                while iommu_live_lock_keeps_sleepers(private_structs::ring_lock(ring)) {
                     bindings::msleep(1);
                 }
             }

@@ -9,8 +9,8 @@
 use crate::{
     protocol::{self, Service},
     tighten::{self, Done, Leftover, Spare},
-    turn::Turn,
-    view::{Group, KeptGroup},
+    writer_lock::Turn,
+    private_structs::{Group, KeptGroup},
 };
 use core::{
     ffi::c_void,

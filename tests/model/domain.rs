@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A DMA domain: the kernel's side of `drivers/iommu/dma-iommu.c`, the redirection of `kmod/src/redirect.rs`, and
+//! A DMA domain: the kernel's side of `drivers/iommu/dma-iommu.c`, the redirection of `kmod/src/strict_ops.rs`, and
 //! [`Machine`] on both.
 //!
 //! Every pointer and flag that tasks share is an atomic of loom's with the ordering the kernel gives it, so that each

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Those who write, those who switch for them, and the module's way out, as in `kmod/src/interpose.rs`, `write.rs` and
+//! Those who write, those who switch for them, and the module's way out, as in `kmod/src/interpose.rs`, `type_store.rs` and
 //! `worker.rs`: the `store` of the attribute, the group behind it, [`Service`] and [`Exit`].
 //!
 //! The device of the group leaves behind the first switch, so that the worker has the group's last reference.

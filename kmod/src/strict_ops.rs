@@ -10,10 +10,10 @@
 //!   tells kinds of domains apart by that pointer. The copy is freed after the switch.
 //! * Elsewhere it is `domain->ops`. The kernel keeps that pointer in a local variable while it
 //!   maps, across allocations that may sleep (`__iommu_map_domain_pgtbl()`), so no grace period
-//!   says when the copy could be freed: it is kept for ever ([`kept`]). What a map calls of it are
+//!   says when the copy could be freed: it is kept for ever ([`leaked_tables`]). What a map calls of it are
 //!   the driver's own functions.
 
-use crate::{drivers::Audited, kept, layout, report};
+use crate::{drivers::Audited, layout, leaked_tables, report};
 use core::{ffi::c_void, mem::size_of};
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed, Release};
@@ -146,7 +146,7 @@ impl<'a> StrictEntry<'a> {
         copy.push_within_capacity(unmap).ok()?;
         let copy = match table {
             Table::PageTable => Copy::Own(copy),
-            Table::Domain => Copy::Kept(kept::keep(copy)?),
+            Table::Domain => Copy::Kept(leaked_tables::keep(copy)?),
         };
         // INVARIANT: As built just now.
         Some(Self {

@@ -6,9 +6,9 @@
 //! One of each kind is kept, however many domains it serves and however often they switch. They
 //! stay behind when the module leaves, so each load of the module may add some hundred bytes. Who
 //! still holds one then calls none of its functions that are the module's (see
-//! [`crate::redirect`]).
+//! [`crate::strict_ops`]).
 
-use crate::redirect::{Table, Word};
+use crate::strict_ops::{Table, Word};
 use core::{ffi::c_void, ptr, slice};
 use kernel::pr_warn_once;
 use kernel::prelude::*;

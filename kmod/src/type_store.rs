@@ -3,11 +3,11 @@
 //! One write of a group's `type`: what is asked for, who answers, and what is reported.
 
 use crate::{
-    guard,
+    relax_checks,
     report::{self, Event, Outcome},
     tighten::{self, Spare},
-    turn::Turn,
-    view::{Group, LockedGroup},
+    writer_lock::Turn,
+    private_structs::{Group, LockedGroup},
     worker,
 };
 use core::{
@@ -78,7 +78,7 @@ impl<'a> Write<'a> {
     /// # Safety
     ///
     /// `group` is a `struct iommu_group` that stays for `'a`, `buf` a NUL-terminated string that
-    /// stays for `'a`, and `original` may be called with both. `turn::init` was called.
+    /// stays for `'a`, and `original` may be called with both. `writer_lock::init` was called.
     pub(crate) unsafe fn new(
         group: NonNull<c_void>,
         buf: *const c_char,
@@ -106,7 +106,7 @@ impl<'a> Write<'a> {
             return EACCES.to_errno() as isize;
         }
         let started = tighten::now_ns();
-        // SAFETY: `turn::init` was called, as `new` requires.
+        // SAFETY: `writer_lock::init` was called, as `new` requires.
         let turn = match unsafe { Turn::take(self.group.id()) } {
             Ok(turn) => turn,
             Err(error) => return error.to_errno() as isize,
@@ -166,7 +166,7 @@ impl<'a> Write<'a> {
             "DMA-FQ" => return Some(Outcome::Unchanged),
             _ => return None,
         }
-        if let Err(refusal) = guard::check(&locked) {
+        if let Err(refusal) = relax_checks::check(&locked) {
             pr_notice!(
                 "group {} stays strict: {}\n",
                 self.group.id(),
@@ -189,7 +189,7 @@ impl<'a> Write<'a> {
     /// group between our check and the relax. If so, the group becomes strict again.
     fn recheck(&self, spare: Spare) -> Outcome {
         let locked = self.group.lock();
-        let Err(refusal) = guard::check(&locked) else {
+        let Err(refusal) = relax_checks::check(&locked) else {
             return Outcome::Relaxed;
         };
         // Not by a worker, for whom memory would be needed: nothing may fail here.

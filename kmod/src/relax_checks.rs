@@ -2,7 +2,7 @@
 
 //! What the kernel's own live relax (`DMA` to `DMA-FQ`) does not check, and we do.
 
-use crate::view::LockedGroup;
+use crate::private_structs::LockedGroup;
 use core::ffi::c_void;
 use kernel::bindings;
 use kernel::prelude::*;
