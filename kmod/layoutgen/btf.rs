@@ -48,6 +48,8 @@ pub(crate) enum Shape {
     Enum(usize),
     /// The structure of that name, embedded.
     Struct(String),
+    /// An array without a length: as many structures of that name as there is room for.
+    Flexible(String),
     /// A pointer to the structure of that name; to anything else if the name is empty.
     Pointer(String),
     /// A pointer to a function: parameters, then result.
@@ -351,6 +353,12 @@ impl<'a> Btf<'a> {
             }
             KIND_ENUM => Ok(Shape::Enum(self.size(type_id)?)),
             KIND_STRUCT => Ok(Shape::Struct(ty.name.into())),
+            // Type of an element, type of an index, number of elements.
+            KIND_ARRAY if ty.rest[2] == 0 => match self.resolve(ty.rest[0])? {
+                element if element.kind == KIND_STRUCT => Ok(Shape::Flexible(element.name.into())),
+                _ => Err("it is an array of something else than structures".into()),
+            },
+            KIND_ARRAY => Err("it is an array of a fixed length".into()),
             kind => Err(format!("BTF kind {kind} is not expected here")),
         }
     }

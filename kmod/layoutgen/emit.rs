@@ -11,12 +11,16 @@ enum Want {
     Bool,
     Enum,
     Struct(&'static str),
+    /// `atomic_t` (4) or `atomic64_t` (8): a structure without a name, of so many bytes.
+    Atomic(usize),
+    /// At the end: structures of that name, as many as there is room for.
+    Flexible(&'static str),
     /// To a structure of that name.
     Pointer(&'static str),
     /// Parameters and result.
     Function(&'static [Want], &'static Want),
-    /// As parameter or result only: 8 bytes, and nothing.
     U64,
+    /// As result only: nothing.
     Void,
 }
 
@@ -29,11 +33,23 @@ impl Want {
             Want::Enum => Shape::Enum(4),
             Want::Void => Shape::Void,
             Want::Struct(name) => Shape::Struct((*name).into()),
+            Want::Atomic(_) => Shape::Struct(String::new()),
+            Want::Flexible(name) => Shape::Flexible((*name).into()),
             Want::Pointer(name) => Shape::Pointer((*name).into()),
             Want::Function(parameters, result) => Shape::Function(
                 parameters.iter().map(Want::shape).collect(),
                 Box::new(result.shape()),
             ),
+        }
+    }
+}
+
+impl Want {
+    /// Its size, where the shape does not say it.
+    fn size(&self) -> Option<usize> {
+        match self {
+            Want::Atomic(size) => Some(*size),
+            _ => None,
         }
     }
 }
@@ -80,9 +96,12 @@ const WANTED: &[(&str, Fields)] = &[
     (
         "iommu_dma_cookie",
         &[
+            ("iovad", Want::Struct("iova_domain")),
             ("percpu_fq", Want::Pointer("iova_fq")),
             ("single_fq", Want::Pointer("iova_fq")),
+            ("fq_flush_start_cnt", Want::Atomic(8)),
             ("fq_timer", Want::Struct("timer_list")),
+            ("fq_timer_on", Want::Atomic(4)),
             ("fq_domain", DOMAIN),
             ("options", Want::Struct("iommu_dma_options")),
         ],
@@ -95,6 +114,15 @@ const WANTED: &[(&str, Fields)] = &[
             ("tail", Want::U32),
             ("mod_mask", Want::U32),
             ("lock", Want::Struct("spinlock")),
+            ("entries", Want::Flexible("iova_fq_entry")),
+        ],
+    ),
+    (
+        "iova_fq_entry",
+        &[
+            ("iova_pfn", Want::U64),
+            ("pages", Want::U64),
+            ("freelist", Want::Struct("iommu_pages_list")),
         ],
     ),
     // include/linux/iommu.h
@@ -210,6 +238,9 @@ pub(crate) fn layout(raw: &[u8]) -> Result<String, String> {
                     found.shape,
                     want.shape()
                 ));
+            }
+            if want.size().is_some_and(|size| size != found.size) {
+                return Err(format!("{name}.{field} has {} bytes", found.size));
             }
             let (start, end) = (found.offset, found.offset + found.size);
             let other = taken.iter().find(|(other, from, to)| {

@@ -26,8 +26,12 @@ mod intel;
 #[cfg(not(CONFIG_PREEMPT_RT))]
 mod virtio;
 
-use crate::{layout, strict_ops::Table, symbol, private_structs::Domain};
-use core::ffi::c_void;
+use crate::{
+    layout,
+    private_structs::Domain,
+    symbol,
+    unmap_table::{Operations, Table},
+};
 use kernel::sync::atomic::Atomic;
 
 /// An audited IOMMU driver.
@@ -67,7 +71,7 @@ pub(crate) static ALL: &[&Driver] = &[
 /// driver's.
 pub(crate) struct Audited<'a> {
     /// The pointer in the domain that unmaps follow.
-    pub(crate) slot: &'a Atomic<*mut c_void>,
+    pub(crate) slot: &'a Atomic<*mut Operations>,
     /// What it points to.
     pub(crate) table: Table,
 }

@@ -4,14 +4,15 @@
 //! `echo DMA > /sys/kernel/iommu_groups/N/type` becomes live.
 
 use crate::{
+    cleaner::Cleaner,
+    ffi::iommu_live_nap,
+    grace_period::GracePeriod,
     kernfs::Node,
     layout::iommu_group_attribute as attribute,
     protocol::{self, Exit},
     symbol,
-    tighten::wait_for_readers,
-    writer_lock,
-    worker::Workers,
     type_store::{Store, Write},
+    writer_lock,
 };
 use core::{
     ffi::c_void,
@@ -37,7 +38,9 @@ const GROUP_NUMBERS: u32 = 1 << 16;
 /// `slot` is the `store` field of the kernel's `iommu_group_attr_type`, which is static.
 pub(crate) struct Interposer {
     slot: &'static Atomic<*mut c_void>,
-    workers: Workers,
+    cleaner: Cleaner,
+    /// For the exit, which must not need memory.
+    grace: GracePeriod,
 }
 
 impl Interposer {
@@ -54,14 +57,20 @@ impl Interposer {
             pr_err!("the store of iommu_groups/*/type is not the kernel's own\n");
             return Err(EBUSY);
         }
-        let workers = Workers::hire()?;
+        // SAFETY: Once, as this function.
+        let cleaner = unsafe { Cleaner::create() }?;
+        let grace = GracePeriod::new()?;
         ORIGINAL.store(original, Relaxed);
         // SAFETY: Once, as this function; no writer can reach `store` yet.
         unsafe { writer_lock::init() };
         slot.cmpxchg(original, store as Store as *mut c_void, Full)
             .map_err(|_| EBUSY)?;
         // INVARIANT: `find_store` found the slot.
-        Ok(Self { slot, workers })
+        Ok(Self {
+            slot,
+            cleaner,
+            grace,
+        })
     }
 }
 
@@ -72,17 +81,8 @@ impl Drop for Interposer {
 }
 
 impl Exit for Interposer {
-    fn stop_switching(&mut self) {
-        writer_lock::last_call();
-    }
-
-    fn wait_for_switches(&mut self) {
-        // SAFETY: `writer_lock::init` was called before this was made.
-        unsafe { writer_lock::wait_for_all() };
-    }
-
-    fn wait_for_workers(&mut self) {
-        self.workers.dismiss();
+    fn wait_for_cleaner(&mut self) {
+        self.cleaner.leave();
     }
 
     fn restore_store(&mut self) {
@@ -98,7 +98,10 @@ impl Exit for Interposer {
     }
 
     fn wait_for_readers(&mut self) {
-        wait_for_readers();
+        self.grace.begin();
+        wait_until("a task is in the kernel and does not sleep", || {
+            self.grace.is_over()
+        });
     }
 
     fn wait_for_writers(&mut self) {
@@ -109,7 +112,7 @@ impl Exit for Interposer {
 }
 
 /// Waits for `done`, and says what it waits for when that takes long.
-fn wait_until(obstacle: &'static str, done: impl Fn() -> bool) {
+fn wait_until(obstacle: &'static str, mut done: impl FnMut() -> bool) {
     const STEP_MS: u32 = 5;
     const TELL_AFTER: u32 = 10_000 / STEP_MS;
     let mut steps = 0u32;
@@ -119,7 +122,7 @@ fn wait_until(obstacle: &'static str, done: impl Fn() -> bool) {
             pr_warn!("cannot be unloaded yet: {}\n", obstacle);
         }
         // SAFETY: A module's exit may sleep.
-        unsafe { bindings::msleep(STEP_MS) };
+        unsafe { iommu_live_nap(STEP_MS) };
     }
 }
 
@@ -143,7 +146,7 @@ fn find_store() -> Result<&'static Atomic<*mut c_void>> {
         };
         // SAFETY: The files of a group are made by `iommu_group_create_file()`, so the attribute
         // is embedded in a `struct iommu_group_attribute`, a static one for `type`. Its `store`
-        // is read by writers without a lock, hence only ever accessed atomically.
+        // is read by writers without a lock and plainly, with one aligned load.
         return Ok(unsafe {
             let field = found
                 .as_ptr()
@@ -162,7 +165,11 @@ fn find_store() -> Result<&'static Atomic<*mut c_void>> {
 ///
 /// Called as `iommu_group_attribute::store`: the group stays for the call (sysfs removes the file
 /// before the group goes, and waits for its writers), and `buf` is a NUL-terminated string.
-unsafe extern "C" fn store(group: *mut c_void, buf: *const c_char, count: usize) -> isize {
+unsafe extern "C" fn store(
+    group: *mut bindings::iommu_group,
+    buf: *const c_char,
+    count: usize,
+) -> isize {
     // Full: what `install` wrote before it published this function is seen below.
     IN_FLIGHT.fetch_add(1, Full);
     let written = match (NonNull::new(group), NonNull::new(ORIGINAL.load(Relaxed))) {

@@ -13,22 +13,28 @@
 //! [`private_structs`] is the only place that knows private layouts, [`strict_ops`] the only one that changes a
 //! pointer the hot path reads.
 
-mod drivers;
-mod relax_checks;
 mod btf_check;
+mod cleaner;
+mod cleanup;
+mod counters;
+mod drivers;
+mod ffi;
+mod grace_period;
 mod interpose;
-mod leaked_tables;
 mod kernfs;
+mod leaked_tables;
+mod private_structs;
 mod protocol;
-mod strict_ops;
+mod registry;
+mod relax_checks;
 mod report;
+mod ring;
+mod strict_ops;
 mod symbol;
 mod sysfs;
-mod tighten;
-mod writer_lock;
-mod private_structs;
-mod worker;
 mod type_store;
+mod unmap_table;
+mod writer_lock;
 
 /// Offsets and sizes, in bytes, of the structures of the kernel this is built for; written by
 /// `layoutgen` from that kernel's BTF.

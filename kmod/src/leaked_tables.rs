@@ -8,8 +8,11 @@
 //! still holds one then calls none of its functions that are the module's (see
 //! [`crate::strict_ops`]).
 
-use crate::strict_ops::{Table, Word};
-use core::{ffi::c_void, ptr, slice};
+use crate::{
+    ffi::iommu_live_keeps,
+    unmap_table::{Table, Word},
+};
+use core::{ptr, slice};
 use kernel::pr_warn_once;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Acquire, Atomic, Full};
@@ -17,17 +20,12 @@ use kernel::sync::atomic::{Acquire, Atomic, Full};
 /// More than there are kinds of tables in a kernel that has all audited drivers.
 const PLACES: usize = 8;
 
-extern "C" {
-    /// Says that memory is not lost although nobody points to it.
-    fn iommu_live_keeps(memory: *const c_void);
-}
-
 /// # Invariants
 ///
 /// Each is NULL, or points for ever to [`Table::COPY`] words that nobody changes.
-static KEPT: [Atomic<*mut Word>; PLACES] = [const { Atomic::new(ptr::null_mut()) }; PLACES];
+static LEAKED: [Atomic<*mut Word>; PLACES] = [const { Atomic::new(ptr::null_mut()) }; PLACES];
 
-/// The kept copy of a [`Table::Domain`] with this content, which becomes it if there is none.
+/// The copy, never freed, of a [`Table::Domain`] with this content, which becomes it if there is none.
 ///
 /// `None` if all places are taken by others, or it has another length.
 pub(crate) fn keep(words: KVec<Word>) -> Option<&'static [Word]> {
@@ -35,7 +33,7 @@ pub(crate) fn keep(words: KVec<Word>) -> Option<&'static [Word]> {
         return None;
     }
     let (new, length, capacity) = words.into_raw_parts();
-    let found = KEPT.iter().find_map(|place| {
+    let found = LEAKED.iter().find_map(|place| {
         let there = match place.load(Acquire) {
             // Full: who finds the pointer finds the words.
             // INVARIANT: It has so many words, as checked above, and from here on nobody changes
@@ -47,16 +45,16 @@ pub(crate) fn keep(words: KVec<Word>) -> Option<&'static [Word]> {
             },
             there => there,
         };
-        // SAFETY: Both have so many words, by the invariants of `KEPT` and as checked above.
-        let (kept, mine) = unsafe {
+        // SAFETY: Both have so many words, by the invariants of `LEAKED` and as checked above.
+        let (leaked, mine) = unsafe {
             (
                 slice::from_raw_parts(there.cast_const(), Table::COPY),
                 slice::from_raw_parts(new.cast_const(), Table::COPY),
             )
         };
-        (kept == mine).then_some(kept)
+        (leaked == mine).then_some(leaked)
     });
-    if found.is_some_and(|kept| kept.as_ptr() == new) {
+    if found.is_some_and(|leaked| leaked.as_ptr() == new) {
         // SAFETY: Allocated memory. It only tells kmemleak.
         unsafe { iommu_live_keeps(new.cast()) };
         return found;

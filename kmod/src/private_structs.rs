@@ -5,9 +5,18 @@
 //! All pointer arithmetic with [`layout`] happens here; lifetimes tie each view to what keeps
 //! the structure alive and unchanged, which is the group's mutex.
 
-use crate::layout;
-use core::{ffi::c_void, marker::PhantomData, ptr::NonNull};
+use crate::{
+    counters,
+    ffi::{
+        iommu_live_mutex_lock_killable, iommu_live_mutex_trylock, iommu_live_run_delay,
+        iommu_live_timer_setup,
+    },
+    layout,
+    unmap_table::Operations,
+};
+use core::{cell::UnsafeCell, ffi::c_void, marker::PhantomData, ptr::NonNull};
 use kernel::bindings;
+use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 
 // The public structures, as the Rust bindings see them, must be those of the target's BTF:
@@ -28,6 +37,14 @@ const _: () = {
     assert!(layout::timer_list::FUNCTION == offset_of!(bindings::timer_list, function));
 };
 
+/// `struct iova_fq`, a ring of a flush queue; [`crate::ring`] knows what is in it.
+#[repr(transparent)]
+pub(crate) struct FlushQueue(c_void);
+
+/// `struct iova_domain`.
+#[repr(transparent)]
+pub(crate) struct IovaDomain(c_void);
+
 /// What the flush timer calls.
 pub(crate) type TimerFunction = unsafe extern "C" fn(*mut bindings::timer_list);
 
@@ -36,7 +53,7 @@ pub(crate) type TimerFunction = unsafe extern "C" fn(*mut bindings::timer_list);
 /// # Safety
 ///
 /// `base` points to a structure that has a `T` at `offset`.
-unsafe fn field<T>(base: NonNull<c_void>, offset: usize) -> *mut T {
+pub(crate) unsafe fn field<T, S>(base: NonNull<S>, offset: usize) -> *mut T {
     // SAFETY: In bounds of one object by this function's requirements.
     unsafe { base.as_ptr().byte_add(offset).cast() }
 }
@@ -50,27 +67,30 @@ unsafe fn field<T>(base: NonNull<c_void>, offset: usize) -> *mut T {
 /// but the file's active reference; a group that goes first removes its files, which waits for
 /// their writers.)
 #[derive(Clone, Copy)]
-pub(crate) struct Group<'a>(NonNull<c_void>, PhantomData<&'a c_void>);
+pub(crate) struct Group<'a>(
+    NonNull<bindings::iommu_group>,
+    PhantomData<&'a bindings::iommu_group>,
+);
 
 impl<'a> Group<'a> {
     /// # Safety
     ///
     /// `group` is a `struct iommu_group`; for `'a` a write of one of its files is in progress, or
     /// somebody holds a reference.
-    pub(crate) unsafe fn from_raw(group: NonNull<c_void>) -> Self {
+    pub(crate) unsafe fn from_raw(group: NonNull<bindings::iommu_group>) -> Self {
         // INVARIANT: The caller promises it.
         Self(group, PhantomData)
     }
 
     /// The group itself, for the kernel's own functions.
-    pub(crate) fn as_ptr(self) -> *mut c_void {
-        self.0.as_ptr()
+    pub(crate) fn as_ptr(self) -> NonNull<bindings::iommu_group> {
+        self.0
     }
 
     /// The group's number.
     pub(crate) fn id(self) -> i32 {
         // SAFETY: A group by the type invariant; `id` never changes once it is registered.
-        unsafe { field::<i32>(self.0, layout::iommu_group::ID).read() }
+        unsafe { field::<i32, _>(self.0, layout::iommu_group::ID).read() }
     }
 
     /// The group's kobject, for uevents.
@@ -79,13 +99,34 @@ impl<'a> Group<'a> {
         unsafe { field(self.0, layout::iommu_group::KOBJ) }
     }
 
-    /// Locks `group->mutex`. Sleeps.
+    fn mutex(self) -> *mut bindings::mutex {
+        // SAFETY: A group by the type invariant.
+        unsafe { field(self.0, layout::iommu_group::MUTEX) }
+    }
+
+    /// Locks `group->mutex`. Sleeps, and may be held up for as long as whoever has it likes.
     pub(crate) fn lock(self) -> LockedGroup<'a> {
-        // SAFETY: A group by the type invariant, so its mutex is initialised; the caller is a
-        // writer of a sysfs attribute or a worker, which may sleep.
-        unsafe { bindings::mutex_lock(field(self.0, layout::iommu_group::MUTEX)) };
+        // SAFETY: A group by the type invariant, so its mutex is initialised; callers may sleep.
+        unsafe { bindings::mutex_lock(self.mutex()) };
         // INVARIANT: Just locked.
-        LockedGroup(self)
+        LockedGroup::now(self)
+    }
+
+    /// The same, until the task is killed: `EINTR` then.
+    pub(crate) fn lock_killable(self) -> Result<LockedGroup<'a>> {
+        // SAFETY: As in `lock`.
+        if unsafe { iommu_live_mutex_lock_killable(self.mutex()) } != 0 {
+            return Err(EINTR);
+        }
+        // INVARIANT: Just locked.
+        Ok(LockedGroup::now(self))
+    }
+
+    /// The same, if nobody has it.
+    pub(crate) fn try_lock(self) -> Option<LockedGroup<'a>> {
+        // SAFETY: As in `lock`, but that it does not sleep.
+        // INVARIANT: Just locked.
+        unsafe { iommu_live_mutex_trylock(self.mutex()) }.then(|| LockedGroup::now(self))
     }
 }
 
@@ -97,7 +138,7 @@ impl<'a> Group<'a> {
 /// # Invariants
 ///
 /// The pointer is a `struct iommu_group` of which this holds a reference.
-pub(crate) struct KeptGroup(NonNull<c_void>);
+pub(crate) struct KeptGroup(NonNull<bindings::iommu_group>);
 
 // SAFETY: A reference may be put by any thread that may sleep.
 unsafe impl Send for KeptGroup {}
@@ -105,21 +146,95 @@ unsafe impl Send for KeptGroup {}
 impl Drop for KeptGroup {
     fn drop(&mut self) {
         // SAFETY: The reference is ours, by the type invariant.
-        unsafe { bindings::iommu_group_put(self.0.as_ptr().cast()) };
+        unsafe { bindings::iommu_group_put(self.0.as_ptr()) };
     }
 }
 
-/// A group with its mutex held.
+/// Nanoseconds on the monotonic clock.
+pub(crate) fn now_ns() -> i64 {
+    // SAFETY: May be called anywhere.
+    unsafe { bindings::ktime_get() }
+}
+
+/// A group with its mutex held. How long is noted, less the time in which this thread waited for a
+/// CPU.
 ///
 /// # Invariants
 ///
-/// This thread holds `group->mutex` until the value is dropped.
-pub(crate) struct LockedGroup<'a>(Group<'a>);
+/// This thread holds `group->mutex` until the value is dropped. (It cannot be sent to another one,
+/// nor shared with one: it has a pointer.)
+pub(crate) struct LockedGroup<'a> {
+    group: Group<'a>,
+    since: i64,
+    delay: u64,
+}
+
+impl<'a> LockedGroup<'a> {
+    fn now(group: Group<'a>) -> Self {
+        // SAFETY: It looks at the current task.
+        let delay = unsafe { iommu_live_run_delay() };
+        // INVARIANT: All callers have just locked it.
+        Self {
+            group,
+            since: now_ns(),
+            delay,
+        }
+    }
+
+    /// The group.
+    pub(crate) fn group(&self) -> Group<'a> {
+        self.group
+    }
+}
 
 impl Drop for LockedGroup<'_> {
     fn drop(&mut self) {
+        // SAFETY: It looks at the current task.
+        let delay = unsafe { iommu_live_run_delay() }.wrapping_sub(self.delay);
+        let held = now_ns().wrapping_sub(self.since).unsigned_abs();
+        counters::LONGEST_HOLD_NS.raise_to(held.saturating_sub(delay));
         // SAFETY: Locked by this thread, by the type invariant.
-        unsafe { bindings::mutex_unlock(field(self.0 .0, layout::iommu_group::MUTEX)) };
+        unsafe { bindings::mutex_unlock(self.group.mutex()) };
+    }
+}
+
+/// Something that a group's mutex guards. It changes through shared references, as a `Cell` does.
+///
+/// # Invariants
+///
+/// References to the value are only made while a [`LockedGroup`] of `group` is borrowed.
+pub(crate) struct GroupCell<T> {
+    group: NonNull<bindings::iommu_group>,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: By the type invariant, only the thread that holds the mutex has references to the value,
+// and a `LockedGroup` stays on its thread. So the value goes from thread to thread, whole.
+unsafe impl<T: Send> Sync for GroupCell<T> {}
+// SAFETY: The group is only compared with. The value may be sent.
+unsafe impl<T: Send> Send for GroupCell<T> {}
+
+impl<T> GroupCell<T> {
+    /// Guarded by the mutex of `group`, which need not stay: it is only compared with.
+    pub(crate) fn new(group: NonNull<bindings::iommu_group>, value: T) -> Self {
+        Self {
+            group,
+            value: UnsafeCell::new(value),
+        }
+    }
+
+    /// Whether it is this group's.
+    pub(crate) fn is_of(&self, group: Group<'_>) -> bool {
+        self.group == group.as_ptr()
+    }
+
+    /// The value; `None` if another group's mutex is held.
+    pub(crate) fn get<'l>(&'l self, locked: &'l LockedGroup<'_>) -> Option<&'l T> {
+        // SAFETY: Its mutex is held for `'l`, so no other thread has a reference; this thread has
+        // shared ones only.
+        // INVARIANT: `locked` is borrowed for `'l`.
+        self.is_of(locked.group())
+            .then(|| unsafe { &*self.value.get() })
     }
 }
 
@@ -131,9 +246,9 @@ impl LockedGroup<'_> {
             // SAFETY: A group by the type invariant. A device that is on its list has a reference
             // of it, which is put only after the device left the list under the mutex held
             // (`__iommu_group_remove_device()`), so there is one to be had.
-            unsafe { bindings::iommu_group_ref_get(self.0 .0.as_ptr().cast()) };
+            unsafe { bindings::iommu_group_ref_get(self.group.0.as_ptr()) };
             // INVARIANT: Just taken.
-            KeptGroup(self.0 .0)
+            KeptGroup(self.group.0)
         })
     }
 
@@ -141,7 +256,7 @@ impl LockedGroup<'_> {
     pub(crate) fn default_domain(&self) -> Option<Domain<'_>> {
         // SAFETY: A group by the type invariant; the field changes only under the mutex.
         let domain =
-            unsafe { field::<*mut c_void>(self.0 .0, layout::iommu_group::DEFAULT_DOMAIN).read() };
+            unsafe { field::<*mut bindings::iommu_domain, _>(self.group.0, layout::iommu_group::DEFAULT_DOMAIN).read() };
         // INVARIANT: The default domain of a group whose mutex is held as long as `self` lives.
         NonNull::new(domain).map(|domain| Domain(domain, PhantomData))
     }
@@ -150,7 +265,7 @@ impl LockedGroup<'_> {
     pub(crate) fn any_device(&self, test: impl Fn(*mut bindings::device) -> bool) -> bool {
         // SAFETY: A group by the type invariant.
         let head: *mut bindings::list_head =
-            unsafe { field(self.0 .0, layout::iommu_group::DEVICES) };
+            unsafe { field(self.group.0, layout::iommu_group::DEVICES) };
         // SAFETY: An initialised list, which changes only under the mutex held.
         let mut node = unsafe { (*head).next };
         while node != head {
@@ -178,12 +293,15 @@ impl LockedGroup<'_> {
 ///
 /// The default domain of a group whose mutex is held for `'a`: it is neither freed nor replaced.
 #[derive(Clone, Copy)]
-pub(crate) struct Domain<'a>(NonNull<c_void>, PhantomData<&'a c_void>);
+pub(crate) struct Domain<'a>(
+    NonNull<bindings::iommu_domain>,
+    PhantomData<&'a bindings::iommu_domain>,
+);
 
 impl<'a> Domain<'a> {
     fn type_field(self) -> &'a Atomic<u32> {
-        // SAFETY: A domain by the type invariant. The hot path reads the field without a lock,
-        // hence atomically.
+        // SAFETY: A domain by the type invariant. The kernel reads the field without a lock, plainly
+        // (`__iommu_unmap()` looks at one bit that does not change): one aligned load.
         unsafe { Atomic::from_ptr(field(self.0, layout::iommu_domain::TYPE)) }
     }
 
@@ -200,18 +318,18 @@ impl<'a> Domain<'a> {
     /// Whether it uses the generic page table.
     pub(crate) fn is_iommupt(self) -> bool {
         // SAFETY: A domain by the type invariant; the field is set once, when it is made.
-        unsafe { field::<u8>(self.0, layout::iommu_domain::IS_IOMMUPT).read() != 0 }
+        unsafe { field::<u8, _>(self.0, layout::iommu_domain::IS_IOMMUPT).read() != 0 }
     }
 
     /// The pointer to the domain's `struct iommu_domain_ops`.
-    pub(crate) fn ops(self) -> &'a Atomic<*mut c_void> {
-        // SAFETY: A domain by the type invariant. Unmaps load the pointer without a lock, so it
-        // is only ever accessed atomically.
+    pub(crate) fn ops(self) -> &'a Atomic<*mut Operations> {
+        // SAFETY: A domain by the type invariant. Unmaps load the pointer without a lock and
+        // plainly: one aligned load, which a test looks for in the kernel's code.
         unsafe { Atomic::from_ptr(field(self.0, layout::iommu_domain::OPS)) }
     }
 
     /// The pointer to the page table's `struct pt_iommu_ops`, if it is a generic page table.
-    pub(crate) fn pt_ops(self) -> Option<&'a Atomic<*mut c_void>> {
+    pub(crate) fn pt_ops(self) -> Option<&'a Atomic<*mut Operations>> {
         self.is_iommupt().then(|| {
             // SAFETY: `is_iommupt` says that the domain is embedded in a `struct pt_iommu`; see
             // `iommupt_from_domain()` in include/linux/generic_pt/iommu.h. As for `ops`.
@@ -228,20 +346,17 @@ impl<'a> Domain<'a> {
     /// # Safety
     ///
     /// `table` is [`Self::ops`] or [`Self::pt_ops`], with a function pointer at `offset`.
-    pub(crate) unsafe fn entry(table: &Atomic<*mut c_void>, offset: usize) -> *const c_void {
+    pub(crate) unsafe fn entry(table: &Atomic<*mut Operations>, offset: usize) -> *const c_void {
         NonNull::new(table.load(Relaxed)).map_or(core::ptr::null(), |table| {
             // SAFETY: Constant memory of the kernel or of the IOMMU driver, by this function's
             // requirements.
-            unsafe { field::<*const c_void>(table, offset).read() }
+            unsafe { field::<*const c_void, _>(table, offset).read() }
         })
     }
 
-    /// Whether the domain is strict, by what unmaps look at and not by its label alone.
-    pub(crate) fn is_strict(self) -> bool {
-        self.domain_type() == bindings::IOMMU_DOMAIN_DMA
-            && self
-                .dma_cookie()
-                .is_some_and(|cookie| cookie.fq_domain().load(Relaxed).is_null())
+    /// The domain itself, to compare with.
+    pub(crate) fn as_ptr(self) -> *mut bindings::iommu_domain {
+        self.0.as_ptr()
     }
 
     /// The DMA-API cookie, if that is what the domain carries (the pointer is in a union).
@@ -250,8 +365,8 @@ impl<'a> Domain<'a> {
         // default domain, under the group's mutex.
         let (kind, cookie) = unsafe {
             (
-                field::<u32>(self.0, layout::iommu_domain::COOKIE_TYPE).read(),
-                field::<*mut c_void>(self.0, layout::iommu_domain::IOVA_COOKIE).read(),
+                field::<u32, _>(self.0, layout::iommu_domain::COOKIE_TYPE).read(),
+                field::<*mut bindings::iommu_dma_cookie, _>(self.0, layout::iommu_domain::IOVA_COOKIE).read(),
             )
         };
         if kind != layout::iommu_domain_cookie_type::IOMMU_COOKIE_DMA_IOVA {
@@ -259,11 +374,6 @@ impl<'a> Domain<'a> {
         }
         // INVARIANT: The cookie type says what the union holds; it lives as long as the domain.
         NonNull::new(cookie).map(|cookie| Cookie(cookie, PhantomData))
-    }
-
-    /// Whether `pointer` is this domain.
-    pub(crate) fn is(self, pointer: *mut c_void) -> bool {
-        self.0.as_ptr() == pointer
     }
 }
 
@@ -273,27 +383,52 @@ impl<'a> Domain<'a> {
 ///
 /// The DMA-API cookie of a domain as [`Domain`] describes, for the same `'a`.
 #[derive(Clone, Copy)]
-pub(crate) struct Cookie<'a>(NonNull<c_void>, PhantomData<&'a c_void>);
+pub(crate) struct Cookie<'a>(
+    NonNull<bindings::iommu_dma_cookie>,
+    PhantomData<&'a bindings::iommu_dma_cookie>,
+);
 
-/// The flush queues of a domain.
+/// The rings of a flush queue.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rings {
-    /// One `struct iova_fq` for each possible CPU; a per-CPU pointer.
-    PerCpu(*mut c_void),
-    /// One `struct iova_fq` for all.
-    Single(*mut c_void),
+    /// One for each possible CPU; a per-CPU pointer.
+    PerCpu(*mut FlushQueue),
+    /// One for all.
+    Single(*mut FlushQueue),
 }
 
 impl<'a> Cookie<'a> {
     /// The domain whose unmaps are queued, NULL for a strict domain.
-    pub(crate) fn fq_domain(self) -> &'a Atomic<*mut c_void> {
+    pub(crate) fn fq_domain(self) -> &'a Atomic<*mut bindings::iommu_domain> {
         // SAFETY: A cookie by the type invariant; every unmap samples this with READ_ONCE().
         unsafe { Atomic::from_ptr(field(self.0, layout::iommu_dma_cookie::FQ_DOMAIN)) }
+    }
+
+    /// What its IOVAs come from.
+    pub(crate) fn iova_domain(self) -> *mut IovaDomain {
+        // SAFETY: A cookie by the type invariant.
+        unsafe { field(self.0, layout::iommu_dma_cookie::IOVAD) }
+    }
+
+    /// How many flushes of the whole IOTLB have been started for the flush queue.
+    pub(crate) fn flushes(self) -> u64 {
+        // SAFETY: A cookie by the type invariant; the kernel changes it with atomic operations.
+        let count: &Atomic<i64> = unsafe {
+            Atomic::from_ptr(field(self.0, layout::iommu_dma_cookie::FQ_FLUSH_START_CNT))
+        };
+        count.load(Relaxed) as u64
     }
 
     /// The flush timer.
     pub(crate) fn timer(self) -> *mut bindings::timer_list {
         // SAFETY: A cookie by the type invariant.
         unsafe { field(self.0, layout::iommu_dma_cookie::FQ_TIMER) }
+    }
+
+    /// Whether somebody is about to arm the timer, or has: 1 if so.
+    fn timer_on(self) -> &'a Atomic<i32> {
+        // SAFETY: A cookie by the type invariant; the kernel changes it with atomic operations.
+        unsafe { Atomic::from_ptr(field(self.0, layout::iommu_dma_cookie::FQ_TIMER_ON)) }
     }
 
     /// What the flush timer calls; `None` if it was never set up or is shut down.
@@ -303,13 +438,40 @@ impl<'a> Cookie<'a> {
         unsafe { (*self.timer()).function }
     }
 
-    fn ring_field(self) -> *mut *mut c_void {
+    /// Disarms the timer. The next one who queues arms it again.
+    pub(crate) fn stop_timer(self) {
+        // SAFETY: The cookie's flush timer, which has been set up.
+        unsafe { bindings::timer_delete(self.timer()) };
+        self.timer_on().store(0, Relaxed);
+    }
+
+    /// Ends the timer. From here on nobody arms it.
+    pub(crate) fn shut_down_timer(self) {
+        self.timer_on().store(1, Relaxed);
+        // SAFETY: The cookie's flush timer; this context may sleep and holds no lock that
+        // `fq_flush_timeout()` takes.
+        unsafe { bindings::timer_shutdown_sync(self.timer()) };
+    }
+
+    /// Sets the timer up as `iommu_dma_init_fq()` does.
+    ///
+    /// # Safety
+    ///
+    /// It is shut down, and was set up with `function`.
+    pub(crate) unsafe fn set_up_timer(self, function: TimerFunction) {
+        // SAFETY: By this function's requirements nobody has it in a list, nor arms it: for those
+        // who might, `timer_on` is 1 until it is done.
+        unsafe { iommu_live_timer_setup(self.timer(), function) };
+        self.timer_on().store(0, Relaxed);
+    }
+
+    fn ring_field(self) -> *mut *mut FlushQueue {
         const { assert!(layout::iommu_dma_cookie::PERCPU_FQ == layout::iommu_dma_cookie::SINGLE_FQ) };
         // SAFETY: A cookie by the type invariant.
         unsafe { field(self.0, layout::iommu_dma_cookie::PERCPU_FQ) }
     }
 
-    /// The flush queues; `None` if there are none or they are of an unknown kind.
+    /// The rings; `None` if there are none or they are of an unknown kind.
     pub(crate) fn rings(self) -> Option<Rings> {
         use layout::iommu_dma_queue_type as kind;
         // SAFETY: A cookie by the type invariant; both fields change under the group's mutex.
@@ -317,7 +479,7 @@ impl<'a> Cookie<'a> {
             let options = layout::iommu_dma_cookie::OPTIONS + layout::iommu_dma_options::QT;
             (
                 self.ring_field().read(),
-                field::<u32>(self.0, options).read(),
+                field::<u32, _>(self.0, options).read(),
             )
         };
         match queue_type {
@@ -328,7 +490,7 @@ impl<'a> Cookie<'a> {
         }
     }
 
-    /// Forgets the flush queues.
+    /// Forgets the rings.
     ///
     /// # Safety
     ///
@@ -337,30 +499,4 @@ impl<'a> Cookie<'a> {
         // SAFETY: A cookie by the type invariant; no reader by this function's requirements.
         unsafe { self.ring_field().write(core::ptr::null_mut()) };
     }
-}
-
-/// How many entries the `struct iova_fq` at `ring` holds. Only exact while nobody adds to it or
-/// removes from it.
-///
-/// # Safety
-///
-/// `ring` is such a queue.
-pub(crate) unsafe fn ring_entries(ring: NonNull<c_void>) -> u32 {
-    // SAFETY: By this function's requirements; `mod_mask` never changes.
-    unsafe {
-        let head = Atomic::from_ptr(field::<u32>(ring, layout::iova_fq::HEAD)).load(Relaxed);
-        let tail = Atomic::from_ptr(field::<u32>(ring, layout::iova_fq::TAIL)).load(Relaxed);
-        let mask = field::<u32>(ring, layout::iova_fq::MOD_MASK).read();
-        tail.wrapping_sub(head) & mask
-    }
-}
-
-/// The lock of a queue (`struct iova_fq`).
-///
-/// # Safety
-///
-/// `ring` is such a queue.
-pub(crate) unsafe fn ring_lock(ring: NonNull<c_void>) -> *mut bindings::spinlock_t {
-    // SAFETY: By this function's requirements.
-    unsafe { field(ring, layout::iova_fq::LOCK) }
 }

@@ -2,15 +2,9 @@
 
 //! What the kernel's own live relax (`DMA` to `DMA-FQ`) does not check, and we do.
 
-use crate::private_structs::LockedGroup;
-use core::ffi::c_void;
+use crate::{ffi::iommu_live_dev_is_untrusted, private_structs::LockedGroup};
 use kernel::bindings;
 use kernel::prelude::*;
-
-extern "C" {
-    /// `dev` is a `struct device`.
-    fn iommu_live_dev_is_untrusted(dev: *mut c_void) -> bool;
-}
 
 /// Why a group must not become lazy.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,7 +38,7 @@ impl Refusal {
 /// Whether the group may be lazy.
 pub(crate) fn check(group: &LockedGroup<'_>) -> Result<(), Refusal> {
     // SAFETY: `any_device` passes registered devices of the group.
-    if group.any_device(|dev| unsafe { iommu_live_dev_is_untrusted(dev.cast()) }) {
+    if group.any_device(|dev| unsafe { iommu_live_dev_is_untrusted(dev) }) {
         return Err(Refusal::Untrusted);
     }
     let capability = bindings::iommu_cap_IOMMU_CAP_DEFERRED_FLUSH;

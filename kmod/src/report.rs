@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What happened: counters, and a uevent for each write of `type`.
+//! A uevent for each write of `type`.
 
-use crate::{tighten::Done, private_structs::Group};
-use core::ffi::CStr;
+use crate::{
+    counters::{DENIED, DRAINED, FAILED, LAST_STRICT_NS, REFUSED, RELAXED, TIGHTENED},
+    ffi::{
+        iommu_live_current_comm, iommu_live_current_login_uid, iommu_live_current_started_ns,
+        iommu_live_current_tgid, iommu_live_current_uid, iommu_live_may_report_denied,
+    },
+    private_structs::Group,
+};
 use core::fmt::{self, Write};
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
@@ -11,77 +17,6 @@ use kernel::{bindings, ffi::c_char};
 
 /// Length of a task's name, with the NUL behind it.
 const COMM_LENGTH: usize = bindings::TASK_COMM_LEN as usize;
-
-extern "C" {
-    fn iommu_live_current_uid() -> u32;
-    fn iommu_live_current_login_uid() -> u32;
-    fn iommu_live_current_tgid() -> i32;
-    fn iommu_live_current_started_ns() -> u64;
-    fn iommu_live_current_comm(buf: *mut u8);
-    fn iommu_live_may_report_denied() -> bool;
-}
-
-/// A number shown under `/sys/kernel/iommu_live/`.
-pub(crate) struct Counter {
-    /// File name.
-    pub(crate) name: &'static CStr,
-    value: Atomic<u64>,
-}
-
-impl Counter {
-    const fn new(name: &'static CStr) -> Self {
-        Self {
-            name,
-            value: Atomic::new(0),
-        }
-    }
-
-    fn add(&self, n: u64) {
-        self.value.add(n, Relaxed);
-    }
-
-    /// The current value.
-    pub(crate) fn get(&self) -> u64 {
-        self.value.load(Relaxed)
-    }
-}
-
-/// Live tightens done.
-static TIGHTENED: Counter = Counter::new(c"tightened");
-/// Live relaxes done, by the kernel's own code after our checks.
-static RELAXED: Counter = Counter::new(c"relaxed");
-/// Writes without the capabilities.
-static DENIED: Counter = Counter::new(c"denied");
-/// Writes refused by this module.
-static REFUSED: Counter = Counter::new(c"refused");
-/// Writes that failed, here or in the kernel's own code.
-static FAILED: Counter = Counter::new(c"failed");
-/// Writes handed to the kernel's own code.
-static PASSED_ON: Counter = Counter::new(c"passed_on");
-/// Flush queue entries that the final flushes of tightens covered.
-static DRAINED: Counter = Counter::new(c"drained");
-/// Unmaps that went through a strict entry.
-static SHIMMED_UNMAPS: Counter = Counter::new(c"shimmed_unmaps");
-/// How long the last tighten took until the domain was strict, in nanoseconds.
-static LAST_STRICT_NS: Counter = Counter::new(c"last_strict_ns");
-
-/// All counters, in the order in which they are documented.
-pub(crate) static COUNTERS: [&Counter; 9] = [
-    &TIGHTENED,
-    &RELAXED,
-    &REFUSED,
-    &DENIED,
-    &FAILED,
-    &PASSED_ON,
-    &DRAINED,
-    &SHIMMED_UNMAPS,
-    &LAST_STRICT_NS,
-];
-
-/// Counts an unmap that was made strict. Safe in any context.
-pub(crate) fn shimmed_unmap() {
-    SHIMMED_UNMAPS.add(1);
-}
 
 /// Counts a write by somebody who may not, and tells user space, but not of every one in a flood of
 /// them. Nothing is looked at for it that needs a lock, so the types are not told.
@@ -98,9 +33,13 @@ pub(crate) fn denied(group: Group<'_>, requested: &str) {
     environment.send(group.kobject());
 }
 
-/// Counts a write that the kernel's own code answers.
-pub(crate) fn passed_on() {
-    PASSED_ON.add(1);
+/// What a tighten did.
+#[derive(Clone, Copy)]
+pub(crate) struct Done {
+    /// From the writer's request to the domain being strict, in nanoseconds.
+    pub(crate) strict_ns: i64,
+    /// Flush queue entries that its flushes covered.
+    pub(crate) drained: u64,
 }
 
 /// How a write of `type` ended.
@@ -110,7 +49,7 @@ pub(crate) enum Outcome {
     Unchanged,
     /// Tightened live by this module.
     Tightened(Done),
-    /// Relaxed live by the kernel's own code, after our checks.
+    /// Relaxed live, after our checks.
     Relaxed,
     /// Something else that the kernel's own code did.
     PassedOn,
@@ -254,9 +193,7 @@ impl Event<'_> {
             Outcome::Tightened(done) => {
                 TIGHTENED.add(1);
                 DRAINED.add(done.drained);
-                LAST_STRICT_NS
-                    .value
-                    .store(done.strict_ns.unsigned_abs(), Relaxed);
+                LAST_STRICT_NS.set(done.strict_ns.unsigned_abs());
                 ("done", None, Some(done))
             }
             Outcome::Relaxed => {

@@ -1,138 +1,85 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The strict entry: for the length of one switch, a copy of one domain's operations table whose
-//! unmap entry makes the unmap strict.
+//! The strict entry: a copy of one domain's operations table whose unmap entry makes the unmap
+//! strict, in place of the original table until the rings are freed.
 //!
 //! One pointer in the domain is redirected to the copy and later put back. No text is patched and
 //! no other domain is touched. Which pointer depends on the driver:
 //!
 //! * On the generic page table it is `pt_iommu::ops`. `domain->ops` stays as it is: Intel's driver
-//!   tells kinds of domains apart by that pointer. The copy is freed after the switch.
+//!   tells kinds of domains apart by that pointer. The copy is freed when the clean-up ends.
 //! * Elsewhere it is `domain->ops`. The kernel keeps that pointer in a local variable while it
 //!   maps, across allocations that may sleep (`__iommu_map_domain_pgtbl()`), so no grace period
-//!   says when the copy could be freed: it is kept for ever ([`leaked_tables`]). What a map calls of it are
-//!   the driver's own functions.
+//!   says when the copy could be freed: it is kept for ever ([`leaked_tables`]). What a map calls
+//!   of it are the driver's own functions.
+//!
+//! The kernel loads these pointers plainly (`__iommu_unmap()`). That is sound here because each is
+//! one aligned word that the compiler loads at once, and because both the old and the new table are
+//! complete when the pointer changes.
 
-use crate::{drivers::Audited, layout, leaked_tables, report};
-use core::{ffi::c_void, mem::size_of};
-use kernel::prelude::*;
-use kernel::sync::atomic::{Atomic, Relaxed, Release};
-
-type UnmapRange = unsafe extern "C" fn(*mut c_void, u64, u64, *mut u8) -> usize;
-type UnmapPages = unsafe extern "C" fn(*mut c_void, u64, usize, usize, *mut u8) -> usize;
-
-/// What a table is copied in: its function pointers keep their provenance.
-pub(crate) type Word = *const c_void;
-
-/// A kind of operations table with an unmap entry.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Table {
-    /// `struct pt_iommu_ops`, of the generic page table.
-    PageTable,
-    /// `struct iommu_domain_ops`, of a domain with page tables of another kind.
-    Domain,
-}
-
-impl Table {
-    /// The length of a copy of [`Table::Domain`], in words.
-    pub(crate) const COPY: usize = Table::Domain.words() + 1;
-
-    /// Its size in bytes.
-    const fn size(self) -> usize {
-        match self {
-            Table::PageTable => layout::pt_iommu_ops::SIZE,
-            Table::Domain => layout::iommu_domain_ops::SIZE,
-        }
-    }
-
-    /// Where its unmap entry is, in bytes.
-    pub(crate) const fn unmap(self) -> usize {
-        match self {
-            Table::PageTable => layout::pt_iommu_ops::UNMAP_RANGE,
-            Table::Domain => layout::iommu_domain_ops::UNMAP_PAGES,
-        }
-    }
-
-    /// Its size in words.
-    const fn words(self) -> usize {
-        self.size() / size_of::<Word>()
-    }
-
-    /// The entry that stands in for the original one, as the table has it.
-    fn strict(self) -> Word {
-        match self {
-            Table::PageTable => iommu_live_strict_unmap_range as UnmapRange as Word,
-            Table::Domain => iommu_live_strict_unmap_pages as UnmapPages as Word,
-        }
-    }
-}
-
-// The copy is made of words, and the original entry is kept in the word behind it.
-const _: () = {
-    let tables = [Table::PageTable, Table::Domain];
-    let mut index = 0;
-    while index < tables.len() {
-        let (size, unmap) = (tables[index].size(), tables[index].unmap());
-        assert!(size % size_of::<Word>() == 0);
-        assert!(unmap % size_of::<Word>() == 0 && unmap < size);
-        index += 1;
-    }
+use crate::{
+    counters, drivers::Audited, layout, leaked_tables, unmap_table::Operations, unmap_table::Table,
+    unmap_table::Word,
 };
+use core::{
+    ffi::c_void,
+    mem::{replace, size_of},
+};
+use kernel::bindings;
+use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, Relaxed};
 
-/// Memory for a strict entry, allocated ahead.
+type UnmapRange =
+    unsafe extern "C" fn(*mut c_void, u64, u64, *mut bindings::iommu_iotlb_gather) -> usize;
+type UnmapPages = unsafe extern "C" fn(
+    *mut bindings::iommu_domain,
+    u64,
+    usize,
+    usize,
+    *mut bindings::iommu_iotlb_gather,
+) -> usize;
+
+/// Memory for a copy, allocated ahead.
 pub(crate) struct Spare(KVec<Word>);
 
 // SAFETY: It is empty: memory that any thread may fill or free.
 unsafe impl Send for Spare {}
 
 impl Spare {
-    /// Allocates it. May sleep and reclaim.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
+    /// Allocates it. May sleep and reclaim. Fails with `ENOMEM`.
     pub(crate) fn allocate() -> Result<Self> {
-        let most = Table::PageTable.words().max(Table::Domain.words());
-        Ok(Self(KVec::with_capacity(most + 1, GFP_KERNEL)?))
+        Ok(Self(KVec::with_capacity(Table::LONGEST_COPY, GFP_KERNEL)?))
     }
 }
 
-/// Where a copy is.
-pub(crate) enum Copy {
-    /// In memory of its own, which goes with it.
-    Own(KVec<Word>),
-    /// Where it stays.
-    Kept(&'static [Word]),
-}
-
-impl Copy {
-    /// What a domain's pointer becomes. Nobody writes there.
-    fn as_ptr(&self) -> *mut c_void {
-        let words = match self {
-            Copy::Own(words) => words.as_ptr(),
-            Copy::Kept(words) => words.as_ptr(),
-        };
-        words.cast_mut().cast()
-    }
-}
-
-/// A strict copy of a domain's operations table, not yet published when it is dropped.
+/// A copy of a domain's operations table with the strict entry. To drop it frees it, if it is one
+/// that may be freed.
 ///
 /// # Invariants
 ///
-/// `original` is what `slot` holds while the entry is not published. `copy` is `original`'s table
-/// with the unmap entry replaced, followed by the original unmap entry.
-pub(crate) struct StrictEntry<'a> {
-    slot: &'a Atomic<*mut c_void>,
-    original: *mut c_void,
-    copy: Copy,
+/// It is the table at `original`, which is constant, with the unmap entry replaced, followed by the
+/// original unmap entry.
+pub(crate) struct StrictCopy {
+    original: *mut Operations,
+    place: Place,
 }
 
-impl<'a> StrictEntry<'a> {
+// SAFETY: Nobody writes to a copy, and any thread may free its memory.
+unsafe impl Send for StrictCopy {}
+
+/// Where a copy is.
+enum Place {
+    /// In memory of its own, which goes with it.
+    Own(KVec<Word>),
+    /// Where it stays.
+    Leaked(&'static [Word]),
+}
+
+impl StrictCopy {
     /// Copies the domain's table. Nothing is visible to unmaps yet.
     ///
     /// `None` if there is no room: there are more kinds of tables than this was written for.
-    pub(crate) fn prepare(domain: &Audited<'a>, spare: Spare) -> Option<Self> {
+    pub(crate) fn of(domain: &Audited<'_>, spare: Spare) -> Option<Self> {
         let table = domain.table;
         let original = domain.slot.load(Relaxed);
         let mut copy = spare.0;
@@ -142,50 +89,54 @@ impl<'a> StrictEntry<'a> {
             copy.push_within_capacity(word).ok()?;
         }
         let unmap = copy.get_mut(table.unmap() / size_of::<Word>())?;
-        let unmap = core::mem::replace(unmap, table.strict());
+        let unmap = replace(unmap, strict_entry(table));
         copy.push_within_capacity(unmap).ok()?;
-        let copy = match table {
-            Table::PageTable => Copy::Own(copy),
-            Table::Domain => Copy::Kept(leaked_tables::keep(copy)?),
+        let place = match table {
+            Table::PageTable => Place::Own(copy),
+            Table::Domain => Place::Leaked(leaked_tables::keep(copy)?),
         };
         // INVARIANT: As built just now.
-        Some(Self {
-            slot: domain.slot,
-            original,
-            copy,
-        })
+        Some(Self { original, place })
     }
 
-    /// From here on, new unmaps take the strict entry.
-    pub(crate) fn publish(&mut self) {
-        self.slot.store(self.copy.as_ptr(), Release);
+    /// The table that was copied.
+    pub(crate) fn original(&self) -> *mut Operations {
+        self.original
     }
 
-    /// From here on, new unmaps take the original entry. The copy must live until nobody can be
-    /// on their way through it.
-    pub(crate) fn restore(&mut self) {
-        self.slot.store(self.original, Release);
+    /// What a domain's pointer becomes. Nobody writes there.
+    pub(crate) fn as_ptr(&self) -> *mut Operations {
+        let words = match &self.place {
+            Place::Own(words) => words.as_ptr(),
+            Place::Leaked(words) => words.as_ptr(),
+        };
+        words.cast_mut().cast()
     }
+}
 
-    /// What is left when the original entry has been restored.
-    pub(crate) fn retire(self) -> Copy {
-        self.copy
+/// The entry that stands in for the original one, as the table has it.
+fn strict_entry(table: Table) -> Word {
+    match table {
+        Table::PageTable => iommu_live_strict_unmap_range as UnmapRange as Word,
+        Table::Domain => iommu_live_strict_unmap_pages as UnmapPages as Word,
     }
 }
 
 /// The unmap entry that the `table` at `ops` had before it was made strict, or has.
 ///
-/// Between the caller's load of the pointer and this one the original may have been restored, and
-/// the copy of the next switch published, so the table can be each of them.
+/// Between the caller's load of the pointer and this one the original may have been restored, and a
+/// copy published again, so the table can be each of them.
 ///
 /// # Safety
 ///
-/// `ops` is a `table`, or a live [`StrictEntry`] copy of one.
-unsafe fn original_entry(ops: *mut c_void, table: Table) -> Word {
+/// `ops` is a `table`, or a live [`StrictCopy`] of one.
+unsafe fn original_entry(ops: *mut Operations, table: Table) -> Word {
     // SAFETY: By this function's requirements; a copy has one more word behind the table.
     unsafe {
         match ops.byte_add(table.unmap()).cast::<Word>().read() {
-            entry if entry == table.strict() => ops.byte_add(table.size()).cast::<Word>().read(),
+            entry if entry == strict_entry(table) => {
+                ops.byte_add(table.size()).cast::<Word>().read()
+            }
             entry => entry,
         }
     }
@@ -195,12 +146,17 @@ unsafe fn original_entry(ops: *mut c_void, table: Table) -> Word {
 ///
 /// # Safety
 ///
-/// `gather` is NULL or the caller's `struct iommu_iotlb_gather`.
-unsafe fn make_strict(gather: *mut u8) {
-    report::shimmed_unmap();
+/// `gather` is NULL or the caller's.
+unsafe fn make_strict(gather: *mut bindings::iommu_iotlb_gather) {
+    counters::count_strict_entry();
     if !gather.is_null() {
         // SAFETY: The gather is on the stack of the task that unmaps; `queued` is its `bool`.
-        unsafe { gather.add(layout::iommu_iotlb_gather::QUEUED).write(0) };
+        unsafe {
+            gather
+                .byte_add(layout::iommu_iotlb_gather::QUEUED)
+                .cast::<u8>()
+                .write(0)
+        };
     }
 }
 
@@ -210,21 +166,22 @@ unsafe fn make_strict(gather: *mut u8) {
 ///
 /// # Safety
 ///
-/// As `pt_iommu_ops::unmap_range`; called only through a published [`StrictEntry`].
+/// As `pt_iommu_ops::unmap_range`; called only through a published [`StrictCopy`].
 #[no_mangle]
 unsafe extern "C" fn iommu_live_strict_unmap_range(
     pt: *mut c_void,
     iova: u64,
     len: u64,
-    gather: *mut u8,
+    gather: *mut bindings::iommu_iotlb_gather,
 ) -> usize {
     // SAFETY: By the requirements: `pt` is a `struct pt_iommu`, `gather` its caller's. Its ops
-    // are the driver's own or a copy, of this switch or the next, that is freed only after everyone
-    // who may have found it has left this function.
+    // are the driver's own or a copy, which is freed only after a grace period that began after its
+    // last restore: everyone who may have found it has left this function by then.
     // The original entry is a function of the type `UnmapRange`.
     unsafe {
         make_strict(gather);
-        let ops = Atomic::from_ptr(pt.byte_add(layout::pt_iommu::OPS).cast::<*mut c_void>());
+        let ops = pt.byte_add(layout::pt_iommu::OPS);
+        let ops = Atomic::from_ptr(ops.cast::<*mut Operations>());
         let entry = original_entry(ops.load(Relaxed), Table::PageTable);
         core::mem::transmute::<Word, UnmapRange>(entry)(pt, iova, len, gather)
     }
@@ -234,22 +191,23 @@ unsafe extern "C" fn iommu_live_strict_unmap_range(
 ///
 /// # Safety
 ///
-/// As `iommu_domain_ops::unmap_pages`; called only through a published [`StrictEntry`].
+/// As `iommu_domain_ops::unmap_pages`; called only through a published [`StrictCopy`].
 #[no_mangle]
 unsafe extern "C" fn iommu_live_strict_unmap_pages(
-    domain: *mut c_void,
+    domain: *mut bindings::iommu_domain,
     iova: u64,
     size: usize,
     count: usize,
-    gather: *mut u8,
+    gather: *mut bindings::iommu_iotlb_gather,
 ) -> usize {
     // SAFETY: By the requirements: `domain` is a `struct iommu_domain`, `gather` its caller's.
     // Its ops are the driver's own or a copy that is never freed. The original entry is a
-    // function of the type `UnmapPages`. This text stays until everyone has left it (I5).
+    // function of the type `UnmapPages`. This text stays until everyone has left it: the clean-up,
+    // which has a reference of the module, ends with a grace period.
     unsafe {
         make_strict(gather);
         let ops = domain.byte_add(layout::iommu_domain::OPS);
-        let ops = Atomic::from_ptr(ops.cast::<*mut c_void>());
+        let ops = Atomic::from_ptr(ops.cast::<*mut Operations>());
         let entry = original_entry(ops.load(Relaxed), Table::Domain);
         core::mem::transmute::<Word, UnmapPages>(entry)(domain, iova, size, count, gather)
     }

@@ -2,39 +2,24 @@
 
 //! `/sys/kernel/iommu_live/`: one value per file, read-only.
 
-use crate::{drivers, report};
+use crate::{
+    counters, drivers,
+    ffi::{iommu_live_set_show, iommu_live_version},
+    registry,
+};
 use core::{
     cell::UnsafeCell,
-    ffi::{c_void, CStr},
+    ffi::CStr,
     ptr::{null, NonNull},
 };
 use kernel::prelude::*;
 use kernel::{bindings, ffi::c_char};
 
-// Only pointers to the structures with those are passed on; kernels with lockdep have no empty
-// ones.
-#[allow(
-    improper_ctypes,
-    reason = "structures of the kernel that are empty in C"
-)]
-extern "C" {
-    /// From `helpers.c`, NUL-terminated.
-    static iommu_live_version: c_char;
-    /// `attribute` is a `struct kobj_attribute`. bindgen's name of the member depends on the
-    /// kernel: since 7.3 it is in an anonymous union.
-    fn iommu_live_set_show(attribute: *mut c_void, show: Show);
-}
-
-type Show = unsafe extern "C" fn(
-    *mut bindings::kobject,
-    *mut bindings::kobj_attribute,
-    *mut c_char,
-) -> isize;
-
-const COUNTERS: usize = report::COUNTERS.len();
+const COUNTERS: usize = counters::COUNTERS.len();
 const VERSION: usize = COUNTERS;
 const DRIVERS: usize = COUNTERS + 1;
-const FILES: usize = COUNTERS + 2;
+const CLEANUPS: usize = COUNTERS + 2;
+const FILES: usize = COUNTERS + 3;
 
 /// The attributes of the directory.
 ///
@@ -70,11 +55,12 @@ static FILES_TABLE: Files = Files {
         let mut attributes = [const { attribute(c"") }; FILES];
         let mut index = 0;
         while index < COUNTERS {
-            attributes[index] = attribute(report::COUNTERS[index].name);
+            attributes[index] = attribute(counters::COUNTERS[index].name);
             index += 1;
         }
         attributes[VERSION] = attribute(c"version");
         attributes[DRIVERS] = attribute(c"drivers");
+        attributes[CLEANUPS] = attribute(c"cleanups");
         attributes
     }),
 };
@@ -92,7 +78,7 @@ unsafe extern "C" fn show(
     let Some(index) = (0..FILES).find(|index| FILES_TABLE.attribute(*index) == attr) else {
         return 0;
     };
-    let written = if let Some(counter) = report::COUNTERS.get(index) {
+    let written = if let Some(counter) = counters::COUNTERS.get(index) {
         // SAFETY: `buf` is a page, the format matches the argument.
         unsafe { bindings::sysfs_emit(buf, c"%llu\n".as_char_ptr(), counter.get()) }
     } else if index == VERSION {
@@ -101,6 +87,9 @@ unsafe extern "C" fn show(
             let version: *const c_char = &raw const iommu_live_version;
             bindings::sysfs_emit(buf, c"%s\n".as_char_ptr(), version)
         }
+    } else if index == CLEANUPS {
+        // SAFETY: `buf` is a page.
+        unsafe { show_cleanups(buf) }
     } else {
         let mut at = 0;
         for driver in drivers::ALL {
@@ -120,6 +109,51 @@ unsafe extern "C" fn show(
         at + unsafe { bindings::sysfs_emit_at(buf, at, c"\n".as_char_ptr()) }
     };
     written as isize
+}
+
+/// A line for each group whose switch is being cleaned up; if there is not room for all, how many
+/// there are more.
+///
+/// # Safety
+///
+/// `buf` is a page.
+unsafe fn show_cleanups(buf: *mut c_char) -> i32 {
+    /// More than the longest line has, and the one that says how many are missing.
+    const ROOM: usize = 192;
+    let (mut at, mut missing, mut index) = (0i32, 0u32, 0);
+    while let Some(cleanup) = registry::at(index) {
+        index += 1;
+        if !cleanup.is_active() {
+            continue;
+        }
+        if at as usize > bindings::PAGE_SIZE - ROOM {
+            missing += 1;
+            continue;
+        }
+        let line = cleanup.show();
+        // SAFETY: `at` is within the page; the format matches the arguments.
+        at += unsafe {
+            bindings::sysfs_emit_at(
+                buf,
+                at,
+                c"group=%d step=%.*s strict_since_ns=%lld late_comers=%llu collected=%llu \
+                  given_up=%llu\n"
+                    .as_char_ptr(),
+                line.group,
+                line.step.len() as i32,
+                line.step.as_ptr(),
+                line.strict_since_ns,
+                line.late_comers,
+                line.collected,
+                line.given_up,
+            )
+        };
+    }
+    if missing > 0 {
+        // SAFETY: As above.
+        at += unsafe { bindings::sysfs_emit_at(buf, at, c"more=%u\n".as_char_ptr(), missing) };
+    }
+    at
 }
 
 /// The directory, removed with its files when dropped.
@@ -153,7 +187,7 @@ impl Directory {
             // SAFETY: An element of the table. sysfs does not know it yet, so nobody else reads or
             // writes it.
             unsafe {
-                iommu_live_set_show(attribute.cast(), show);
+                iommu_live_set_show(attribute, show);
                 *slot = &raw const (*attribute).attr;
             }
         }

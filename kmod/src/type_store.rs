@@ -3,22 +3,21 @@
 //! One write of a group's `type`: what is asked for, who answers, and what is reported.
 
 use crate::{
+    cleaner::Cleaner,
+    cleanup::{self, Relaxation, Reserved, Tightened},
+    counters,
+    private_structs::{now_ns, Group, LockedGroup},
     relax_checks,
     report::{self, Event, Outcome},
-    tighten::{self, Spare},
-    writer_lock::Turn,
-    private_structs::{Group, LockedGroup},
-    worker,
+    writer_lock::WriterLock,
 };
-use core::{
-    ffi::{c_void, CStr},
-    ptr::NonNull,
-};
+use core::{ffi::CStr, ptr::NonNull};
 use kernel::prelude::*;
 use kernel::{bindings, ffi::c_char};
 
 /// `iommu_group_attribute::store`.
-pub(crate) type Store = unsafe extern "C" fn(*mut c_void, *const c_char, usize) -> isize;
+pub(crate) type Store =
+    unsafe extern "C" fn(*mut bindings::iommu_group, *const c_char, usize) -> isize;
 
 /// What the writer asks for. The kernel knows two more words and rejects all others.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -80,16 +79,16 @@ impl<'a> Write<'a> {
     /// `group` is a `struct iommu_group` that stays for `'a`, `buf` a NUL-terminated string that
     /// stays for `'a`, and `original` may be called with both. `writer_lock::init` was called.
     pub(crate) unsafe fn new(
-        group: NonNull<c_void>,
+        group: NonNull<bindings::iommu_group>,
         buf: *const c_char,
         count: usize,
         original: Store,
     ) -> Self {
         // SAFETY: By this function's requirements.
-        let (view, request) = unsafe { (Group::from_raw(group), Request::parse(buf)) };
+        let (group, request) = unsafe { (Group::from_raw(group), Request::parse(buf)) };
         // INVARIANT: By this function's requirements.
         Self {
-            group: view,
+            group,
             buf,
             count,
             original,
@@ -105,135 +104,202 @@ impl<'a> Write<'a> {
             report::denied(self.group, self.request.word());
             return EACCES.to_errno() as isize;
         }
-        let started = tighten::now_ns();
+        match self.write() {
+            Ok(()) => self.count as isize,
+            Err(error) => error.to_errno() as isize,
+        }
+    }
+
+    fn write(&self) -> Result {
+        let started = now_ns();
         // SAFETY: `writer_lock::init` was called, as `new` requires.
-        let turn = match unsafe { Turn::take(self.group.id()) } {
-            Ok(turn) => turn,
-            Err(error) => return error.to_errno() as isize,
-        };
-        let old_type = type_name(&self.group.lock());
-        let outcome = match self.request {
-            _ if !turn.may_switch() => None,
-            Request::Strict => self.tighten(&turn, started),
+        let _lock = unsafe { WriterLock::take(self.group.id()) }?;
+        let written = match self.request {
+            Request::Strict => self.tighten(started),
             Request::Lazy => self.relax(),
-            Request::Other(_) => None,
-        };
-        let outcome = outcome.unwrap_or_else(|| self.pass_on());
-        let new_type = match outcome {
-            // Whoever looks waits for the mutex, which the worker keeps until it reads so.
-            Outcome::Tightened(_) => "DMA",
-            _ => type_name(&self.group.lock()),
-        };
-        let requested = self.request.word();
+            Request::Other(_) => self.pass_on(),
+        }?;
         Event {
             group: self.group,
-            requested,
+            requested: self.request.word(),
+            old_type: written.old_type,
+            new_type: written.new_type,
+            outcome: written.outcome,
+        }
+        .publish();
+        match written.outcome {
+            Outcome::Refused(error) | Outcome::Failed(error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn tighten(&self, started: i64) -> Result<Written> {
+        let mut reserved = match Reserved::new(self.group) {
+            Ok(reserved) => reserved,
+            // The module is about to leave.
+            Err(error) if error == ENODEV => return self.pass_on(),
+            Err(error) => return self.failed(error),
+        };
+        let locked = self.group.lock_killable()?;
+        let old_type = type_name(&locked);
+        let tightened = cleanup::tighten(&locked, &mut reserved, started);
+        let new_type = type_name(&locked);
+        drop(locked);
+        let outcome = match tightened {
+            Tightened::Done(done) => {
+                Cleaner::wake();
+                Outcome::Tightened(done)
+            }
+            Tightened::Already => Outcome::Unchanged,
+            Tightened::NotOurs => return self.pass_on(),
+            Tightened::Tripped => Outcome::Failed(EIO),
+        };
+        Ok(Written {
             old_type,
             new_type,
             outcome,
-        }
-        .publish();
-        drop(turn);
-        match outcome {
-            Outcome::Refused(error) | Outcome::Failed(error) => error.to_errno() as isize,
-            _ => self.count as isize,
-        }
+        })
     }
 
-    /// `None` if the kernel's own store is to answer.
-    fn tighten(&self, turn: &Turn, started: i64) -> Option<Outcome> {
-        // Before the mutex: reclaim may wait for a device whose recovery needs that mutex.
-        let spare = match Spare::allocate() {
-            Ok(spare) => spare,
-            Err(error) => return Some(Outcome::Failed(error)),
+    fn relax(&self) -> Result<Written> {
+        // For the case that the kernel's own relax has to be taken back.
+        let reserved = match Reserved::new(self.group) {
+            Ok(reserved) => reserved,
+            Err(error) if error == ENODEV => return self.pass_on(),
+            Err(error) => return self.failed(error),
         };
-        // A worker is not sent in vain, and not where the last device has gone.
-        if self.group.lock().default_domain()?.is_strict() {
-            return Some(Outcome::Unchanged);
+        let locked = self.group.lock_killable()?;
+        let old_type = type_name(&locked);
+        let relaxed = cleanup::relax(&locked, || relax_checks::check(&locked));
+        let new_type = type_name(&locked);
+        let written = |outcome| {
+            Ok(Written {
+                old_type,
+                new_type,
+                outcome,
+            })
+        };
+        match relaxed {
+            Ok(Relaxation::Done) => return written(Outcome::Relaxed),
+            Ok(Relaxation::Tripped) => return written(Outcome::Failed(EIO)),
+            Ok(Relaxation::NotOurs) => {}
+            Err(refusal) => return written(self.refuse(refusal)),
         }
-        match worker::tighten(self.group, turn, spare, started) {
-            Ok(done) => done.map(Outcome::Tightened),
-            Err(error) => Some(Outcome::Failed(error)),
-        }
-    }
-
-    /// `None` if the kernel's own store is to answer.
-    fn relax(&self) -> Option<Outcome> {
-        let locked = self.group.lock();
-        match type_name(&locked) {
+        match old_type {
             // Only this one is live in the kernel, and only there it checks too little.
             "DMA" => {}
-            "DMA-FQ" => return Some(Outcome::Unchanged),
-            _ => return None,
+            "DMA-FQ" => return written(Outcome::Unchanged),
+            _ => {
+                drop(locked);
+                return self.pass_on();
+            }
         }
         if let Err(refusal) = relax_checks::check(&locked) {
-            pr_notice!(
-                "group {} stays strict: {}\n",
-                self.group.id(),
-                refusal.reason()
-            );
-            return Some(Outcome::Refused(refusal.error()));
+            return written(self.refuse(refusal));
         }
         drop(locked);
-        let spare = match Spare::allocate() {
-            Ok(spare) => spare,
-            Err(error) => return Some(Outcome::Failed(error)),
-        };
-        match self.pass_on() {
-            Outcome::PassedOn => Some(self.recheck(spare)),
-            other => Some(other),
+        let passed_on = self.pass_on()?;
+        match passed_on.outcome {
+            Outcome::PassedOn => self.recheck(reserved, old_type),
+            _ => Ok(passed_on),
         }
+    }
+
+    fn refuse(&self, refusal: relax_checks::Refusal) -> Outcome {
+        pr_notice!(
+            "group {} stays strict: {}\n",
+            self.group.id(),
+            refusal.reason()
+        );
+        Outcome::Refused(refusal.error())
     }
 
     /// The kernel's own relax takes the mutex itself, so an untrusted device may have joined the
     /// group between our check and the relax. If so, the group becomes strict again.
-    fn recheck(&self, spare: Spare) -> Outcome {
+    fn recheck(&self, mut reserved: Reserved, old_type: &'static str) -> Result<Written> {
+        // Not the killable one: the check must be made.
         let locked = self.group.lock();
-        let Err(refusal) = relax_checks::check(&locked) else {
-            return Outcome::Relaxed;
+        let outcome = match relax_checks::check(&locked) {
+            Ok(()) => Outcome::Relaxed,
+            Err(refusal) => {
+                match cleanup::tighten(&locked, &mut reserved, now_ns()) {
+                    Tightened::Done(_) | Tightened::Already => {
+                        Cleaner::wake();
+                        pr_notice!(
+                            "group {} is strict again: {}\n",
+                            self.group.id(),
+                            refusal.reason()
+                        );
+                        Outcome::Refused(refusal.error())
+                    }
+                    // Its IOMMU driver is not one whose domains we can tighten.
+                    Tightened::NotOurs | Tightened::Tripped => {
+                        pr_err!(
+                            "group {} stays lazy although {}\n",
+                            self.group.id(),
+                            refusal.reason()
+                        );
+                        Outcome::Failed(refusal.error())
+                    }
+                }
+            }
         };
-        // Not by a worker, for whom memory would be needed: nothing may fail here.
-        let leftover = tighten::attempt(&locked, spare, tighten::now_ns(), |_| ());
-        drop(locked);
-        match leftover {
-            Some(_) => {
-                pr_notice!(
-                    "group {} is strict again: {}\n",
-                    self.group.id(),
-                    refusal.reason()
-                );
-                Outcome::Refused(refusal.error())
-            }
-            // Its IOMMU driver is not one whose domains we can tighten.
-            None => {
-                pr_err!(
-                    "group {} stays lazy although {}\n",
-                    self.group.id(),
-                    refusal.reason()
-                );
-                Outcome::Failed(refusal.error())
-            }
-        }
+        Ok(Written {
+            old_type,
+            new_type: type_name(&locked),
+            outcome,
+        })
     }
 
     /// Lets the kernel's own store answer.
-    fn pass_on(&self) -> Outcome {
-        report::passed_on();
+    fn pass_on(&self) -> Result<Written> {
+        counters::PASSED_ON.add(1);
+        let locked = self.group.lock_killable()?;
+        let old_type = type_name(&locked);
         // That store would find NULL behind the mutex if the last device goes while it waits; the
         // sooner before it this is seen, the better.
-        if self.group.lock().default_domain().is_none() {
-            return Outcome::Failed(EINVAL);
+        if locked.default_domain().is_none() {
+            return Ok(Written {
+                old_type,
+                new_type: old_type,
+                outcome: Outcome::Failed(EINVAL),
+            });
         }
-        match i32::try_from(self.original()) {
+        // It may free the domain.
+        cleanup::collect(&locked);
+        drop(locked);
+        let outcome = match i32::try_from(self.original()) {
             Ok(errno) if errno < 0 => Outcome::Failed(Error::from_errno(errno)),
             _ => Outcome::PassedOn,
-        }
+        };
+        Ok(Written {
+            old_type,
+            new_type: type_name(&self.group.lock()),
+            outcome,
+        })
+    }
+
+    /// A write that failed before anything was done.
+    fn failed(&self, error: Error) -> Result<Written> {
+        let old_type = type_name(&self.group.lock_killable()?);
+        Ok(Written {
+            old_type,
+            new_type: old_type,
+            outcome: Outcome::Failed(error),
+        })
     }
 
     fn original(&self) -> isize {
         // SAFETY: By the type invariants.
-        unsafe { (self.original)(self.group.as_ptr(), self.buf, self.count) }
+        unsafe { (self.original)(self.group.as_ptr().as_ptr(), self.buf, self.count) }
     }
+}
+
+/// What came of a write.
+struct Written {
+    old_type: &'static str,
+    new_type: &'static str,
+    outcome: Outcome,
 }
 
 fn privileged() -> bool {

@@ -4,6 +4,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
@@ -79,14 +80,34 @@ fn parameters(name: &str) -> Result<CString> {
     CString::new(words.join(" ")).context("a parameter has a NUL")
 }
 
-/// Unloads a module.
+/// Unloads a module. While it cleans up after a switch it is in use: that is waited for.
 ///
 /// # Errors
-/// When the kernel refuses: it is in use, or not loaded.
+/// When the kernel refuses: it stays in use, or is not loaded.
 pub fn unload(name: &str) -> Result<()> {
-    let text = CString::new(name).context("a module's name has no NUL")?;
+    let begin = Instant::now();
+    loop {
+        match unload_now(name) {
+            Err(Errno::EWOULDBLOCK) if begin.elapsed() < CLEANED_UP => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            answer => {
+                return answer.with_context(|| format!("the kernel does not unload {name}"));
+            }
+        }
+    }
+}
+
+/// Longer than any clean-up takes that nobody holds up, under emulation and with checks.
+const CLEANED_UP: Duration = Duration::from_secs(180);
+
+/// Unloads a module, or tells what the kernel answers.
+///
+/// # Errors
+/// `EWOULDBLOCK` while it is in use, `ENOENT` if it is not loaded.
+pub fn unload_now(name: &str) -> Result<(), Errno> {
+    let text = CString::new(name).map_err(|_| Errno::EINVAL)?;
     delete_module(&text, DeleteModuleFlags::O_NONBLOCK)
-        .with_context(|| format!("the kernel does not unload {name}"))
 }
 
 /// Whether a module is loaded.

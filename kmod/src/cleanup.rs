@@ -1,0 +1,894 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A domain from its tighten until nothing of that is left: [`Machine`] on the running kernel.
+//!
+//! A [`Cleanup`] belongs to one group. It is registered before the group is locked, since that may
+//! fail; activated by the first tighten that needs it; used again by later tightens of the same
+//! group that come before it has ended; and ended by the cleaner ([`crate::cleaner`]).
+
+use crate::{
+    counters,
+    drivers::{self, Audited},
+    ffi::{
+        iommu_live_bh_disable, iommu_live_bh_enable, iommu_live_cond_resched,
+        iommu_live_module_get, iommu_live_module_put, iommu_live_warn,
+    },
+    grace_period::GracePeriod,
+    private_structs::{
+        now_ns, Cookie, Domain, Group, GroupCell, KeptGroup, LockedGroup, Rings, TimerFunction,
+    },
+    protocol::{self, Label, Machine, Next, Queueing, Seen, Step, Timer},
+    registry,
+    report::Done,
+    strict_ops::{Spare, StrictCopy},
+    symbol,
+    unmap_table::{Operations, Table},
+};
+use core::{
+    cell::Cell,
+    ffi::c_void,
+    mem::forget,
+    ptr::{eq, null_mut},
+};
+use kernel::bindings;
+use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, Relaxed, Release};
+use kernel::sync::{new_mutex, Arc, Mutex};
+
+/// What a tighten found, and did.
+pub(crate) enum Tightened {
+    /// It made the domain strict.
+    Done(Done),
+    /// The domain was strict.
+    Already,
+    /// No domain that this module may switch: nothing was done.
+    NotOurs,
+    /// An invariant was seen broken, now or earlier: nothing was done.
+    Tripped,
+}
+
+/// What a relax found, and did.
+pub(crate) enum Relaxation {
+    /// It made the domain lazy.
+    Done,
+    /// No clean-up is under way: the kernel's own code is to do it.
+    NotOurs,
+    /// As [`Tightened::Tripped`].
+    Tripped,
+}
+
+/// A reference of this module.
+struct ModuleReference;
+
+impl ModuleReference {
+    /// `None` if the module is about to leave.
+    fn get() -> Option<Self> {
+        // SAFETY: The module's own code is running, so it is there.
+        unsafe { iommu_live_module_get() }.then_some(Self)
+    }
+}
+
+impl Drop for ModuleReference {
+    fn drop(&mut self) {
+        // SAFETY: Taken by `get`. Whoever drops the last one is a writer, whom the exit counts, or
+        // the cleaner, for whom it waits.
+        unsafe { iommu_live_module_put() };
+    }
+}
+
+/// The domain that was tightened, as it was found.
+///
+/// # Invariants
+///
+/// `copy` is a published copy of `original`, and alive as long as the clean-up.
+#[derive(Clone, Copy)]
+struct Target {
+    /// Only compared with: the domain may have gone.
+    domain: *mut bindings::iommu_domain,
+    table: Table,
+    original: *mut Operations,
+    copy: *mut Operations,
+    rings: Rings,
+    /// The `mod_mask` of each ring.
+    mask: u32,
+    timer_function: TimerFunction,
+}
+
+impl Target {
+    /// What the domain has that is needed for a tighten; `None` if it is not ours to tighten.
+    fn find<'a>(domain: Domain<'a>) -> Option<(Self, Audited<'a>)> {
+        if domain.domain_type() != bindings::IOMMU_DOMAIN_DMA_FQ {
+            return None;
+        }
+        let cookie = domain.dma_cookie()?;
+        if cookie.fq_domain().load(Relaxed) != domain.as_ptr() {
+            return None;
+        }
+        let rings = cookie.rings()?;
+        let timer_function = cookie.timer_function()?;
+        if !symbol::is(timer_function as *const c_void, "fq_flush_timeout") {
+            return None;
+        }
+        // SAFETY: `fq_domain` is set, so they were made, and stay as long as the group's mutex is
+        // held.
+        let mask = unsafe { common_mask(rings)? };
+        let audited = drivers::audit(domain)?;
+        let original = audited.slot.load(Relaxed);
+        let target = Self {
+            domain: domain.as_ptr(),
+            table: audited.table,
+            original,
+            copy: original,
+            rings,
+            mask,
+            timer_function,
+        };
+        Some((target, audited))
+    }
+}
+
+/// The `mod_mask` of the rings, if all have the same, and it is one.
+///
+/// # Safety
+///
+/// As [`Rings::each`].
+unsafe fn common_mask(rings: Rings) -> Option<u32> {
+    let (mut common, mut same) = (None, true);
+    // SAFETY: By this function's requirements.
+    unsafe {
+        rings.each(|ring| {
+            let mask = ring.mask();
+            same &= *common.get_or_insert(mask) == mask;
+        });
+    }
+    common.filter(|mask| same && *mask != 0 && mask.wrapping_add(1).is_power_of_two())
+}
+
+/// What the group's mutex guards.
+struct State {
+    step: Cell<Step>,
+    /// How often `step` has been set.
+    generation: Cell<u64>,
+    target: Cell<Option<Target>>,
+    copy: Cell<Option<StrictCopy>>,
+    /// Rings of ours whose place others have taken.
+    aside: Cell<Option<Rings>>,
+    group: Cell<Option<KeptGroup>>,
+    module: Cell<Option<ModuleReference>>,
+    /// The cookie's count of flushes before the first ring was armed, and how many of those since
+    /// then were this module's own. The others are late comers'.
+    flushes_before: Cell<Option<u64>>,
+    own_flushes: Cell<u64>,
+    drained: Cell<u64>,
+    late_comers: Cell<u64>,
+    collected: Cell<u64>,
+    /// The clean-up got past [`Step::Cleared`].
+    cleared: Cell<bool>,
+}
+
+// SAFETY: Its pointers are to memory that any thread may follow with the group's mutex held, or are
+// only compared with.
+unsafe impl Send for State {}
+
+impl State {
+    fn new() -> Self {
+        Self {
+            step: Cell::new(Step::Restored),
+            generation: Cell::new(0),
+            target: Cell::new(None),
+            copy: Cell::new(None),
+            aside: Cell::new(None),
+            group: Cell::new(None),
+            module: Cell::new(None),
+            flushes_before: Cell::new(None),
+            own_flushes: Cell::new(0),
+            drained: Cell::new(0),
+            late_comers: Cell::new(0),
+            collected: Cell::new(0),
+            cleared: Cell::new(false),
+        }
+    }
+
+    fn given_up(&self) -> u64 {
+        self.late_comers.get().saturating_sub(self.collected.get())
+    }
+}
+
+/// What `/sys/kernel/iommu_live/cleanups` shows of it, for whom no lock is taken.
+struct Shown {
+    active: Atomic<bool>,
+    step: Atomic<u32>,
+    strict_since: Atomic<i64>,
+    late_comers: Atomic<u64>,
+    collected: Atomic<u64>,
+    given_up: Atomic<u64>,
+}
+
+/// What the cleaner waits for.
+pub(crate) struct Waiting {
+    grace: GracePeriod,
+    /// What [`Machine::position`] told when it began; 0 before the first one.
+    since: u64,
+    /// When it looks for late comers again, on the monotonic clock.
+    next_look: i64,
+    /// When it last found one, or began.
+    last_found: i64,
+}
+
+/// See the module.
+#[pin_data]
+pub(crate) struct Cleanup {
+    id: i32,
+    group: Group<'static>,
+    state: GroupCell<State>,
+    shown: Shown,
+    #[pin]
+    waiting: Mutex<Waiting>,
+}
+
+// SAFETY: The group is only followed while somebody holds a reference of it, or writes its file.
+unsafe impl Send for Cleanup {}
+// SAFETY: As above; everything else is `Sync`.
+unsafe impl Sync for Cleanup {}
+
+impl Cleanup {
+    /// Whether it is this group's.
+    pub(crate) fn is_of(&self, group: Group<'_>) -> bool {
+        self.state.is_of(group)
+    }
+
+    /// Whether there is something to clean up, or will be.
+    pub(crate) fn is_active(&self) -> bool {
+        self.shown.active.load(Relaxed)
+    }
+
+    /// Whether the domain is not what it was before the tighten.
+    fn is_current(&self, locked: &LockedGroup<'_>) -> bool {
+        self.is_active()
+            && self
+                .state
+                .get(locked)
+                .is_some_and(|state| state.step.get() != Step::Restored)
+    }
+
+    /// Whether it can be used for another tighten of this table.
+    fn serves(&self, locked: &LockedGroup<'_>, target: &Target) -> bool {
+        self.is_active()
+            && self.state.get(locked).is_some_and(|state| {
+                let aside = state.aside.get();
+                state.step.get() == Step::Restored
+                    && aside.is_none()
+                    && state.target.get().is_some_and(|old| {
+                        old.table == target.table && old.original == target.original
+                    })
+            })
+    }
+
+    fn bind<'a>(&'a self, locked: &'a LockedGroup<'a>) -> Option<Bound<'a>> {
+        Some(Bound {
+            cleanup: self,
+            state: self.state.get(locked)?,
+            locked,
+        })
+    }
+
+    /// A line of `/sys/kernel/iommu_live/cleanups`.
+    pub(crate) fn show(&self) -> Line {
+        let shown = &self.shown;
+        Line {
+            group: self.id,
+            step: match shown.step.load(Relaxed) {
+                ARMED => "armed",
+                CLEARED => "cleared",
+                TRIPPED => "tripped",
+                _ => "restored",
+            },
+            strict_since_ns: shown.strict_since.load(Relaxed),
+            late_comers: shown.late_comers.load(Relaxed),
+            collected: shown.collected.load(Relaxed),
+            given_up: shown.given_up.load(Relaxed),
+        }
+    }
+}
+
+/// See [`Cleanup::show`].
+pub(crate) struct Line {
+    pub(crate) group: i32,
+    pub(crate) step: &'static str,
+    /// On the clock that goes on while the machine sleeps; 0 if it is not strict.
+    pub(crate) strict_since_ns: i64,
+    pub(crate) late_comers: u64,
+    pub(crate) collected: u64,
+    pub(crate) given_up: u64,
+}
+
+const ARMED: u32 = 1;
+const CLEARED: u32 = 2;
+const RESTORED: u32 = 3;
+const TRIPPED: u32 = 4;
+
+/// A clean-up that is registered, and not active unless [`tighten`] needed it.
+pub(crate) struct Reserved {
+    cleanup: Arc<Cleanup>,
+    spare: Option<Spare>,
+    module: Option<ModuleReference>,
+}
+
+impl Reserved {
+    /// Allocates all that a tighten of `group` may need. `ENOMEM`; `ENODEV` if the module is about
+    /// to leave.
+    ///
+    /// Must not be called with the group's mutex held: to reclaim memory may mean to wait for a
+    /// device whose recovery needs that mutex.
+    pub(crate) fn new(group: Group<'_>) -> Result<Self> {
+        let module = ModuleReference::get().ok_or(ENODEV)?;
+        let spare = Spare::allocate()?;
+        let waiting = Waiting {
+            grace: GracePeriod::new()?,
+            since: 0,
+            next_look: 0,
+            last_found: 0,
+        };
+        let raw = group.as_ptr();
+        let cleanup = Arc::pin_init(
+            pin_init!(Cleanup {
+                id: group.id(),
+                // SAFETY: Only followed while a writer of its file is there, or the reference that
+                // `activate` takes.
+                group: unsafe { Group::from_raw(raw) },
+                state: GroupCell::new(raw, State::new()),
+                shown: Shown {
+                    active: Atomic::new(false),
+                    step: Atomic::new(RESTORED),
+                    strict_since: Atomic::new(0),
+                    late_comers: Atomic::new(0),
+                    collected: Atomic::new(0),
+                    given_up: Atomic::new(0),
+                },
+                waiting <- new_mutex!(waiting),
+            }),
+            GFP_KERNEL,
+        )?;
+        registry::add(&cleanup)?;
+        Ok(Self {
+            cleanup,
+            spare: Some(spare),
+            module: Some(module),
+        })
+    }
+
+    /// Makes it the group's.
+    fn activate(
+        &mut self,
+        locked: &LockedGroup<'_>,
+        audited: &Audited<'_>,
+    ) -> Option<&Arc<Cleanup>> {
+        let state = self.cleanup.state.get(locked)?;
+        let copy = StrictCopy::of(audited, self.spare.take()?)?;
+        state.group.set(Some(locked.keep()?));
+        state.copy.set(Some(copy));
+        state.module.set(self.module.take());
+        self.cleanup.shown.active.store(true, Release);
+        Some(&self.cleanup)
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if !self.cleanup.is_active() {
+            registry::remove(&self.cleanup);
+        }
+    }
+}
+
+/// Makes the group's default domain strict. `started` is when the writer asked.
+///
+/// The cleaner is to be woken afterwards.
+pub(crate) fn tighten(
+    locked: &LockedGroup<'_>,
+    reserved: &mut Reserved,
+    started: i64,
+) -> Tightened {
+    if counters::TRIPPED.get() != 0 {
+        return Tightened::Tripped;
+    }
+    if current(locked, |bound| protocol::settle(bound)) == Some(true) {
+        return Tightened::Already;
+    }
+    if counters::TRIPPED.get() != 0 {
+        return Tightened::Tripped;
+    }
+    let Some(domain) = locked.default_domain() else {
+        return Tightened::NotOurs;
+    };
+    let strict = domain.domain_type() == bindings::IOMMU_DOMAIN_DMA
+        && domain
+            .dma_cookie()
+            .is_some_and(|cookie| cookie.fq_domain().load(Relaxed).is_null());
+    if strict {
+        return Tightened::Already;
+    }
+    make_strict(locked, domain, reserved, started).map_or(Tightened::NotOurs, Tightened::Done)
+}
+
+fn make_strict(
+    locked: &LockedGroup<'_>,
+    domain: Domain<'_>,
+    reserved: &mut Reserved,
+    started: i64,
+) -> Option<Done> {
+    let (target, audited) = Target::find(domain)?;
+    let again = registry::find(|cleanup| cleanup.serves(locked, &target));
+    let cleanup = match &again {
+        Some(cleanup) => cleanup,
+        None => reserved.activate(locked, &audited)?,
+    };
+    let state = cleanup.state.get(locked)?;
+    // To look at it is to take it out.
+    let copy = state.copy.take()?;
+    state.target.set(Some(Target {
+        original: copy.original(),
+        copy: copy.as_ptr(),
+        ..target
+    }));
+    state.copy.set(Some(copy));
+    state.cleared.set(false);
+    protocol::tighten(&mut cleanup.bind(locked)?);
+    let strict_ns = now_ns().wrapping_sub(started);
+    Some(Done {
+        strict_ns,
+        drained: state.drained.get(),
+    })
+}
+
+/// Makes the group's default domain lazy, if its clean-up is under way; if `may_relax`.
+pub(crate) fn relax<E>(
+    locked: &LockedGroup<'_>,
+    may_relax: impl FnOnce() -> Result<(), E>,
+) -> Result<Relaxation, E> {
+    if counters::TRIPPED.get() != 0 {
+        return Ok(Relaxation::Tripped);
+    }
+    let relaxed = current(locked, |bound| {
+        if !protocol::settle(bound) {
+            return Ok(Relaxation::NotOurs);
+        }
+        may_relax()?;
+        protocol::relax(bound);
+        Ok(match bound.position().0 {
+            Step::Tripped => Relaxation::Tripped,
+            _ => Relaxation::Done,
+        })
+    });
+    relaxed.unwrap_or(Ok(Relaxation::NotOurs))
+}
+
+/// Gives back what late comers left in the group's rings, before the kernel may free the domain.
+pub(crate) fn collect(locked: &LockedGroup<'_>) {
+    current(locked, |bound| {
+        if protocol::settle(bound) {
+            bound.collect();
+        }
+    });
+}
+
+/// Whether the group's domain is one that waits for its clean-up, or for ever.
+fn current<T>(locked: &LockedGroup<'_>, act: impl FnOnce(&mut Bound<'_>) -> T) -> Option<T> {
+    let cleanup = registry::find(|cleanup| cleanup.is_current(locked))?;
+    let mut bound = cleanup.bind(locked)?;
+    Some(act(&mut bound))
+}
+
+/// How often the cleaner looks for late comers where there may be some, in nanoseconds.
+const LOOK_INTERVAL: i64 = 1_000_000;
+/// The same where there have been none for [`RECENT`]. Less than the flush timer's interval.
+const RARE_LOOK_INTERVAL: i64 = 8_000_000;
+/// How long after the last late comer, or the beginning, another one is expected.
+const RECENT: i64 = 200_000_000;
+
+/// What the cleaner is to do with a clean-up.
+pub(crate) enum Visited {
+    /// Come again in a moment.
+    Soon,
+    /// Nothing: it has ended, or stays for ever.
+    Done,
+}
+
+/// Goes on with a clean-up as far as it goes without waiting. Only the cleaner calls this.
+pub(crate) fn visit(cleanup: &Arc<Cleanup>) -> Visited {
+    let mut waiting = cleanup.waiting.lock();
+    let over = waiting.grace.is_over();
+    let now = now_ns();
+    if !over && now < waiting.next_look {
+        return Visited::Soon;
+    }
+    // Whoever has the mutex may have it for long. There are others to clean up after, and nothing is
+    // lost by coming later.
+    // The group stays: an active clean-up has a reference of it.
+    let Some(locked) = cleanup.group.try_lock() else {
+        return Visited::Soon;
+    };
+    let Some(mut bound) = cleanup.bind(&locked) else {
+        return Visited::Done;
+    };
+    if waiting.last_found == 0 {
+        waiting.last_found = now;
+    }
+    if bound.position().0 == Step::Armed && protocol::settle(&mut bound) {
+        let before = bound.state.late_comers.get();
+        bound.collect();
+        if bound.state.late_comers.get() != before {
+            waiting.last_found = now;
+        }
+    }
+    let recent = now.wrapping_sub(waiting.last_found) < RECENT;
+    let interval = if recent { LOOK_INTERVAL } else { RARE_LOOK_INTERVAL };
+    waiting.next_look = now.wrapping_add(interval);
+    if !over {
+        return Visited::Soon;
+    }
+    match protocol::go_on(&mut bound, waiting.since) {
+        Next::GracePeriod => {
+            waiting.since = bound.position().1;
+            waiting.last_found = now;
+            waiting.grace.begin();
+            Visited::Soon
+        }
+        Next::Soon => Visited::Soon,
+        Next::Stay => Visited::Done,
+        Next::Free => {
+            let left = Left::take(cleanup, bound.state);
+            drop(locked);
+            drop(waiting);
+            drop(left);
+            Visited::Done
+        }
+    }
+}
+
+/// What is left of a clean-up that has ended. Fields are dropped in order.
+struct Left {
+    _copy: Option<StrictCopy>,
+    aside: Option<Rings>,
+    /// To drop it may mean to remove the group's files, which waits for everybody who writes one.
+    _group: Option<KeptGroup>,
+    /// The last: from here on, the module's exit may wait for the cleaner.
+    _module: Option<ModuleReference>,
+}
+
+impl Left {
+    /// Takes it out of the clean-up, which nobody finds any more from here on.
+    fn take(cleanup: &Arc<Cleanup>, state: &State) -> Self {
+        if state.cleared.get() {
+            counters::CLEANED_UP.add(1);
+        }
+        cleanup.shown.active.store(false, Relaxed);
+        registry::remove(cleanup);
+        Self {
+            _copy: state.copy.take(),
+            aside: state.aside.take(),
+            _group: state.group.take(),
+            _module: state.module.take(),
+        }
+    }
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        if let Some(rings) = self.aside.take() {
+            // SAFETY: Made by the kernel; others took their place, and a grace period has passed
+            // since the last one could have found them.
+            unsafe { rings.free() };
+        }
+    }
+}
+
+/// A clean-up with its group's mutex held.
+struct Bound<'a> {
+    cleanup: &'a Cleanup,
+    state: &'a State,
+    locked: &'a LockedGroup<'a>,
+}
+
+/// The domain that was tightened, while it is still the group's.
+struct Live<'a> {
+    target: Target,
+    domain: Domain<'a>,
+    cookie: Cookie<'a>,
+    slot: &'a Atomic<*mut Operations>,
+}
+
+impl<'a> Bound<'a> {
+    /// `None` if it is not the group's domain any more. There may be another one at its address:
+    /// [`Self::look`] tells, and the protocol looks first.
+    fn live(&self) -> Option<Live<'a>> {
+        let target = self.state.target.get()?;
+        let domain = self.locked.default_domain()?;
+        if domain.as_ptr() != target.domain {
+            return None;
+        }
+        let slot = match target.table {
+            Table::PageTable => domain.pt_ops()?,
+            Table::Domain if domain.is_iommupt() => return None,
+            Table::Domain => domain.ops(),
+        };
+        Some(Live {
+            target,
+            domain,
+            cookie: domain.dma_cookie()?,
+            slot,
+        })
+    }
+
+    fn each_ring(&self, visit: impl FnMut(crate::ring::Ring<'_>, &Live<'a>)) {
+        let mut visit = visit;
+        if let Some(live) = self.live() {
+            // SAFETY: Made by the kernel; the live domain has them, or they are ours until
+            // `free_rings`.
+            unsafe { live.target.rings.each(|ring| visit(ring, &live)) };
+        }
+    }
+
+    /// Counts what late comers there have been, and shows it.
+    fn count(&self, collected: u64) {
+        let state = self.state;
+        let (late, given_up) = (state.late_comers.get(), state.given_up());
+        if let (Some(live), Some(before)) = (self.live(), state.flushes_before.get()) {
+            let since = live.cookie.flushes().wrapping_sub(before);
+            let found = since.saturating_sub(state.own_flushes.get());
+            // What was in a slot was somebody's.
+            let found = found.max(state.collected.get().saturating_add(collected));
+            state.late_comers.set(late.max(found));
+        }
+        state.collected.set(state.collected.get() + collected);
+        counters::LATE_COMERS.add(state.late_comers.get().saturating_sub(late));
+        counters::COLLECTED.add(collected);
+        // It may shrink: somebody who has flushed and not yet left its range was counted early.
+        counters::GIVEN_UP.add(state.given_up().wrapping_sub(given_up));
+        let shown = &self.cleanup.shown;
+        shown.late_comers.store(state.late_comers.get(), Relaxed);
+        shown.collected.store(state.collected.get(), Relaxed);
+        shown.given_up.store(state.given_up(), Relaxed);
+    }
+}
+
+impl Machine for Bound<'_> {
+    fn position(&self) -> (Step, u64) {
+        (self.state.step.get(), self.state.generation.get())
+    }
+
+    fn set_step(&mut self, step: Step) {
+        self.state.step.set(step);
+        self.state.generation.set(self.state.generation.get() + 1);
+        let shown = &self.cleanup.shown;
+        let (shown_step, since) = match step {
+            Step::Armed => (ARMED, Some(boot_time_ns())),
+            Step::Cleared => {
+                self.state.cleared.set(true);
+                (CLEARED, None)
+            }
+            Step::Restored => {
+                let strict = self.state.cleared.get()
+                    && self.live().is_some_and(|live| {
+                        live.domain.domain_type() == bindings::IOMMU_DOMAIN_DMA
+                    });
+                (RESTORED, (!strict).then_some(0))
+            }
+            Step::Tripped => (TRIPPED, None),
+        };
+        shown.step.store(shown_step, Relaxed);
+        if let Some(since) = since {
+            shown.strict_since.store(since, Relaxed);
+        }
+    }
+
+    fn look(&self) -> Seen {
+        let gone = Seen {
+            domain_is_ours: false,
+            queueing: Queueing::Other,
+            rings_are_ours: false,
+            timer: Timer::Other,
+            label: Label::Other,
+        };
+        let Some(live) = self.live() else {
+            return gone;
+        };
+        let Live {
+            target,
+            domain,
+            cookie,
+            slot,
+        } = live;
+        if slot.load(Relaxed) != target.copy {
+            return gone;
+        }
+        let fq_domain = cookie.fq_domain().load(Relaxed);
+        Seen {
+            domain_is_ours: true,
+            queueing: if fq_domain.is_null() {
+                Queueing::Off
+            } else if eq(fq_domain, target.domain) {
+                Queueing::On
+            } else {
+                Queueing::Other
+            },
+            rings_are_ours: cookie.rings() == Some(target.rings),
+            timer: match cookie.timer_function() {
+                None => Timer::ShutDown,
+                Some(function) if function as usize == target.timer_function as usize => {
+                    Timer::AsFound
+                }
+                Some(_) => Timer::Other,
+            },
+            label: match domain.domain_type() {
+                bindings::IOMMU_DOMAIN_DMA => Label::Strict,
+                bindings::IOMMU_DOMAIN_DMA_FQ => Label::Lazy,
+                _ => Label::Other,
+            },
+        }
+    }
+
+    fn publish_strict_entry(&mut self) {
+        self.state.flushes_before.set(None);
+        self.state.own_flushes.set(0);
+        self.state.drained.set(0);
+        self.state.late_comers.set(0);
+        self.state.collected.set(0);
+        if let Some(live) = self.live() {
+            live.slot.store(live.target.copy, Release);
+        }
+    }
+
+    fn flush_and_drain(&mut self) {
+        let mut entries = 0u64;
+        self.each_ring(|ring, _| entries = entries.wrapping_add(ring.entries().into()));
+        let state = self.state;
+        state.drained.set(state.drained.get().wrapping_add(entries));
+        let Some(live) = self.live() else {
+            return;
+        };
+        // SAFETY: The function saved from this very timer: `fq_flush_timeout()`, which finds its
+        // cookie by the timer's address. It expects to be called as a timer is, with bottom
+        // halves off. `fq_domain` and the rings are there. It takes no lock over its flush, and may
+        // run beside the timer: both free, under each ring's lock, what is flushed.
+        unsafe {
+            iommu_live_bh_disable();
+            (live.target.timer_function)(live.cookie.timer());
+            iommu_live_bh_enable();
+        }
+        // The timer has nothing to do that the next pass would not do now. And once it has stopped,
+        // every flush that is counted is a late comer's.
+        live.cookie.stop_timer();
+        match state.flushes_before.get() {
+            None => state.flushes_before.set(Some(live.cookie.flushes())),
+            Some(_) => state.own_flushes.set(state.own_flushes.get() + 1),
+        }
+    }
+
+    fn arm_empty_rings(&mut self) -> bool {
+        let mut all = true;
+        self.each_ring(|ring, live| all &= ring.arm_if_empty(live.target.mask));
+        all
+    }
+
+    fn collect(&mut self) {
+        let mut collected = 0;
+        self.each_ring(|ring, live| {
+            if ring.has_late_comer() && ring.collect(live.cookie) {
+                collected += 1;
+            }
+        });
+        if let Some(live) = self.live() {
+            // Nothing is in the rings that it would have to come for.
+            live.cookie.stop_timer();
+        }
+        self.count(collected);
+    }
+
+    fn disarm_rings(&mut self) -> bool {
+        let (mut all, mut collected) = (true, 0);
+        self.each_ring(|ring, live| {
+            all &= ring.disarm(live.target.mask, live.cookie, &mut collected);
+        });
+        self.count(collected);
+        all
+    }
+
+    fn ring_locks_are_free(&self) -> bool {
+        let mut free = true;
+        self.each_ring(|ring, _| free &= ring.lock_is_free());
+        free
+    }
+
+    fn rings_are_empty(&self) -> bool {
+        let mut empty = true;
+        self.each_ring(|ring, _| empty &= ring.is_empty());
+        empty
+    }
+
+    fn shut_down_timer(&mut self) {
+        if let Some(live) = self.live() {
+            live.cookie.shut_down_timer();
+        }
+    }
+
+    fn set_up_timer(&mut self) {
+        if let Some(live) = self.live() {
+            // SAFETY: The protocol has shut it down; it was set up with this function.
+            unsafe { live.cookie.set_up_timer(live.target.timer_function) };
+        }
+    }
+
+    fn stop_queueing(&mut self) {
+        if let Some(live) = self.live() {
+            live.cookie.fq_domain().store(null_mut(), Relaxed);
+        }
+    }
+
+    fn resume_queueing(&mut self) {
+        if let Some(live) = self.live() {
+            live.cookie.fq_domain().store(live.target.domain, Release);
+        }
+    }
+
+    fn restore_entry(&mut self) {
+        if let Some(live) = self.live() {
+            live.slot.store(live.target.original, Release);
+        }
+    }
+
+    fn free_rings(&mut self) {
+        let Some(target) = self.state.target.get() else {
+            return;
+        };
+        // Where the domain has gone, another one may be at its address, with rings of its own.
+        let has_them = |live: &Live<'_>| live.cookie.rings() == Some(target.rings);
+        if let Some(live) = self.live().filter(has_them) {
+            // SAFETY: `fq_domain` has been NULL for a grace period, so nobody looks for them.
+            unsafe { live.cookie.forget_rings() };
+        }
+        // SAFETY: Made by the kernel. Whoever had sampled *queued* before `fq_domain` was NULL has
+        // left (I4), and they are empty; or the domain has gone, and everybody who unmaps with it.
+        unsafe { target.rings.free() };
+    }
+
+    fn set_rings_aside(&mut self) {
+        if let Some(target) = self.state.target.get() {
+            self.state.aside.set(Some(target.rings));
+        }
+    }
+
+    fn set_label(&mut self, label: Label) {
+        let domain_type = match label {
+            Label::Strict => bindings::IOMMU_DOMAIN_DMA,
+            Label::Lazy => bindings::IOMMU_DOMAIN_DMA_FQ,
+            Label::Other => return,
+        };
+        if let Some(live) = self.live() {
+            live.domain.set_domain_type(domain_type);
+        }
+    }
+
+    fn pause(&mut self) {
+        // SAFETY: Everybody who holds a group's mutex may sleep.
+        unsafe { iommu_live_cond_resched() };
+    }
+
+    fn trip(&mut self) {
+        counters::TRIPPED.set(1);
+        let what = c"an invariant is broken: the strict entry stays, and nothing is switched until \
+                     the next boot";
+        // SAFETY: A NUL-terminated string.
+        unsafe { iommu_live_warn(what.as_char_ptr(), self.cleanup.id) };
+        // The strict entry is text of this module: it must not leave any more.
+        if let Some(module) = self.state.module.take() {
+            forget(module);
+        }
+    }
+}
+
+/// Nanoseconds since boot, on the clock that goes on while the machine sleeps.
+fn boot_time_ns() -> i64 {
+    // SAFETY: May be called anywhere.
+    unsafe { bindings::ktime_get_with_offset(bindings::tk_offsets_TK_OFFS_BOOT) }
+}
