@@ -26,7 +26,6 @@
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/string.h>
-#include <linux/timer.h>
 #include <linux/uidgid.h>
 #include <linux/workqueue.h>
 
@@ -213,21 +212,10 @@ void iommu_live_spin_unlock(spinlock_t *lock, unsigned long flags)
 	spin_unlock_irqrestore(lock, flags);
 }
 
-void iommu_live_list_init(struct list_head *list)
-{
-	INIT_LIST_HEAD(list);
-}
-
 void iommu_live_list_move(struct list_head *from, struct list_head *to)
 {
 	INIT_LIST_HEAD(to);
 	list_splice_init(from, to);
-}
-
-void iommu_live_timer_setup(struct timer_list *timer,
-			    void (*function)(struct timer_list *))
-{
-	timer_setup(timer, function, 0);
 }
 
 bool iommu_live_module_get(void)

@@ -15,7 +15,6 @@ struct kobj_attribute;
 struct kobject;
 struct list_head;
 struct mutex;
-struct timer_list;
 
 void iommu_live_bh_disable(void);
 void iommu_live_bh_enable(void);
@@ -36,7 +35,6 @@ void iommu_live_grace_begin(struct iommu_live_grace *grace, bool tasks);
 void iommu_live_grace_free(struct iommu_live_grace *grace);
 bool iommu_live_grace_over(struct iommu_live_grace *grace);
 void iommu_live_keeps(const void *memory);
-void iommu_live_list_init(struct list_head *list);
 void iommu_live_list_move(struct list_head *from, struct list_head *to);
 bool iommu_live_lock_is_free(spinlock_t *lock);
 bool iommu_live_may_report_denied(void);
@@ -53,8 +51,6 @@ void iommu_live_set_show(struct kobj_attribute *attribute,
 					 struct kobj_attribute *, char *));
 unsigned long iommu_live_spin_lock(spinlock_t *lock);
 void iommu_live_spin_unlock(spinlock_t *lock, unsigned long flags);
-void iommu_live_timer_setup(struct timer_list *timer,
-			    void (*function)(struct timer_list *));
 void iommu_live_unwatch_devices(void);
 void iommu_live_warn(const char *what, int group);
 int iommu_live_watch_devices(void);

@@ -815,7 +815,7 @@ impl Machine for Bound<'_> {
     fn set_up_timer(&mut self) {
         if let Some(live) = self.live() {
             // SAFETY: The protocol has shut it down; it was set up with this function.
-            unsafe { live.cookie.set_up_timer(live.target.timer_function) };
+            unsafe { live.cookie.revive_timer(live.target.timer_function) };
         }
     }
 

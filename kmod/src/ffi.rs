@@ -47,7 +47,6 @@ extern "C" {
     pub(crate) fn iommu_live_grace_over(grace: *mut Grace) -> bool;
     /// Says that memory is not lost although nobody points to it.
     pub(crate) fn iommu_live_keeps(memory: *const c_void);
-    pub(crate) fn iommu_live_list_init(list: *mut bindings::list_head);
     pub(crate) fn iommu_live_list_move(
         from: *mut bindings::list_head,
         to: *mut bindings::list_head,
@@ -66,10 +65,6 @@ extern "C" {
     pub(crate) fn iommu_live_set_show(attribute: *mut bindings::kobj_attribute, show: Show);
     pub(crate) fn iommu_live_spin_lock(lock: *mut bindings::spinlock_t) -> usize;
     pub(crate) fn iommu_live_spin_unlock(lock: *mut bindings::spinlock_t, flags: usize);
-    pub(crate) fn iommu_live_timer_setup(
-        timer: *mut bindings::timer_list,
-        function: unsafe extern "C" fn(*mut bindings::timer_list),
-    );
     pub(crate) fn iommu_live_unwatch_devices();
     pub(crate) fn iommu_live_warn(what: *const c_char, group: i32);
     pub(crate) fn iommu_live_watch_devices() -> i32;

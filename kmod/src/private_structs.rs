@@ -7,10 +7,7 @@
 
 use crate::{
     counters,
-    ffi::{
-        iommu_live_mutex_lock_killable, iommu_live_mutex_trylock, iommu_live_run_delay,
-        iommu_live_timer_setup,
-    },
+    ffi::{iommu_live_mutex_lock_killable, iommu_live_mutex_trylock, iommu_live_run_delay},
     layout,
     unmap_table::Operations,
 };
@@ -453,15 +450,18 @@ impl<'a> Cookie<'a> {
         unsafe { bindings::timer_shutdown_sync(self.timer()) };
     }
 
-    /// Sets the timer up as `iommu_dma_init_fq()` does.
+    /// Makes the timer what it was before it was shut down.
     ///
     /// # Safety
     ///
     /// It is shut down, and was set up with `function`.
-    pub(crate) unsafe fn set_up_timer(self, function: TimerFunction) {
-        // SAFETY: By this function's requirements nobody has it in a list, nor arms it: for those
-        // who might, `timer_on` is 1 until it is done.
-        unsafe { iommu_live_timer_setup(self.timer(), function) };
+    pub(crate) unsafe fn revive_timer(self, function: TimerFunction) {
+        // SAFETY: A cookie by the type invariant. To shut a timer down is to set this to NULL, once
+        // it is in no list (`timer_shutdown_sync()`); `timer_setup()` would also write what an unmap
+        // that arms it at the same moment reads. `Option<TimerFunction>` is a pointer.
+        let field: &Atomic<*mut c_void> =
+            unsafe { Atomic::from_ptr((&raw mut (*self.timer()).function).cast()) };
+        field.store(function as *mut c_void, Relaxed);
         self.timer_on().store(0, Relaxed);
     }
 

@@ -36,7 +36,11 @@
 //!   while it is empty, under the same lock; an entry leaves a ring only after a flush that began
 //!   after the entry was added, and the change of the page table precedes the entry
 //!   (`fq_ring_free_locked()` compares `counter` with `fq_flush_finish_cnt`, and `queue_iova()`
-//!   begins with a full barrier). So the flush is over.
+//!   begins with a full barrier). So the flush is over. (A ring can also look empty because it
+//!   overflowed: while another flush is under way, `queue_iova()` may find that nothing can be
+//!   freed in a full ring, and adds nevertheless. Whoever did that had flushed everything by itself
+//!   after all entries were added, so this holds; what is lost is IOVA space, with or without this
+//!   module.)
 //!
 //! In each case no unmap that returned by T, and none that returns later, leaves its range in the
 //! IOTLB. That is what *strict* means, it holds at T, and nothing was waited for. It does not
@@ -61,7 +65,8 @@
 //!   follows it, with the ring's lock held. (To wait for the readers of the strict entry does not
 //!   exclude this: for an unmap of no bytes the kernel never calls the unmap entry of SMMUv3 or
 //!   virtio-iommu, so its sample is not corrected. It queues a range of no pages, which is
-//!   harmless in a ring that is not armed.)
+//!   harmless in a ring that is not armed, unless so many are on their way at the same time that
+//!   the ring fills up. Nobody is known to unmap no bytes.)
 //! * **I4** When `fq_domain` becomes NULL, everybody who might take the old entry with a *queued*
 //!   sample has left. When the entry is restored, no *queued* sample is left but those of I3.
 //! * **I5** The copy of the operations table, and the module's text, go only after a grace period
@@ -257,11 +262,12 @@ pub(crate) trait Machine {
     /// Makes new unmaps sample strict by themselves (`fq_domain = NULL`).
     fn stop_queueing(&mut self);
 
-    /// Makes new unmaps sample *queued* again. Must be a release: who sees this sees timer and
-    /// rings complete.
+    /// Makes new unmaps sample *queued* again. Must be a release: who sees this sees the rings
+    /// complete.
     fn resume_queueing(&mut self);
 
-    /// Puts the original page-table operations back. Must be a release.
+    /// Puts the original page-table operations back. Must be a release: who queues because of that
+    /// finds rings that are not armed, and a timer.
     fn restore_entry(&mut self);
 
     /// Frees the rings, and forgets them where the domain is still there to have them.
@@ -326,10 +332,11 @@ pub(crate) fn relax<M: Machine>(machine: &mut M) {
                 return trip(machine);
             }
         }
-        // Nobody is in the rings or about to arm the timer, but for unmaps of no bytes (I3).
+        // The timer follows `fq_domain`, and an unmap of no bytes (I3) may be about to arm it. Between
+        // the two, whoever samples *queued* still takes the strict entry.
         Step::Cleared => {
-            machine.set_up_timer();
             machine.resume_queueing();
+            machine.set_up_timer();
         }
         Step::Restored | Step::Tripped => return,
     }

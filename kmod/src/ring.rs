@@ -8,7 +8,7 @@
 
 use crate::{
     ffi::{
-        free_iova_fast, iommu_live_list_init, iommu_live_list_move, iommu_live_lock_is_free,
+        free_iova_fast, iommu_live_list_move, iommu_live_lock_is_free,
         iommu_live_next_possible_cpu, iommu_live_per_cpu_ptr, iommu_live_spin_lock,
         iommu_live_spin_unlock, iommu_put_pages_list,
     },
@@ -144,18 +144,20 @@ impl<'a> Ring<'a> {
     ///
     /// `mask` is its `mod_mask` while it is not armed.
     pub(crate) fn arm_if_empty(self, mask: u32) -> bool {
-        let locked = self.lock();
+        let _locked = self.lock();
         match self.mask() {
             ARMED => return true,
             found if found != mask => return false,
             _ => {}
         }
-        if locked.ring.head().load(Relaxed) != self.tail().load(Relaxed) {
+        if self.head().load(Relaxed) != self.tail().load(Relaxed) {
             return false;
         }
         self.head().store(0, Relaxed);
         self.tail().store(0, Relaxed);
-        self.slot().clear(&locked);
+        // Its list is one: the kernel initialises it anew whenever an entry leaves. What may be on
+        // it, of a ring that overflowed and looks empty, is given back with the next late comer.
+        self.slot().pages().store(0, Relaxed);
         self.mod_mask().store(ARMED, Relaxed);
         true
     }
@@ -251,15 +253,6 @@ impl<'a> Slot<'a> {
     fn freelist(self) -> *mut bindings::list_head {
         // SAFETY: As above.
         unsafe { self.0.add(layout::iova_fq_entry::FREELIST).cast() }
-    }
-
-    /// Makes it one that nobody has left anything in. `queue_iova()` splices into the list, so it
-    /// must be one.
-    fn clear(self, _locked: &LockedRing<'_>) {
-        self.pages().store(0, Relaxed);
-        // SAFETY: The entry's own list. The ring was empty, so nothing is on it: its pages were
-        // given back with its entry.
-        unsafe { iommu_live_list_init(self.freelist()) };
     }
 
     /// Moves what is there to `late`.
