@@ -522,7 +522,11 @@ pub(crate) fn visit(cleanup: &Arc<Cleanup>) -> Visited {
         }
     }
     let recent = now.wrapping_sub(waiting.last_found) < RECENT;
-    let interval = if recent { LOOK_INTERVAL } else { RARE_LOOK_INTERVAL };
+    let interval = if recent {
+        LOOK_INTERVAL
+    } else {
+        RARE_LOOK_INTERVAL
+    };
     waiting.next_look = now.wrapping_add(interval);
     if !over {
         return Visited::Soon;
@@ -876,7 +880,8 @@ impl Machine for Bound<'_> {
 
     fn trip(&mut self) {
         counters::TRIPPED.set(1);
-        let what = c"an invariant is broken: the strict entry stays, and nothing is switched until \
+        let what =
+            c"an invariant is broken: the strict entry stays, and nothing is switched until \
                      the next boot";
         // SAFETY: A NUL-terminated string.
         unsafe { iommu_live_warn(what.as_char_ptr(), self.cleanup.id) };

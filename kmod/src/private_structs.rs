@@ -227,11 +227,13 @@ impl<T> GroupCell<T> {
 
     /// The value; `None` if another group's mutex is held.
     pub(crate) fn get<'l>(&'l self, locked: &'l LockedGroup<'_>) -> Option<&'l T> {
+        if !self.is_of(locked.group()) {
+            return None;
+        }
+        // INVARIANT: `locked` is borrowed for `'l`.
         // SAFETY: Its mutex is held for `'l`, so no other thread has a reference; this thread has
         // shared ones only.
-        // INVARIANT: `locked` is borrowed for `'l`.
-        self.is_of(locked.group())
-            .then(|| unsafe { &*self.value.get() })
+        Some(unsafe { &*self.value.get() })
     }
 }
 
@@ -252,8 +254,13 @@ impl LockedGroup<'_> {
     /// The default domain, if the group has one.
     pub(crate) fn default_domain(&self) -> Option<Domain<'_>> {
         // SAFETY: A group by the type invariant; the field changes only under the mutex.
-        let domain =
-            unsafe { field::<*mut bindings::iommu_domain, _>(self.group.0, layout::iommu_group::DEFAULT_DOMAIN).read() };
+        let domain = unsafe {
+            field::<*mut bindings::iommu_domain, _>(
+                self.group.0,
+                layout::iommu_group::DEFAULT_DOMAIN,
+            )
+            .read()
+        };
         // INVARIANT: The default domain of a group whose mutex is held as long as `self` lives.
         NonNull::new(domain).map(|domain| Domain(domain, PhantomData))
     }
@@ -363,7 +370,11 @@ impl<'a> Domain<'a> {
         let (kind, cookie) = unsafe {
             (
                 field::<u32, _>(self.0, layout::iommu_domain::COOKIE_TYPE).read(),
-                field::<*mut bindings::iommu_dma_cookie, _>(self.0, layout::iommu_domain::IOVA_COOKIE).read(),
+                field::<*mut bindings::iommu_dma_cookie, _>(
+                    self.0,
+                    layout::iommu_domain::IOVA_COOKIE,
+                )
+                .read(),
             )
         };
         if kind != layout::iommu_domain_cookie_type::IOMMU_COOKIE_DMA_IOVA {
