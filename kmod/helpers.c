@@ -108,9 +108,9 @@ bool iommu_live_may_report_denied(void)
 }
 
 /*
- * The cleaner: one work item for all groups, in a queue of its own, so that
- * the module's exit can wait for it and so that it goes on without memory for
- * a thread.
+ * The cleaner: one work item for all groups, and one for each group that would
+ * hold it up, in a queue of their own, so that the module's exit can wait for
+ * them and so that the first goes on without memory for a thread.
  */
 static void clean(struct work_struct *work)
 {
@@ -122,7 +122,7 @@ static struct workqueue_struct *cleaners;
 
 int iommu_live_cleaner_create(void)
 {
-	cleaners = alloc_workqueue("iommu_live", WQ_UNBOUND | WQ_MEM_RECLAIM, 1);
+	cleaners = alloc_workqueue("iommu_live", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
 	return cleaners ? 0 : -ENOMEM;
 }
 
@@ -132,16 +132,24 @@ void iommu_live_cleaner_kick(void)
 	queue_work(cleaners, &cleaner);
 }
 
+struct workqueue_struct *iommu_live_cleaner_queue(void)
+{
+	return cleaners;
+}
+
 void iommu_live_cleaner_destroy(void)
 {
 	destroy_workqueue(cleaners);
 }
 
-/* A sleep that counts neither as load nor as a task that hangs. */
+/*
+ * A sleep that counts neither as load nor as a task that hangs, and in which a
+ * task may be frozen.
+ */
 void iommu_live_nap(unsigned int ms)
 {
 	usleep_range_state(ms * USEC_PER_MSEC, ms * USEC_PER_MSEC + 500,
-			   TASK_IDLE);
+			   TASK_IDLE | TASK_FREEZABLE);
 }
 
 void iommu_live_cond_resched(void)
@@ -171,7 +179,7 @@ void iommu_live_grace_begin(struct iommu_live_grace *grace, bool tasks)
 	if (tasks)
 		call_rcu_tasks(&wait->head, wakeme_after_rcu);
 	else
-		call_rcu(&wait->head, wakeme_after_rcu);
+		call_rcu_hurry(&wait->head, wakeme_after_rcu);
 }
 
 bool iommu_live_grace_over(struct iommu_live_grace *grace)

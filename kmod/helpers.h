@@ -15,12 +15,14 @@ struct kobj_attribute;
 struct kobject;
 struct list_head;
 struct mutex;
+struct workqueue_struct;
 
 void iommu_live_bh_disable(void);
 void iommu_live_bh_enable(void);
 int iommu_live_cleaner_create(void);
 void iommu_live_cleaner_destroy(void);
 void iommu_live_cleaner_kick(void);
+struct workqueue_struct *iommu_live_cleaner_queue(void);
 void iommu_live_cond_resched(void);
 void iommu_live_count_strict_entry(void);
 u64 iommu_live_strict_entries(void);

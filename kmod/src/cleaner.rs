@@ -2,14 +2,15 @@
 
 //! Who cleans up after tightens: one work item for all groups.
 //!
-//! It never waits for a group's mutex, and never for a grace period, so no group holds up another.
-//! It sleeps a millisecond between two rounds, as long as there is something to clean up.
+//! It never waits for a group's mutex, and never for a grace period, so no group holds up another:
+//! where a clean-up has to wait for its group, a work item of its own does ([`cleanup::visit`]).
+//! Between two rounds it sleeps a millisecond, as long as there is something to clean up.
 
 use crate::{
-    cleanup::{self, Visited},
+    cleanup::{self, Cleanup},
     ffi::{
-        iommu_live_cleaner_create, iommu_live_cleaner_destroy, iommu_live_cleaner_kick,
-        iommu_live_nap, iommu_live_unwatch_devices, iommu_live_watch_devices,
+        iommu_live_cleaner_create, iommu_live_cleaner_destroy, iommu_live_nap,
+        iommu_live_unwatch_devices, iommu_live_watch_devices,
     },
     private_structs::Group,
     registry,
@@ -30,16 +31,15 @@ impl Cleaner {
     ///
     /// # Safety
     ///
-    /// Called once, when the module is loaded.
+    /// Called once, when the module is loaded, after `registry::init`.
     pub(crate) unsafe fn create() -> Result<Self> {
-        // SAFETY: Once, by this function's requirements, and before there is any clean-up.
-        unsafe { registry::init() };
         // SAFETY: A module's init may sleep and allocate.
         let error = unsafe { iommu_live_cleaner_create() };
         if error != 0 {
             return Err(Error::from_errno(error));
         }
-        // SAFETY: As above. The registry is there, which the notifier looks at.
+        // SAFETY: As above. The registry is there, which the notifier looks at, by this function's
+        // requirements.
         let error = unsafe { iommu_live_watch_devices() };
         if error != 0 {
             // SAFETY: Just made, and nobody has woken it.
@@ -49,13 +49,8 @@ impl Cleaner {
         Ok(Self(true))
     }
 
-    /// Wakes it: there is something to clean up.
-    pub(crate) fn wake() {
-        // SAFETY: Whoever has switched has a reference of the module, so the cleaner is there.
-        unsafe { iommu_live_cleaner_kick() };
-    }
-
-    /// Waits until it has left the module. Nobody may wake it any more.
+    /// Waits until it has left the module, and all other work of its queue with it. Nobody may wake it
+    /// any more.
     pub(crate) fn leave(&mut self) {
         if !core::mem::replace(&mut self.0, false) {
             return;
@@ -84,17 +79,18 @@ extern "C" fn iommu_live_clean() {
     }
 }
 
-/// Visits every clean-up. Whether one of them is to be visited again.
+/// Visits every clean-up. Whether there is one to be visited again.
 fn round() -> bool {
-    let (mut again, mut index) = (false, 0);
+    let mut index = 0;
     // One that ends moves those behind it down: one of them is then left out of this round.
     while let Some(cleanup) = registry::at(index) {
-        if cleanup.is_active() {
-            again |= matches!(cleanup::visit(&cleanup), Visited::Soon);
+        if cleanup.is_under_way() {
+            cleanup::visit(&cleanup);
         }
         index += 1;
     }
-    again
+    // Whoever activates one after this wakes the cleaner after this.
+    registry::find(Cleanup::is_under_way).is_some()
 }
 
 /// A device has left its driver, and is about to leave its group. If it is the last one, the domain

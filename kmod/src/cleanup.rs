@@ -10,8 +10,9 @@ use crate::{
     counters,
     drivers::{self, Audited},
     ffi::{
-        iommu_live_bh_disable, iommu_live_bh_enable, iommu_live_cond_resched,
-        iommu_live_module_get, iommu_live_module_put, iommu_live_warn,
+        iommu_live_bh_disable, iommu_live_bh_enable, iommu_live_cleaner_kick,
+        iommu_live_cleaner_queue, iommu_live_cond_resched, iommu_live_module_get,
+        iommu_live_module_put, iommu_live_warn,
     },
     grace_period::GracePeriod,
     private_structs::{
@@ -34,6 +35,7 @@ use kernel::bindings;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed, Release};
 use kernel::sync::{new_mutex, Arc, Mutex};
+use kernel::workqueue::{impl_has_work, new_work, Queue, Work, WorkItem};
 
 /// What a tighten found, and did.
 pub(crate) enum Tightened {
@@ -80,7 +82,7 @@ impl Drop for ModuleReference {
 ///
 /// # Invariants
 ///
-/// `copy` is a published copy of `original`, and alive as long as the clean-up.
+/// `copy` is NULL, or a copy of `original` that is alive as long as the clean-up is active.
 #[derive(Clone, Copy)]
 struct Target {
     /// Only compared with: the domain may have gone.
@@ -118,7 +120,8 @@ impl Target {
             domain: domain.as_ptr(),
             table: audited.table,
             original,
-            copy: original,
+            // INVARIANT: There is none yet.
+            copy: null_mut(),
             rings,
             mask,
             timer_function,
@@ -155,10 +158,9 @@ struct State {
     aside: Cell<Option<Rings>>,
     group: Cell<Option<KeptGroup>>,
     module: Cell<Option<ModuleReference>>,
-    /// The cookie's count of flushes before the first ring was armed, and how many of those since
-    /// then were this module's own. The others are late comers'.
-    flushes_before: Cell<Option<u64>>,
-    own_flushes: Cell<u64>,
+    /// The cookie's count of flushes when all rings were armed and the timer had stopped: those since
+    /// then are late comers'.
+    flushes_before: Cell<u64>,
     drained: Cell<u64>,
     late_comers: Cell<u64>,
     collected: Cell<u64>,
@@ -180,8 +182,7 @@ impl State {
             aside: Cell::new(None),
             group: Cell::new(None),
             module: Cell::new(None),
-            flushes_before: Cell::new(None),
-            own_flushes: Cell::new(0),
+            flushes_before: Cell::new(0),
             drained: Cell::new(0),
             late_comers: Cell::new(0),
             collected: Cell::new(0),
@@ -197,6 +198,8 @@ impl State {
 /// What `/sys/kernel/iommu_live/cleanups` shows of it, for whom no lock is taken.
 struct Shown {
     active: Atomic<bool>,
+    /// A tighten has come since the cleaner looked: late comers are expected.
+    news: Atomic<bool>,
     step: Atomic<u32>,
     strict_since: Atomic<i64>,
     late_comers: Atomic<u64>,
@@ -213,6 +216,12 @@ pub(crate) struct Waiting {
     next_look: i64,
     /// When it last found one, or began.
     last_found: i64,
+    /// When it first found the group's mutex taken, of those times since it got it; 0 if it has it.
+    locked_out: i64,
+    /// Its own work item goes on with it: the group would hold up others.
+    handed_over: bool,
+    /// What is left when it has ended.
+    left: Option<Left>,
 }
 
 /// See the module.
@@ -224,6 +233,12 @@ pub(crate) struct Cleanup {
     shown: Shown,
     #[pin]
     waiting: Mutex<Waiting>,
+    #[pin]
+    work: Work<Cleanup>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Cleanup { self.work }
 }
 
 // SAFETY: The group is only followed while somebody holds a reference of it, or writes its file.
@@ -237,9 +252,14 @@ impl Cleanup {
         self.state.is_of(group)
     }
 
-    /// Whether there is something to clean up, or will be.
+    /// Whether it is more than reserved, and has not ended.
     pub(crate) fn is_active(&self) -> bool {
         self.shown.active.load(Relaxed)
+    }
+
+    /// Whether it will end, and the cleaner has to see to that.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.is_active() && self.shown.step.load(Relaxed) != TRIPPED
     }
 
     /// Whether the domain is not what it was before the tighten.
@@ -328,6 +348,9 @@ impl Reserved {
             since: 0,
             next_look: 0,
             last_found: 0,
+            locked_out: 0,
+            handed_over: false,
+            left: None,
         };
         let raw = group.as_ptr();
         let cleanup = Arc::pin_init(
@@ -339,6 +362,7 @@ impl Reserved {
                 state: GroupCell::new(raw, State::new()),
                 shown: Shown {
                     active: Atomic::new(false),
+                    news: Atomic::new(false),
                     step: Atomic::new(RESTORED),
                     strict_since: Atomic::new(0),
                     late_comers: Atomic::new(0),
@@ -346,6 +370,7 @@ impl Reserved {
                     given_up: Atomic::new(0),
                 },
                 waiting <- new_mutex!(waiting),
+                work <- new_work!("Cleanup::work"),
             }),
             GFP_KERNEL,
         )?;
@@ -381,9 +406,8 @@ impl Drop for Reserved {
     }
 }
 
-/// Makes the group's default domain strict. `started` is when the writer asked.
-///
-/// The cleaner is to be woken afterwards.
+/// Makes the group's default domain strict, and wakes the cleaner. `started` is when the writer
+/// asked.
 pub(crate) fn tighten(
     locked: &LockedGroup<'_>,
     reserved: &mut Reserved,
@@ -408,7 +432,7 @@ pub(crate) fn tighten(
     if strict {
         return Tightened::Already;
     }
-    make_strict(locked, domain, reserved, started).map_or(Tightened::NotOurs, Tightened::Done)
+    make_strict(locked, domain, reserved, started).unwrap_or(Tightened::NotOurs)
 }
 
 fn make_strict(
@@ -416,7 +440,7 @@ fn make_strict(
     domain: Domain<'_>,
     reserved: &mut Reserved,
     started: i64,
-) -> Option<Done> {
+) -> Option<Tightened> {
     let (target, audited) = Target::find(domain)?;
     let again = registry::find(|cleanup| cleanup.serves(locked, &target));
     let cleanup = match &again {
@@ -426,6 +450,7 @@ fn make_strict(
     let state = cleanup.state.get(locked)?;
     // To look at it is to take it out.
     let copy = state.copy.take()?;
+    // INVARIANT: The copy stays in `state` until the clean-up has ended.
     state.target.set(Some(Target {
         original: copy.original(),
         copy: copy.as_ptr(),
@@ -433,12 +458,19 @@ fn make_strict(
     }));
     state.copy.set(Some(copy));
     state.cleared.set(false);
-    protocol::tighten(&mut cleanup.bind(locked)?);
+    let strict = protocol::tighten(&mut cleanup.bind(locked)?);
     let strict_ns = now_ns().wrapping_sub(started);
-    Some(Done {
+    cleanup.shown.news.store(true, Relaxed);
+    // SAFETY: The clean-up has a reference of the module, and does not end while the group's mutex is
+    // held.
+    unsafe { iommu_live_cleaner_kick() };
+    if !strict {
+        return Some(Tightened::Tripped);
+    }
+    Some(Tightened::Done(Done {
         strict_ns,
         drained: state.drained.get(),
-    })
+    }))
 }
 
 /// Makes the group's default domain lazy, if its clean-up is under way; if `may_relax`.
@@ -450,14 +482,15 @@ pub(crate) fn relax<E>(
         return Ok(Relaxation::Tripped);
     }
     let relaxed = current(locked, |bound| {
-        if !protocol::settle(bound) {
-            return Ok(Relaxation::NotOurs);
+        let ours = protocol::settle(bound);
+        if ours {
+            may_relax()?;
+            protocol::relax(bound);
         }
-        may_relax()?;
-        protocol::relax(bound);
         Ok(match bound.position().0 {
             Step::Tripped => Relaxation::Tripped,
-            _ => Relaxation::Done,
+            _ if ours => Relaxation::Done,
+            _ => Relaxation::NotOurs,
         })
     });
     relaxed.unwrap_or(Ok(Relaxation::NotOurs))
@@ -466,13 +499,13 @@ pub(crate) fn relax<E>(
 /// Gives back what late comers left in the group's rings, before the kernel may free the domain.
 pub(crate) fn collect(locked: &LockedGroup<'_>) {
     current(locked, |bound| {
-        if protocol::settle(bound) {
+        if protocol::settle(bound) && bound.position().0 == Step::Armed {
             bound.collect();
         }
     });
 }
 
-/// Whether the group's domain is one that waits for its clean-up, or for ever.
+/// Does `act` with the group's clean-up, if its domain is one that waits for it, or for ever.
 fn current<T>(locked: &LockedGroup<'_>, act: impl FnOnce(&mut Bound<'_>) -> T) -> Option<T> {
     let cleanup = registry::find(|cleanup| cleanup.is_current(locked))?;
     let mut bound = cleanup.bind(locked)?;
@@ -481,37 +514,83 @@ fn current<T>(locked: &LockedGroup<'_>, act: impl FnOnce(&mut Bound<'_>) -> T) -
 
 /// How often the cleaner looks for late comers where there may be some, in nanoseconds.
 const LOOK_INTERVAL: i64 = 1_000_000;
-/// The same where there have been none for [`RECENT`]. Less than the flush timer's interval.
+/// The same where there have been none for [`RECENT`].
 const RARE_LOOK_INTERVAL: i64 = 8_000_000;
 /// How long after the last late comer, or the beginning, another one is expected.
 const RECENT: i64 = 200_000_000;
 
-/// What the cleaner is to do with a clean-up.
-pub(crate) enum Visited {
-    /// Come again in a moment.
-    Soon,
-    /// Nothing: it has ended, or stays for ever.
-    Done,
-}
+/// After how long without a chance at a group's mutex its clean-up queues for it, in nanoseconds. Who
+/// reads the type takes it too, and may do so in a loop.
+const LOCKED_OUT: i64 = 500_000_000;
 
 /// Goes on with a clean-up as far as it goes without waiting. Only the cleaner calls this.
-pub(crate) fn visit(cleanup: &Arc<Cleanup>) -> Visited {
+pub(crate) fn visit(cleanup: &Arc<Cleanup>) {
     let mut waiting = cleanup.waiting.lock();
-    let over = waiting.grace.is_over();
     let now = now_ns();
-    if !over && now < waiting.next_look {
-        return Visited::Soon;
+    let news = cleanup.shown.news.load(Relaxed);
+    if waiting.handed_over || (!news && !waiting.grace.is_over() && now < waiting.next_look) {
+        return;
     }
     // Whoever has the mutex may have it for long. There are others to clean up after, and nothing is
     // lost by coming later.
     // The group stays: an active clean-up has a reference of it.
-    let Some(locked) = cleanup.group.try_lock() else {
-        return Visited::Soon;
+    if let Some(locked) = cleanup.group.try_lock() {
+        go_on(cleanup, &mut waiting, &locked);
+    } else if waiting.locked_out == 0 {
+        waiting.locked_out = now;
+    }
+    let locked_out = waiting.locked_out != 0 && now.wrapping_sub(waiting.locked_out) > LOCKED_OUT;
+    if locked_out || waiting.left.is_some() {
+        waiting.handed_over = true;
+        drop(waiting);
+        hand_over(cleanup.clone());
+    }
+}
+
+/// Lets its own work item go on with a clean-up.
+fn hand_over(cleanup: Arc<Cleanup>) {
+    // SAFETY: The clean-up has a reference of the module, so the queue is there until its work item
+    // has run.
+    let queue = unsafe { Queue::from_raw(iommu_live_cleaner_queue().cast()) };
+    // It is not queued: `handed_over` was not set.
+    let _ = queue.enqueue(cleanup);
+}
+
+impl WorkItem for Cleanup {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        let mut waiting = this.waiting.lock();
+        if waiting.left.is_none() {
+            // The group's mutex comes before `waiting`, which nobody else needs: it was handed over.
+            drop(waiting);
+            let locked = this.group.lock();
+            waiting = this.waiting.lock();
+            go_on(&this, &mut waiting, &locked);
+        }
+        waiting.handed_over = false;
+        let left = waiting.left.take();
+        drop(waiting);
+        drop(this);
+        if let Some(left) = left {
+            // Waits for whoever writes a file of the group, if this is its last reference.
+            drop(left);
+        } else {
+            // SAFETY: It has not ended, so it has a reference of the module.
+            unsafe { iommu_live_cleaner_kick() };
+        }
+    }
+}
+
+/// Goes on with a clean-up as far as it goes without waiting.
+fn go_on(cleanup: &Arc<Cleanup>, waiting: &mut Waiting, locked: &LockedGroup<'_>) {
+    waiting.locked_out = 0;
+    let Some(mut bound) = cleanup.bind(locked) else {
+        return;
     };
-    let Some(mut bound) = cleanup.bind(&locked) else {
-        return Visited::Done;
-    };
-    if waiting.last_found == 0 {
+    let now = now_ns();
+    if cleanup.shown.news.load(Relaxed) {
+        cleanup.shown.news.store(false, Relaxed);
         waiting.last_found = now;
     }
     if bound.position().0 == Step::Armed && protocol::settle(&mut bound) {
@@ -528,25 +607,16 @@ pub(crate) fn visit(cleanup: &Arc<Cleanup>) -> Visited {
         RARE_LOOK_INTERVAL
     };
     waiting.next_look = now.wrapping_add(interval);
-    if !over {
-        return Visited::Soon;
+    if !waiting.grace.is_over() {
+        return;
     }
     match protocol::go_on(&mut bound, waiting.since) {
         Next::GracePeriod => {
             waiting.since = bound.position().1;
-            waiting.last_found = now;
             waiting.grace.begin();
-            Visited::Soon
         }
-        Next::Soon => Visited::Soon,
-        Next::Stay => Visited::Done,
-        Next::Free => {
-            let left = Left::take(cleanup, bound.state);
-            drop(locked);
-            drop(waiting);
-            drop(left);
-            Visited::Done
-        }
+        Next::Soon | Next::Stay => {}
+        Next::Free => waiting.left = Some(Left::take(cleanup, bound.state)),
     }
 }
 
@@ -556,7 +626,7 @@ struct Left {
     aside: Option<Rings>,
     /// To drop it may mean to remove the group's files, which waits for everybody who writes one.
     _group: Option<KeptGroup>,
-    /// The last: from here on, the module's exit may wait for the cleaner.
+    /// The last: from here on, the module's exit may wait for the cleaner's queue.
     _module: Option<ModuleReference>,
 }
 
@@ -580,8 +650,8 @@ impl Left {
 impl Drop for Left {
     fn drop(&mut self) {
         if let Some(rings) = self.aside.take() {
-            // SAFETY: Made by the kernel; others took their place, and a grace period has passed
-            // since the last one could have found them.
+            // SAFETY: Made by the kernel, and not armed since `fq_domain` was NULL; others took their
+            // place, and a grace period has passed since the last one could have found them.
             unsafe { rings.free() };
         }
     }
@@ -627,20 +697,30 @@ impl<'a> Bound<'a> {
     fn each_ring(&self, visit: impl FnMut(crate::ring::Ring<'_>, &Live<'a>)) {
         let mut visit = visit;
         if let Some(live) = self.live() {
-            // SAFETY: Made by the kernel; the live domain has them, or they are ours until
-            // `free_rings`.
+            // SAFETY: Made by the kernel. The protocol comes here only where it has looked at the
+            // domain since the mutex was taken, and found it to be ours with its rings: so they are
+            // there. (`live` alone does not tell it from another one at its address.)
             unsafe { live.target.rings.each(|ring| visit(ring, &live)) };
         }
+    }
+
+    /// Entries in all rings. Only exact while nobody adds or removes any.
+    fn entries(&self) -> u64 {
+        let mut sum = 0u64;
+        self.each_ring(|ring, _| sum = sum.wrapping_add(ring.entries().into()));
+        sum
     }
 
     /// Counts what late comers there have been, and shows it.
     fn count(&self, collected: u64) {
         let state = self.state;
         let (late, given_up) = (state.late_comers.get(), state.given_up());
-        if let (Some(live), Some(before)) = (self.live(), state.flushes_before.get()) {
-            let since = live.cookie.flushes().wrapping_sub(before);
-            let found = since.saturating_sub(state.own_flushes.get());
-            // What was in a slot was somebody's.
+        if let Some(live) = self.live() {
+            let found = live
+                .cookie
+                .flushes()
+                .saturating_sub(state.flushes_before.get());
+            // What was in a slot was somebody's, also of one who came before all rings were armed.
             let found = found.max(state.collected.get().saturating_add(collected));
             state.late_comers.set(late.max(found));
         }
@@ -733,8 +813,6 @@ impl Machine for Bound<'_> {
     }
 
     fn publish_strict_entry(&mut self) {
-        self.state.flushes_before.set(None);
-        self.state.own_flushes.set(0);
         self.state.drained.set(0);
         self.state.late_comers.set(0);
         self.state.collected.set(0);
@@ -744,29 +822,21 @@ impl Machine for Bound<'_> {
     }
 
     fn flush_and_drain(&mut self) {
-        let mut entries = 0u64;
-        self.each_ring(|ring, _| entries = entries.wrapping_add(ring.entries().into()));
+        let before = self.entries();
+        if let Some(live) = self.live() {
+            // SAFETY: The function saved from this very timer: `fq_flush_timeout()`, which finds its
+            // cookie by the timer's address. It expects to be called as a timer is, with bottom
+            // halves off. `fq_domain` and the rings are there. It takes no lock over its flush, and
+            // may run beside the timer: both free, under each ring's lock, what is flushed.
+            unsafe {
+                iommu_live_bh_disable();
+                (live.target.timer_function)(live.cookie.timer());
+                iommu_live_bh_enable();
+            }
+        }
+        let drained = before.saturating_sub(self.entries());
         let state = self.state;
-        state.drained.set(state.drained.get().wrapping_add(entries));
-        let Some(live) = self.live() else {
-            return;
-        };
-        // SAFETY: The function saved from this very timer: `fq_flush_timeout()`, which finds its
-        // cookie by the timer's address. It expects to be called as a timer is, with bottom
-        // halves off. `fq_domain` and the rings are there. It takes no lock over its flush, and may
-        // run beside the timer: both free, under each ring's lock, what is flushed.
-        unsafe {
-            iommu_live_bh_disable();
-            (live.target.timer_function)(live.cookie.timer());
-            iommu_live_bh_enable();
-        }
-        // The timer has nothing to do that the next pass would not do now. And once it has stopped,
-        // every flush that is counted is a late comer's.
-        live.cookie.stop_timer();
-        match state.flushes_before.get() {
-            None => state.flushes_before.set(Some(live.cookie.flushes())),
-            Some(_) => state.own_flushes.set(state.own_flushes.get() + 1),
-        }
+        state.drained.set(state.drained.get().wrapping_add(drained));
     }
 
     fn arm_empty_rings(&mut self) -> bool {
@@ -783,8 +853,9 @@ impl Machine for Bound<'_> {
             }
         });
         if let Some(live) = self.live() {
-            // Nothing is in the rings that it would have to come for.
-            live.cookie.stop_timer();
+            // Nothing is in the rings that it would have to come for; and its flush would be taken for
+            // a late comer's.
+            live.cookie.stop_stray_timer();
         }
         self.count(collected);
     }
@@ -810,16 +881,23 @@ impl Machine for Bound<'_> {
         empty
     }
 
-    fn shut_down_timer(&mut self) {
+    fn stop_timer(&mut self) {
         if let Some(live) = self.live() {
-            live.cookie.shut_down_timer();
+            live.cookie.stop_timer();
+            self.state.flushes_before.set(live.cookie.flushes());
         }
     }
 
-    fn set_up_timer(&mut self) {
+    fn allow_timer(&mut self) {
         if let Some(live) = self.live() {
-            // SAFETY: The protocol has shut it down; it was set up with this function.
-            unsafe { live.cookie.revive_timer(live.target.timer_function) };
+            // SAFETY: It was set up with this function when it was found.
+            unsafe { live.cookie.allow_timer(live.target.timer_function) };
+        }
+    }
+
+    fn shut_down_timer(&mut self) {
+        if let Some(live) = self.live() {
+            live.cookie.shut_down_timer();
         }
     }
 

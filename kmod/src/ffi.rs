@@ -31,6 +31,7 @@ extern "C" {
     pub(crate) fn iommu_live_cleaner_create() -> i32;
     pub(crate) fn iommu_live_cleaner_destroy();
     pub(crate) fn iommu_live_cleaner_kick();
+    pub(crate) fn iommu_live_cleaner_queue() -> *mut bindings::workqueue_struct;
     pub(crate) fn iommu_live_cond_resched();
     pub(crate) fn iommu_live_count_strict_entry();
     pub(crate) fn iommu_live_strict_entries() -> u64;

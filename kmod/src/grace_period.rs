@@ -19,10 +19,10 @@ enum Part {
     Tasks,
     /// RCU: sections that run with preemption, bottom halves or interrupts off, on idle CPUs too.
     Sections,
-    /// Tasks-RCU again, on `PREEMPT_RT`. Instrumentation of the unmap path (a program at a trace
-    /// point) may sleep for a lock there, but only within an RCU section. It has left that by now;
-    /// this waits for the rest of its unmap, if it sleeps once and not twice. Strictness does not
-    /// rest on that, only the time at which memory is freed does.
+    /// Tasks-RCU again, on `PREEMPT_RT`. A BPF program at a trace point in the middle of an unmap may
+    /// sleep there for a lock, within an RCU section. It has left that by now; this waits for the rest
+    /// of its unmap. A probe that sleeps for a lock without RCU (another module's, at `trace_unmap`)
+    /// is not waited for. Strictness does not rest on that, only the time at which memory is freed.
     TasksAgain,
 }
 

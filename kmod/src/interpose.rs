@@ -44,7 +44,8 @@ pub(crate) struct Interposer {
 }
 
 impl Interposer {
-    /// Finds the attribute and takes it over. Called once, when the module is loaded.
+    /// Finds the attribute and takes it over. Called once, when the module is loaded, after
+    /// `registry::init`.
     ///
     /// # Errors
     ///

@@ -7,11 +7,12 @@
 //! the kernel's own behaviour.
 //!
 //! `store` of `/sys/kernel/iommu_groups/*/type` comes here first ([`interpose`], [`type_store`]). A
-//! tighten of a domain that passes all checks is made live ([`worker`], [`tighten`], in the order
-//! of [`protocol`]); a relax is checked ([`relax_checks`]) and then left to the kernel, as is everything
-//! else. Writing the type a group has succeeds. Each write is reported ([`report`], [`sysfs`]).
-//! [`private_structs`] is the only place that knows private layouts, [`strict_ops`] the only one that changes a
-//! pointer the hot path reads.
+//! tighten of a domain that passes all checks is made live, in the order of [`protocol`], and cleaned
+//! up behind its writer ([`cleanup`], [`cleaner`]); a relax is checked ([`relax_checks`]), and made
+//! by us while a clean-up is under way, else by the kernel, as is everything else. Writing the type a
+//! group has succeeds. Each write is reported ([`report`]), and what is under way is shown
+//! ([`sysfs`]). [`private_structs`] and [`ring`] are the only places that know private layouts,
+//! [`strict_ops`] has what stands in for the pointer that the hot path reads.
 
 mod btf_check;
 mod cleaner;
@@ -69,6 +70,8 @@ struct IommuLive {
 impl kernel::Module for IommuLive {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         btf_check::check()?;
+        // SAFETY: Once, and before anybody can look at it.
+        unsafe { registry::init() };
         let directory = sysfs::Directory::create()?;
         let interposer = interpose::Interposer::install()?;
         pr_info!("live switching between DMA and DMA-FQ is on\n");

@@ -14,7 +14,7 @@ use crate::{
 use core::{cell::UnsafeCell, ffi::c_void, marker::PhantomData, ptr::NonNull};
 use kernel::bindings;
 use kernel::prelude::*;
-use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel::sync::atomic::{Atomic, Relaxed, Release};
 
 // The public structures, as the Rust bindings see them, must be those of the target's BTF:
 // the two come from different files of the same kernel package.
@@ -446,11 +446,23 @@ impl<'a> Cookie<'a> {
         unsafe { (*self.timer()).function }
     }
 
-    /// Disarms the timer. The next one who queues arms it again.
+    /// Keeps those who queue from arming the timer, and stops it. Whoever was about to arm it may still
+    /// do so once.
     pub(crate) fn stop_timer(self) {
-        // SAFETY: The cookie's flush timer, which has been set up.
-        unsafe { bindings::timer_delete(self.timer()) };
-        self.timer_on().store(0, Relaxed);
+        self.timer_on().store(1, Relaxed);
+        // SAFETY: The cookie's flush timer, which has been set up; this context may sleep and holds no
+        // lock that `fq_flush_timeout()` takes.
+        unsafe { bindings::timer_delete_sync(self.timer()) };
+        // It clears this when it runs.
+        self.timer_on().store(1, Relaxed);
+    }
+
+    /// Stops the timer, if somebody armed it nevertheless.
+    pub(crate) fn stop_stray_timer(self) {
+        // SAFETY: As in `stop_timer`.
+        if unsafe { bindings::timer_delete(self.timer()) } != 0 {
+            self.timer_on().store(1, Relaxed);
+        }
     }
 
     /// Ends the timer. From here on nobody arms it.
@@ -461,19 +473,21 @@ impl<'a> Cookie<'a> {
         unsafe { bindings::timer_shutdown_sync(self.timer()) };
     }
 
-    /// Makes the timer what it was before it was shut down.
+    /// Lets those who queue arm the timer again, after [`Self::stop_timer`] or
+    /// [`Self::shut_down_timer`].
     ///
     /// # Safety
     ///
-    /// It is shut down, and was set up with `function`.
-    pub(crate) unsafe fn revive_timer(self, function: TimerFunction) {
+    /// It was set up with `function`.
+    pub(crate) unsafe fn allow_timer(self, function: TimerFunction) {
         // SAFETY: A cookie by the type invariant. To shut a timer down is to set this to NULL, once
         // it is in no list (`timer_shutdown_sync()`); `timer_setup()` would also write what an unmap
         // that arms it at the same moment reads. `Option<TimerFunction>` is a pointer.
         let field: &Atomic<*mut c_void> =
             unsafe { Atomic::from_ptr((&raw mut (*self.timer()).function).cast()) };
         field.store(function as *mut c_void, Relaxed);
-        self.timer_on().store(0, Relaxed);
+        // Release: who sees that it may be armed finds the function.
+        self.timer_on().store(0, Release);
     }
 
     fn ring_field(self) -> *mut *mut FlushQueue {

@@ -253,11 +253,15 @@ pub(crate) trait Machine {
     /// Whether nothing is in the rings, but for ranges of no pages.
     fn rings_are_empty(&self) -> bool;
 
+    /// Keeps those who queue from arming the flush timer, and stops it.
+    fn stop_timer(&mut self);
+
+    /// Lets those who queue arm the flush timer: undoes [`Self::stop_timer`] and
+    /// [`Self::shut_down_timer`].
+    fn allow_timer(&mut self);
+
     /// Ends the flush timer: it is not running when this returns and cannot be armed.
     fn shut_down_timer(&mut self);
-
-    /// Makes the flush timer what it was before it was shut down: not armed, ready to be.
-    fn set_up_timer(&mut self);
 
     /// Makes new unmaps sample strict by themselves (`fq_domain = NULL`).
     fn stop_queueing(&mut self);
@@ -299,23 +303,42 @@ pub(crate) enum Next {
     Stay,
 }
 
-/// Makes a lazy domain strict while its devices run.
+/// How often [`tighten`] and [`rearm`] go over the rings.
+///
+/// Each pass finds all rings empty, unless a straggler has come to one of them since the flush. So
+/// there are fewer passes than tasks; with more than this, something is not as it is known to be.
+const MAX_PASSES: u32 = 10_000;
+
+/// Makes a lazy domain strict while its devices run. Whether it is; if not, an invariant was seen
+/// broken.
 ///
 /// The caller holds the group's mutex from before the checks that made `machine`: a switch cannot
-/// race with another, nor with a change of the domain. The loop ends, since new unmaps take the
-/// strict entry, and only stragglers, each of them once, add to a ring that was just drained.
-pub(crate) fn tighten<M: Machine>(machine: &mut M) {
+/// race with another, nor with a change of the domain.
+pub(crate) fn tighten<M: Machine>(machine: &mut M) -> bool {
     machine.publish_strict_entry();
-    loop {
-        machine.flush_and_drain();
-        if machine.arm_empty_rings() {
-            break;
-        }
-        machine.pause();
+    if !arm(machine) {
+        trip(machine);
+        return false;
     }
     // I1.
     machine.set_label(Label::Strict);
     machine.set_step(Step::Armed);
+    true
+}
+
+/// Flushes, and arms what is empty then, until all rings are armed. Whether they are.
+fn arm<M: Machine>(machine: &mut M) -> bool {
+    for _ in 0..MAX_PASSES {
+        machine.flush_and_drain();
+        if machine.arm_empty_rings() {
+            // Nothing will be in a ring that the timer would have to come for. Until here it served
+            // those who found rings that were not armed (I2).
+            machine.stop_timer();
+            return true;
+        }
+        machine.pause();
+    }
+    false
 }
 
 /// Makes a domain lazy again before its clean-up is over, as it was before [`tighten`].
@@ -327,6 +350,8 @@ pub(crate) fn relax<M: Machine>(machine: &mut M) {
         // Before the original entry is back: unmaps that come through it would all find full rings,
         // and overwrite what the one before them left in the slot.
         Step::Armed => {
+            // A straggler may queue as soon as its ring is not armed.
+            machine.allow_timer();
             if !machine.disarm_rings() {
                 rearm(machine);
                 return trip(machine);
@@ -336,7 +361,7 @@ pub(crate) fn relax<M: Machine>(machine: &mut M) {
         // the two, whoever samples *queued* still takes the strict entry.
         Step::Cleared => {
             machine.resume_queueing();
-            machine.set_up_timer();
+            machine.allow_timer();
         }
         Step::Restored | Step::Tripped => return,
     }
@@ -425,20 +450,13 @@ pub(crate) fn go_on<M: Machine>(machine: &mut M, waited: u64) -> Next {
 }
 
 /// Arms again what was disarmed, and flushes what somebody queued meanwhile who should not have been
-/// there. `fq_domain` is not NULL; the timer may be shut down.
+/// there. `fq_domain` is not NULL.
 fn rearm<M: Machine>(machine: &mut M) {
-    // What keeps a ring from being armed is as unknown as what broke: do not try for ever.
-    for _ in 0..REARM_PASSES {
-        machine.flush_and_drain();
-        if machine.arm_empty_rings() {
-            break;
-        }
-        machine.pause();
-    }
+    // What keeps a ring from being armed is as unknown as what broke. If it stays so, the timer does
+    // what it always does.
+    machine.allow_timer();
+    arm(machine);
 }
-
-/// How often [`rearm`] goes over the rings.
-const REARM_PASSES: u32 = 8;
 
 /// Stops the clean-up of a domain for ever: from here on it costs time, and no memory is freed.
 fn trip<M: Machine>(machine: &mut M) {

@@ -67,13 +67,16 @@ impl Rings {
         }
     }
 
-    /// Frees them.
+    /// Frees them, and the pages of page tables that are in them, also in slots between which
+    /// nothing seems to be: a ring that overflowed looks empty (see [`crate::protocol`]).
     ///
     /// # Safety
     ///
-    /// They were made by `iommu_dma_init_fq()`, nobody can reach them, and nothing is in them that
-    /// would be lost.
+    /// They were made by `iommu_dma_init_fq()`, nobody can reach them, they are not armed, and their
+    /// ranges have been given back or are of no pages.
     pub(crate) unsafe fn free(self) {
+        // SAFETY: By this function's requirements.
+        unsafe { self.each(|ring| ring.give_back_pages()) };
         // SAFETY: Allocated with `__alloc_percpu()` or `vmalloc()`, by this function's
         // requirements.
         unsafe {
@@ -118,9 +121,7 @@ impl<'a> Ring<'a> {
 
     /// Slot 0, where late comers leave what they unmapped.
     fn slot(self) -> Slot<'a> {
-        // SAFETY: A ring by the type invariant; each has at least two entries.
-        let entry = unsafe { field(self.0, layout::iova_fq::ENTRIES) };
-        Slot(entry, PhantomData)
+        self.entry(0)
     }
 
     /// Its `mod_mask`, one less than it has entries, while it is not armed.
@@ -204,18 +205,33 @@ impl<'a> Ring<'a> {
         let _locked = self.lock();
         let (mask, tail) = (self.mask(), self.tail().load(Relaxed));
         let mut index = self.head().load(Relaxed);
-        while index != tail {
-            // SAFETY: A ring by the type invariant, with `mask + 1` entries.
-            let entry = unsafe {
-                let first: *mut u8 = field(self.0, layout::iova_fq::ENTRIES);
-                first.add(layout::iova_fq_entry::SIZE * index as usize)
-            };
-            if Slot::<'a>(entry, PhantomData).pages().load(Relaxed) != 0 {
+        while index & mask != tail & mask {
+            if self.entry(index & mask).pages().load(Relaxed) != 0 {
                 return false;
             }
-            index = index.wrapping_add(1) & mask;
+            index = index.wrapping_add(1);
         }
         true
+    }
+
+    /// Gives back pages that were in page tables. Nobody else has the ring, and it is not armed.
+    fn give_back_pages(self) {
+        for index in 0..=self.mask() {
+            // SAFETY: The list of an entry is initialised with the ring and whenever something was
+            // taken off it. What is on it was flushed: by those who put it there, or before the ring
+            // was armed.
+            unsafe { iommu_put_pages_list(self.entry(index).freelist()) };
+        }
+    }
+
+    /// The entry at `index`, which is at most [`Self::mask`].
+    fn entry(self, index: u32) -> Slot<'a> {
+        // SAFETY: A ring by the type invariant, with `mask + 1` entries while it is not armed.
+        let entry = unsafe {
+            let first: *mut u8 = field(self.0, layout::iova_fq::ENTRIES);
+            first.add(layout::iova_fq_entry::SIZE * index as usize)
+        };
+        Slot(entry, PhantomData)
     }
 }
 

@@ -3,7 +3,6 @@
 //! One write of a group's `type`: what is asked for, who answers, and what is reported.
 
 use crate::{
-    cleaner::Cleaner,
     cleanup::{self, Relaxation, Reserved, Tightened},
     counters,
     private_structs::{now_ns, Group, LockedGroup},
@@ -146,10 +145,7 @@ impl<'a> Write<'a> {
         let new_type = type_name(&locked);
         drop(locked);
         let outcome = match tightened {
-            Tightened::Done(done) => {
-                Cleaner::wake();
-                Outcome::Tightened(done)
-            }
+            Tightened::Done(done) => Outcome::Tightened(done),
             Tightened::Already => Outcome::Unchanged,
             Tightened::NotOurs => return self.pass_on(),
             Tightened::Tripped => Outcome::Failed(EIO),
@@ -224,7 +220,6 @@ impl<'a> Write<'a> {
             Err(refusal) => {
                 match cleanup::tighten(&locked, &mut reserved, now_ns()) {
                     Tightened::Done(_) | Tightened::Already => {
-                        Cleaner::wake();
                         pr_notice!(
                             "group {} is strict again: {}\n",
                             self.group.id(),

@@ -325,6 +325,15 @@ impl Oracle {
         self.result()?.sane()
     }
 
+    /// What one flush of the whole IOTLB of the card's domain costs, in nanoseconds.
+    ///
+    /// # Errors
+    /// When the oracle does not answer.
+    pub fn flush(&self) -> Result<u64> {
+        let figures = self.figures("flush")?;
+        figures.get("flush").copied().context("no figure of a flush")
+    }
+
     /// Maps `count` pages and unmaps them, some dozens at a time, without using them: what one costs.
     ///
     /// # Errors

@@ -406,7 +406,7 @@ pub static KINDS: [Kind; 27] = [
         // The writer is in the reader's way, if it is in anybody's.
         processors: 1,
         clock: Clock::Instructions,
-        scenarios: &["figures-gaps", "figures-costs"],
+        scenarios: &["figures-strict", "figures-gaps", "figures-costs"],
         ..ORDINARY
     },
     Kind {

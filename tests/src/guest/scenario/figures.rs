@@ -117,6 +117,24 @@ fn by_hand(group: u32) -> Result<Duration> {
     written.map(|()| strict)
 }
 
+/// How long a tighten takes until the group is strict, beside the least that it has to do: flush the IOTLB of the same domain once.
+pub fn strict(bench: &Bench) -> Result<()> {
+    load_live()?;
+    let oracle = Oracle::attach()?;
+    let mut samples = Samples::default();
+    for _ in bench.rounds(bench.of(40, 200)) {
+        write_type(oracle.group, "DMA-FQ")?;
+        samples.add("flush", "bare", oracle.flush()?);
+        write_type(oracle.group, "DMA")?;
+        samples.add("to-strict", "idle", counter("last_strict_ns")?);
+        // So that every third clean-up or so comes to its end.
+        std::thread::sleep(BEFORE);
+    }
+    write_type(oracle.group, "DMA-FQ")?;
+    samples.send(bench);
+    modules::unload(modules::LIVE)
+}
+
 /// What a map and an unmap of a page cost: without the module, with it, and while the group is switched to and fro.
 pub fn costs(bench: &Bench) -> Result<()> {
     let oracle = Oracle::attach()?;
@@ -210,6 +228,10 @@ pub fn many(bench: &Bench) -> Result<()> {
                 continue;
             }
             samples.time("together", &count.to_string(), took(&some, writers)?);
+            // The groups are strict already.
+            let begin = Instant::now();
+            writers(&some)?;
+            samples.time("together-unchanged", &count.to_string(), begin.elapsed());
             samples.time("set-mode", &count.to_string(), took(&some, by_iommuctl)?);
         }
     }

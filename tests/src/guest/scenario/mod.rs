@@ -38,7 +38,7 @@ use super::{cli, modules, pci};
 pub type Scenario = fn(&Bench) -> Result<()>;
 
 /// Every scenario there is.
-const ALL: [(&str, Scenario); 71] = [
+const ALL: [(&str, Scenario); 72] = [
     ("inventory", inventory::inventory),
     ("targets", inventory::targets),
     ("without-module", stock::without_module),
@@ -73,6 +73,7 @@ const ALL: [(&str, Scenario); 71] = [
     ("soak", soak::soak),
     ("together", together::together),
     ("figures-gaps", figures::gaps),
+    ("figures-strict", figures::strict),
     ("figures-costs", figures::costs),
     ("figures-kernel-map", figures::kernel_map),
     ("figures-many", figures::many),
