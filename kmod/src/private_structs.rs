@@ -485,8 +485,9 @@ impl<'a> Cookie<'a> {
         // that arms it at the same moment reads. `Option<TimerFunction>` is a pointer.
         let field: &Atomic<*mut c_void> =
             unsafe { Atomic::from_ptr((&raw mut (*self.timer()).function).cast()) };
-        field.store(function as *mut c_void, Relaxed);
-        // Release: who sees that it may be armed finds the function.
+        // Release, both times: a timer that runs because somebody found the function follows
+        // `fq_domain`, and who sees that it may be armed finds the function.
+        field.store(function as *mut c_void, Release);
         self.timer_on().store(0, Release);
     }
 

@@ -257,7 +257,7 @@ pub(crate) trait Machine {
     fn stop_timer(&mut self);
 
     /// Lets those who queue arm the flush timer: undoes [`Self::stop_timer`] and
-    /// [`Self::shut_down_timer`].
+    /// [`Self::shut_down_timer`]. Must be a release: the timer follows `fq_domain`.
     fn allow_timer(&mut self);
 
     /// Ends the flush timer: it is not running when this returns and cannot be armed.
@@ -297,7 +297,9 @@ pub(crate) enum Next {
     GracePeriod,
     /// [`go_on`] again in a moment.
     Soon,
-    /// Free the copy of the operations table, and what [`Machine::set_rings_aside`] kept.
+    /// Free the copy of the operations table, and what [`Machine::set_rings_aside`] kept. It is to be
+    /// taken away from the domain in the same section of the group's mutex: a writer that comes
+    /// between would tighten again with it.
     Free,
     /// Nothing, for ever.
     Stay,
