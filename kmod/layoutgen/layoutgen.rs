@@ -13,6 +13,7 @@
 mod btf;
 mod elf;
 mod emit;
+mod hash;
 
 use std::process::ExitCode;
 
