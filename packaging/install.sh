@@ -41,7 +41,7 @@ program() {
 module() {
 	source=/usr/src/iommu-live-$version
 	install -d "$root$source" "$root/usr/lib"
-	cp -r kmod/Kbuild kmod/VERSION kmod/helpers.c kmod/src kmod/layoutgen "$root$source/"
+	cp -r kmod/Kbuild kmod/VERSION kmod/audited.txt kmod/*.c kmod/src kmod/auditgen kmod/layoutgen "$root$source/"
 	sed "s/#MODULE_VERSION#/$version/" packaging/dkms/dkms.conf >"$root$source/dkms.conf"
 	put 755 "$source/dkms" packaging/dkms/can-build packaging/dkms/build packaging/dkms/autobuild
 	put 644 "$source/dkms" packaging/dkms/kernel.sh

@@ -3,8 +3,8 @@
 //! Live `DMA` and `DMA-FQ` for IOMMU groups, on unmodified kernels.
 //!
 //! Not supported, and refused: `CONFIG_CFI` kernels, kernels without tasks-RCU or BTF, a running
-//! kernel other than the one this was built for. IOMMU drivers that are not in [`drivers`] keep
-//! the kernel's own behaviour.
+//! kernel other than the one this was built for, one whose code was not audited ([`audit`]), one
+//! that is livepatched. IOMMU drivers that are not in [`drivers`] keep the kernel's own behaviour.
 //!
 //! `store` of `/sys/kernel/iommu_groups/*/type` comes here first ([`interpose`], [`type_store`]). A
 //! tighten of a domain that passes all checks is made live, in the order of [`protocol`], and cleaned
@@ -14,6 +14,7 @@
 //! ([`sysfs`]). [`private_structs`] and [`ring`] are the only places that know private layouts,
 //! [`strict_ops`] has what stands in for the pointer that the hot path reads.
 
+mod audit;
 mod btf_check;
 mod cleaner;
 mod cleanup;
@@ -70,6 +71,7 @@ struct IommuLive {
 impl kernel::Module for IommuLive {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         btf_check::check()?;
+        audit::check()?;
         // SAFETY: Once, and before anybody can look at it.
         unsafe { registry::init() };
         let directory = sysfs::Directory::create()?;

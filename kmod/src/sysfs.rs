@@ -3,7 +3,7 @@
 //! `/sys/kernel/iommu_live/`: one value per file, read-only.
 
 use crate::{
-    counters, drivers,
+    audit, counters, drivers,
     ffi::{iommu_live_set_show, iommu_live_version},
     registry,
 };
@@ -19,7 +19,8 @@ const COUNTERS: usize = counters::COUNTERS.len();
 const VERSION: usize = COUNTERS;
 const DRIVERS: usize = COUNTERS + 1;
 const CLEANUPS: usize = COUNTERS + 2;
-const FILES: usize = COUNTERS + 3;
+const AUDIT: usize = COUNTERS + 3;
+const FILES: usize = COUNTERS + 4;
 
 /// The attributes of the directory.
 ///
@@ -61,6 +62,7 @@ static FILES_TABLE: Files = Files {
         attributes[VERSION] = attribute(c"version");
         attributes[DRIVERS] = attribute(c"drivers");
         attributes[CLEANUPS] = attribute(c"cleanups");
+        attributes[AUDIT] = attribute(c"audit");
         attributes
     }),
 };
@@ -90,6 +92,9 @@ unsafe extern "C" fn show(
     } else if index == CLEANUPS {
         // SAFETY: `buf` is a page.
         unsafe { show_cleanups(buf) }
+    } else if index == AUDIT {
+        // SAFETY: As above.
+        unsafe { bindings::sysfs_emit(buf, c"%s\n".as_char_ptr(), audit::word().as_char_ptr()) }
     } else {
         let mut at = 0;
         for driver in drivers::ALL {

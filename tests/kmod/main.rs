@@ -5,13 +5,22 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+#[path = "../../kmod/auditgen/emit.rs"]
+mod audit_emit;
 #[path = "../../kmod/layoutgen/btf.rs"]
 mod btf;
 #[path = "../../kmod/layoutgen/elf.rs"]
 mod elf;
 #[path = "../../kmod/layoutgen/emit.rs"]
 mod emit;
+#[path = "../../kmod/layoutgen/hash.rs"]
+mod hash;
+#[path = "../../kmod/auditgen/list.rs"]
+mod list;
+#[path = "../../kmod/auditgen/source.rs"]
+mod source;
 
+mod audit;
 mod btf_builder;
 mod layout;
 

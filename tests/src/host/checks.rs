@@ -163,7 +163,11 @@ fn finish(command: &mut Command, line: &str) -> Result<()> {
 /// The module is not cargo's, and is formatted as the kernel's Rust is.
 fn format(checkout: &Path) -> Result<()> {
     cargo(checkout, &["fmt", "--all", "--check"])?;
-    let roots = ["kmod/src/iommu_live.rs", "kmod/layoutgen/layoutgen.rs"];
+    let roots = [
+        "kmod/src/iommu_live.rs",
+        "kmod/layoutgen/layoutgen.rs",
+        "kmod/auditgen/auditgen.rs",
+    ];
     let mut rustfmt = Command::new("rustfmt");
     rustfmt
         .current_dir(checkout)
