@@ -28,6 +28,10 @@ static ORIGINAL: Atomic<*mut c_void> = Atomic::new(null_mut());
 /// Writers inside [`store`], calls passed on included.
 static IN_FLIGHT: Atomic<i64> = Atomic::new(0);
 
+extern "C" {
+    fn iommu_live_is_writable(address: *const c_void) -> bool;
+}
+
 /// Group numbers tried when looking for one that exists. They are handed out from 0 upwards.
 const GROUP_NUMBERS: u32 = 1 << 16;
 
@@ -50,7 +54,8 @@ impl Interposer {
     /// # Errors
     ///
     /// `ENODEV` without any IOMMU group, `EBUSY` if the attribute's `store` is not the kernel's
-    /// own, `ENOEXEC` if it is not the attribute that was expected, `ENOMEM`.
+    /// own, `ENOEXEC` if it is not the attribute that was expected, `EROFS` if the kernel keeps it
+    /// where nobody may write, `ENOMEM`.
     pub(crate) fn install() -> Result<Self> {
         let slot = find_store()?;
         let original = slot.load(Relaxed);
@@ -58,7 +63,14 @@ impl Interposer {
             pr_err!("the store of iommu_groups/*/type is not the kernel's own\n");
             return Err(EBUSY);
         }
-        // SAFETY: Once, as this function.
+        // The exchange below would oops there. It does not become so later: the kernel protects its
+        // image before it starts user space.
+        // SAFETY: For any address.
+        if !unsafe { iommu_live_is_writable(slot.as_ptr().cast()) } {
+            pr_err!("the store of iommu_groups/*/type is read-only in this kernel: it cannot be replaced\n");
+            return Err(EROFS);
+        }
+        // SAFETY: Once, as this function, and after `registry::init`.
         let cleaner = unsafe { Cleaner::create() }?;
         let grace = GracePeriod::new()?;
         ORIGINAL.store(original, Relaxed);
