@@ -19,6 +19,11 @@ fn a_module_for_another_kernel_is_refused() {
 }
 
 #[test]
+fn the_module_says_that_its_kernel_was_audited() {
+    holds("reload", "unaudited-kernel");
+}
+
+#[test]
 fn a_tightened_group_stays_so_when_the_module_leaves() {
     holds("reload", "unload-keeps-types");
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Loading and unloading kernel modules.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -53,9 +53,16 @@ pub fn ours(name: &str) -> String {
 /// # Errors
 /// When there is no such file, or the kernel refuses it.
 pub fn load(path: &Path) -> Result<()> {
+    load_with(path, &parameters(&name(path))?)
+}
+
+/// The same, with these parameters and no others.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(path: &Path, words: &CStr) -> Result<()> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    let words = parameters(&name(path))?;
-    match finit_module(&file, &words, ModuleInitFlags::empty()) {
+    match finit_module(&file, words, ModuleInitFlags::empty()) {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
         Err(errno) => {
             Err(errno).with_context(|| format!("the kernel does not load {}", path.display()))

@@ -148,6 +148,7 @@ pub static KINDS: [Kind; 27] = [
         purpose: "the module loaded and unloaded under load",
         scenarios: &[
             "other-kernel",
+            "unaudited-kernel",
             "reload",
             "reload-while-switching",
             "unload-keeps-types",
@@ -278,6 +279,7 @@ pub static KINDS: [Kind; 27] = [
             "two-writers",
             "oracle-live",
             "other-kernel",
+            "unaudited-kernel",
             "reload",
             "reload-while-switching",
             "unload-keeps-types",

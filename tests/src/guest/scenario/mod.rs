@@ -89,6 +89,7 @@ const ALL: [(&str, Scenario); 72] = [
     ("reload-while-switching", reload::while_switching),
     ("unload-keeps-types", reload::keeps_types),
     ("other-kernel", reload::other_kernel),
+    ("unaudited-kernel", reload::unaudited_kernel),
     ("untrusted", external::untrusted),
     ("bench-device", bench_device::with_module),
     ("bench-device-without-module", bench_device::without_module),

@@ -45,6 +45,43 @@ fn gone(group: u32) -> Result<String> {
     Ok("EPERM".to_owned())
 }
 
+/// The distribution's own kernel is the one that was audited. One with hold points is not: the module is refused there, unless
+/// it is told to go on, and says so then.
+pub fn unaudited_kernel(bench: &Bench) -> Result<()> {
+    let path = modules::ours(LIVE);
+    let release = "/proc/sys/kernel/osrelease";
+    let release =
+        std::fs::read_to_string(release).with_context(|| format!("cannot read {release}"))?;
+    let wanted = if release.contains("-iommuctl-") {
+        let answer = modules::load_with(path.as_ref(), c"allow_unaudited=0");
+        let errno = answer
+            .as_ref()
+            .err()
+            .and_then(|error| error.downcast_ref::<Errno>());
+        bench.check(
+            "refused",
+            match errno {
+                Some(Errno::EOPNOTSUPP) => Ok("EOPNOTSUPP"),
+                _ => Err(anyhow::anyhow!("expected EOPNOTSUPP, got {answer:?}")),
+            },
+        );
+        bench.check("not-loaded", absent());
+        "override"
+    } else {
+        "audited"
+    };
+    load_live()?;
+    let attribute = "/sys/kernel/iommu_live/audit";
+    let word =
+        std::fs::read_to_string(attribute).with_context(|| format!("cannot read {attribute}"))?;
+    ensure!(
+        word.trim() == wanted,
+        "{attribute} reads {word:?}, not {wanted}"
+    );
+    bench.check("audit", Ok::<_, anyhow::Error>(wanted));
+    modules::unload(LIVE)
+}
+
 /// Two writers switch without a pause while the module comes and goes.
 pub fn while_switching(bench: &Bench) -> Result<()> {
     let (group, device) = disk()?;
