@@ -71,6 +71,11 @@ kept_metadata() {
 	[ "$(cat "$kept/identity" 2>/dev/null)" = "$(identity)" ]
 }
 
+# What the module in the file or of the name $1 says of the audit, "WORD: SENTENCE"; further words are for modinfo.
+audit() {
+	modinfo -F audit "$@" 2>/dev/null || true
+}
+
 # The file with the kernel's types.
 types() {
 	if [ -e "$headers/vmlinux" ]; then

@@ -77,6 +77,7 @@ no_compiler() {
 green() {
 	check module-is-for-this-kernel built "$(uname -r)"
 	check module-is-loaded test -e /sys/module/iommu_live
+	check kernel-was-audited grep -qx audited /sys/kernel/iommu_live/audit
 	check module-is-signed sh -c 'modinfo -F signer iommu_live | grep .'
 	check root-disk-is-strict is $disk DMA
 	check policy systemctl is-active iommuctl-policy.service
