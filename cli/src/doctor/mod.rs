@@ -6,6 +6,7 @@
 //! as the signature of a module that is not there, is left out.
 
 mod audit;
+mod audited;
 mod initramfs;
 mod iommu;
 mod machine;
@@ -36,6 +37,8 @@ pub enum Id {
     SecureBoot,
     /// Whether the module is signed as the kernel wants it.
     ModuleSigned,
+    /// Whether the kernel has the code that the module was audited with.
+    ModuleAudited,
     /// Whether the module is loaded.
     ModuleLoaded,
     /// Whether the loaded module is the installed one, and of this version.
@@ -65,6 +68,7 @@ impl Id {
             Self::ModuleBuilt => "module-built",
             Self::SecureBoot => "secure-boot",
             Self::ModuleSigned => "module-signed",
+            Self::ModuleAudited => "module-audited",
             Self::ModuleLoaded => "module-loaded",
             Self::ModuleMatches => "module-matches",
             Self::Policy => "policy",
@@ -168,6 +172,7 @@ pub fn look(machine: &Machine<'_>) -> Vec<Finding> {
     findings.extend(module::built(machine, support.answer));
     findings.push(signing::secure_boot(&enforcement));
     findings.extend(signing::signed(machine, &enforcement));
+    findings.extend(audited::audited(machine));
     findings.extend(module::loaded(machine));
     findings.extend(module::matches(machine));
     findings.extend(policy::policy(machine));
@@ -196,6 +201,7 @@ mod tests {
             Id::ModuleBuilt,
             Id::SecureBoot,
             Id::ModuleSigned,
+            Id::ModuleAudited,
             Id::ModuleLoaded,
             Id::ModuleMatches,
             Id::Policy,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::machine::{errno_of, why};
 use super::support::{install, Support, PACKAGE};
-use super::{systemd, Finding, Id, Machine};
+use super::{audited, systemd, Finding, Id, Machine};
 use crate::trusted::{Content, Root, TrustError};
 
 /// Where a loaded module is (`Documentation/ABI/stable/sysfs-module`).
@@ -130,6 +130,11 @@ pub fn loaded(machine: &Machine<'_>) -> Option<Finding> {
     if !machine.has_groups() {
         let text = "not loaded: there is no IOMMU for it";
         return Some(Finding::note(Id::ModuleLoaded, text));
+    }
+    if audited::is_refused(machine) {
+        // What puts it right is said there.
+        let text = "built, but not loaded: it refuses this kernel";
+        return Some(Finding::bad(Id::ModuleLoaded, text));
     }
     let finding = Finding::bad(Id::ModuleLoaded, "built, but not loaded");
     if !systemd::runs(machine) || !systemd::is_installed(machine, UNIT) {

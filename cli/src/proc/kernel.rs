@@ -22,6 +22,10 @@ const PARAMETERS: [&str; 6] = [
     "iommu.forcedac",
 ];
 
+/// The bit of `/proc/sys/kernel/tainted` that is set once a live patch was applied, and stays
+/// (`Documentation/admin-guide/tainted-kernels.rst`).
+const LIVEPATCHED: u64 = 1 << 15;
+
 /// The kernel, as far as IOMMUs are concerned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kernel {
@@ -37,6 +41,8 @@ pub struct Kernel {
     pub cpu_vendor: Option<String>,
     /// Whether a hypervisor says that this is a virtual machine; only x86 has it.
     pub virtual_machine: bool,
+    /// Whether its code was patched since it was booted.
+    pub livepatched: bool,
 }
 
 /// The type that a group starts with, unless the IOMMU driver or a device has it otherwise.
@@ -67,6 +73,9 @@ impl Proc {
                 .map(|(_, option)| option.to_owned()),
             cpu_vendor: cpu_line(&cpuinfo, "vendor_id").map(str::to_owned),
             virtual_machine: flags.split_ascii_whitespace().any(|f| f == "hypervisor"),
+            livepatched: text("sys/kernel/tainted")
+                .and_then(|tainted| tainted.parse::<u64>().ok())
+                .is_some_and(|tainted| tainted & LIVEPATCHED != 0),
             release,
             parameters,
         }

@@ -45,7 +45,8 @@ fn modinfo(machine: &Machine, version: &str) {
 fn signed_by(machine: &Machine, version: &str, signer: &str) {
     let script = format!(
         "case $2 in version) echo {version};; srcversion) echo ABC;; \
-         signer) echo {signer};; sig_key) echo 4A:1B:2C;; esac"
+         signer) echo {signer};; sig_key) echo 4A:1B:2C;; \
+         audit) echo audited: this kernel has the code that was audited for series 7.3;; esac"
     );
     program(machine, "usr/sbin/modinfo", &script);
 }
@@ -58,6 +59,7 @@ fn module_path() -> String {
 fn healthy() -> Machine {
     let machine = Machine::laptop().with_module().with_policy(POLICY);
     machine.file("sys/kernel/iommu_live/version", OURS);
+    machine.file("sys/kernel/iommu_live/audit", "audited\n");
     machine.file("sys/module/iommu_live/srcversion", "ABC\n");
     machine.file(
         "sys/kernel/security/lockdown",
@@ -274,6 +276,81 @@ fn built_and_not_loaded() {
     )
     .unwrap();
     fix("modprobe iommu_live");
+}
+
+/// What modinfo says of the audit of the installed module.
+fn built_with(machine: &Machine, audit: &str) {
+    let script = format!("case $2 in version) echo {OURS};; audit) echo '{audit}';; esac");
+    program(machine, "usr/sbin/modinfo", &script);
+}
+
+#[test]
+fn built_for_a_kernel_that_was_not_audited() {
+    let machine = healthy();
+    unload(&machine);
+    machine.file(SECURE_BOOT, "\x06\0\0\0\0");
+    machine.file("sys/kernel/security/lockdown", "[none] integrity\n");
+    built_with(
+        &machine,
+        "different: this kernel differs from the audited 7.3 in queue_iova of drivers/iommu/dma-iommu.c",
+    );
+    both(&machine, "doctor-unaudited");
+    let audited = |level: &str, text: &str| expect(&machine, "module-audited", level, text, "");
+    built_with(&machine, "unknown: kernel series 7.9 was not audited");
+    audited("bad", "7.9 was not audited: the module refuses it");
+    built_with(&machine, "series: its source was not compared");
+    audited("note", "its source was not compared");
+    // What can be loaded is to be loaded.
+    expect(&machine, "module-loaded", "bad", "not loaded", "iommu");
+    // A module that is older than the audit.
+    built_with(&machine, "");
+    assert_eq!(about(&machine, "module-audited"), []);
+}
+
+#[test]
+fn loaded_into_a_kernel_that_was_not_audited() {
+    let machine = healthy();
+    let audit = |word: &str| machine.file("sys/kernel/iommu_live/audit", word);
+    audit("override\n");
+    built_with(&machine, "unknown: kernel series 7.9 was not audited");
+    expect(
+        &machine,
+        "module-audited",
+        "note",
+        "7.9 was not audited; the module switches all the same",
+        "",
+    );
+    assert_eq!(machine.run(&["doctor"]).code, 0);
+    audit("series\n");
+    expect(&machine, "module-audited", "note", "was not compared", "");
+    audit("perhaps\n");
+    expect(&machine, "module-audited", "unknown", "perhaps", "");
+}
+
+#[test]
+fn livepatched_kernel() {
+    let machine = healthy();
+    // Out of the tree, and livepatched.
+    machine.file("proc/sys/kernel/tainted", "36864\n");
+    let fix = "boot a kernel that has the patch";
+    expect(
+        &machine,
+        "module-audited",
+        "bad",
+        "switches nothing until the next boot",
+        fix,
+    );
+    unload(&machine);
+    expect(
+        &machine,
+        "module-audited",
+        "bad",
+        "refuses to be loaded until the next boot",
+        fix,
+    );
+    expect(&machine, "module-loaded", "bad", "refuses this kernel", "");
+    machine.file("proc/sys/kernel/tainted", "4096\n");
+    expect(&machine, "module-audited", "ok", "was audited", "");
 }
 
 #[test]
