@@ -158,8 +158,8 @@ fn find_store() -> Result<&'static Atomic<*mut c_void>> {
             return Err(ENOEXEC);
         };
         // SAFETY: The files of a group are made by `iommu_group_create_file()`, so the attribute
-        // is embedded in a `struct iommu_group_attribute`, a static one for `type`. Its `store`
-        // is read by writers without a lock and plainly, with one aligned load.
+        // is embedded in a `struct iommu_group_attribute`, a static one for `type`. Writers read
+        // its `store` without a lock and plainly, but by one aligned load; nobody else writes it.
         return Ok(unsafe {
             let field = found
                 .as_ptr()

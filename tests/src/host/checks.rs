@@ -13,6 +13,7 @@ use super::command;
 use super::deb;
 use super::debug_kernel::Watch;
 use super::litmus;
+use super::loads;
 use super::progress::{heading, say, seconds, step};
 use super::userspace::checkout;
 use super::workshop::{Flavour, Workshop};
@@ -31,7 +32,7 @@ pub fn run(full: bool) -> Result<ExitCode> {
     let checkout = checkout()?;
     let begin = Instant::now();
     let mut times = Vec::new();
-    let parts: [(&str, Part); 8] = [
+    let parts: [(&str, Part); 9] = [
         ("Format", format),
         ("Lints", lints),
         ("Documentation", documentation),
@@ -45,6 +46,7 @@ pub fn run(full: bool) -> Result<ExitCode> {
             workshop.module().map(|_| ())
         }),
         ("Memory model", litmus::run),
+        ("Reads in the kernel's code", |_| loads::run()),
         ("Packages", debian),
     ];
     for (name, part) in parts {

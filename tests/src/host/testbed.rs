@@ -12,7 +12,7 @@ use super::command::as_root;
 use super::progress::{say, step};
 use super::userspace::checkout;
 use super::workshop::Workshop;
-use super::{checks, deb, demo, fleet, foreign, litmus, packaged, sbom, system, vm};
+use super::{checks, deb, demo, fleet, foreign, litmus, loads, packaged, sbom, system, vm};
 
 /// Makes stock kernels run in virtual machines, and runs the suites there.
 #[derive(Debug, Parser)]
@@ -50,6 +50,8 @@ enum Command {
     Model,
     /// Check the memory ordering that the module relies on against the kernel's memory model
     Litmus,
+    /// Check in the code of the distribution's kernels how they read what the module changes
+    Loads,
     /// Fuzz the policy, FUZZ_SECONDS for each target
     Fuzz,
     /// Measure how fast it is, and write a report
@@ -103,6 +105,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Fuzz => checks::fuzz(),
         Command::Bench { parts } => checks::bench(parts),
         Command::Litmus => litmus::run(&checkout()?).map(|()| ExitCode::SUCCESS),
+        Command::Loads => loads::run().map(|()| ExitCode::SUCCESS),
         Command::Run { machine, scenarios } => vm::try_out(machine, scenarios),
         Command::System { scenarios } => Ok(match system::try_out(scenarios)? {
             true => ExitCode::SUCCESS,
