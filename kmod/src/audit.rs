@@ -64,6 +64,12 @@ pub(crate) fn may_switch() -> Result<(), &'static str> {
     Ok(())
 }
 
+/// What those get who are refused.
+pub(crate) fn refused() -> Error {
+    // The `kernel` crate of 7.2 has no name for it.
+    Error::from_errno(-(bindings::EOPNOTSUPP as i32))
+}
+
 /// Refuses a kernel whose code was not audited, unless the administrator said otherwise, and one
 /// that was livepatched. Says what it relies on.
 ///
@@ -71,11 +77,9 @@ pub(crate) fn may_switch() -> Result<(), &'static str> {
 ///
 /// `EOPNOTSUPP`, with the reason in the kernel log.
 pub(crate) fn check() -> Result {
-    // The `kernel` crate of 7.2 has no name for it.
-    let refused = Error::from_errno(-(bindings::EOPNOTSUPP as i32));
     if let Err(reason) = may_switch() {
         pr_err!("{}\n", reason);
-        return Err(refused);
+        return Err(refused());
     }
     match LEVEL {
         Level::Audited => pr_info!("{}\n", SENTENCE),
@@ -92,7 +96,7 @@ pub(crate) fn check() -> Result {
                 "{}; to switch all the same, load it with allow_unaudited=1\n",
                 SENTENCE
             );
-            return Err(refused);
+            return Err(refused());
         }
     }
     Ok(())

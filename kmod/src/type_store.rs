@@ -3,6 +3,7 @@
 //! One write of a group's `type`: what is asked for, who answers, and what is reported.
 
 use crate::{
+    audit,
     cleanup::{self, Relaxation, Reserved, Tightened},
     counters,
     private_structs::{now_ns, Group, LockedGroup},
@@ -113,10 +114,14 @@ impl<'a> Write<'a> {
         let started = now_ns();
         // SAFETY: `writer_lock::init` was called, as `new` requires.
         let _lock = unsafe { WriterLock::take(self.group.id()) }?;
-        let written = match self.request {
-            Request::Strict => self.tighten(started),
-            Request::Lazy => self.relax(),
-            Request::Other(_) => self.pass_on(),
+        let written = match (self.request, audit::may_switch()) {
+            (Request::Strict, Ok(())) => self.tighten(started),
+            (Request::Lazy, Ok(())) => self.relax(),
+            (Request::Strict | Request::Lazy, Err(reason)) => {
+                pr_notice!("group {} stays as it is: {}\n", self.group.id(), reason);
+                self.unchanged(Outcome::Refused(audit::refused()))
+            }
+            (Request::Other(_), _) => self.pass_on(),
         }?;
         Event {
             group: self.group,
@@ -137,7 +142,7 @@ impl<'a> Write<'a> {
             Ok(reserved) => reserved,
             // The module is about to leave.
             Err(error) if error == ENODEV => return self.pass_on(),
-            Err(error) => return self.failed(error),
+            Err(error) => return self.unchanged(Outcome::Failed(error)),
         };
         let locked = self.group.lock_killable()?;
         let old_type = type_name(&locked);
@@ -162,7 +167,7 @@ impl<'a> Write<'a> {
         let reserved = match Reserved::new(self.group) {
             Ok(reserved) => reserved,
             Err(error) if error == ENODEV => return self.pass_on(),
-            Err(error) => return self.failed(error),
+            Err(error) => return self.unchanged(Outcome::Failed(error)),
         };
         let locked = self.group.lock_killable()?;
         let old_type = type_name(&locked);
@@ -274,13 +279,13 @@ impl<'a> Write<'a> {
         })
     }
 
-    /// A write that failed before anything was done.
-    fn failed(&self, error: Error) -> Result<Written> {
+    /// A write that ended before anything was done.
+    fn unchanged(&self, outcome: Outcome) -> Result<Written> {
         let old_type = type_name(&self.group.lock_killable()?);
         Ok(Written {
             old_type,
             new_type: old_type,
-            outcome: Outcome::Failed(error),
+            outcome,
         })
     }
 
