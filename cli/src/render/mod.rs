@@ -6,6 +6,7 @@ pub mod audit;
 pub mod bench;
 pub mod defaults;
 pub mod doctor;
+pub mod duration;
 pub mod list;
 pub mod locale;
 pub mod lockdown;

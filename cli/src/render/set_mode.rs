@@ -5,8 +5,8 @@ use std::io::{self, Write};
 
 use iommuctl_policy::{Route, TypeRequest};
 
-use super::style;
 use super::table::Table;
+use super::{duration, style};
 use crate::commands::set_mode::SetModeReport;
 use crate::result::{GroupResult, Interrupted, Member, Outcome};
 
@@ -29,7 +29,7 @@ pub fn rows<'a>(
     let plain = |text: String| (text, style::PLAIN);
     for (result, request) in results {
         let (was, is) = (result.old_type.as_ref(), result.new_type.as_ref());
-        let time = result.milliseconds.map(|ms| format!("{ms:.1} ms"));
+        let time = result.milliseconds.map(duration::milliseconds);
         table.row([
             plain(result.group.to_string()),
             (style::type_text(was).to_owned(), style::of_type(was)),
@@ -55,7 +55,7 @@ pub fn interruptions<'a>(
     let mut table = Table::new(["DEVICE", "DRIVER", "INTERRUPTED FOR", "NOW"]);
     let plain = |text: &str| (text.to_owned(), style::PLAIN);
     for one in all {
-        let time = one.milliseconds.map(|ms| format!("{ms:.1} ms"));
+        let time = one.milliseconds.map(duration::milliseconds);
         table.row([
             plain(&one.device),
             plain(&one.driver),

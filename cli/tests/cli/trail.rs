@@ -66,6 +66,10 @@ fn change_is_announced_and_then_told() {
         "{}",
         run.out
     );
+    // A write into a plain file is over in a moment, and is not said to have taken none.
+    let (_, took) = run.out.split_once("; in ").unwrap();
+    let (took, _) = took.split_once("; by ").unwrap();
+    assert!(took.ends_with(" us") || took.ends_with(" ms"), "{took}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! (`lib/kobject_uevent.c`; those of `iommu_live` in `kmod/src/report.rs`).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use iommuctl_policy::GroupId;
 use nix::libc;
@@ -92,7 +93,7 @@ fn report<'a>(group: &str, get: impl Fn(&str) -> Option<&'a str>) -> Option<Repo
         "failed" => Outcome::Failed,
         _ => return None,
     };
-    let nanoseconds: Option<u32> = get("STRICT_NS").and_then(|ns| ns.parse().ok());
+    let nanoseconds: Option<u64> = get("STRICT_NS").and_then(|ns| ns.parse().ok());
     let started: Option<u64> = get("WRITER_STARTED_NS").and_then(|ns| ns.parse().ok());
     let login: Option<u32> = get("WRITER_LOGIN_UID").and_then(|uid| uid.parse().ok());
     Some(Report {
@@ -102,7 +103,7 @@ fn report<'a>(group: &str, get: impl Fn(&str) -> Option<&'a str>) -> Option<Repo
         new_type,
         outcome,
         errno: errno.filter(|errno| *errno != 0),
-        milliseconds: nanoseconds.map(|ns| f64::from(ns) / 1e6),
+        milliseconds: nanoseconds.map(|ns| Duration::from_nanos(ns).as_secs_f64() * 1e3),
         seq: get("SWITCH_SEQ").and_then(|n| n.parse().ok()),
         who: Who {
             pid: get("WRITER_PID").and_then(|pid| pid.parse().ok()),
@@ -138,6 +139,9 @@ mod tests {
         assert_eq!(report.outcome, Outcome::Changed);
         assert_eq!((report.errno, report.milliseconds), (None, Some(250.0)));
         assert_eq!(report.who.started, Some(1234));
+        // Whatever the kernel had to wait for.
+        let long = write(&TIGHTEN.replacen("NS=250000000", "NS=57000000000", 1));
+        assert_eq!(long.unwrap().milliseconds, Some(57_000.0));
         assert_eq!(report.who.login_uid, Some(1000));
         assert_eq!(report.who.command.as_deref(), Some("bash"));
     }

@@ -10,7 +10,7 @@ use crate::audit::event::{printable, Event, Learned, Outcome};
 use crate::audit::story::Entry;
 use crate::audit::words;
 use crate::output::Output;
-use crate::render::style;
+use crate::render::{duration, style};
 
 /// What is shown, line by line.
 pub struct Shown {
@@ -131,6 +131,9 @@ fn rest(event: &Event) -> String {
     let failed = event.outcome.is_none_or(Outcome::is_failure);
     if let (true, Some(requested)) = (failed, &event.requested) {
         words.push(format!("wanted {requested}"));
+    }
+    if let Some(took) = event.milliseconds.filter(|_| !failed) {
+        words.push(format!("in {}", duration::milliseconds(took)));
     }
     match (words::by(&event.who), event.learned) {
         (Some(by), _) => words.push(format!("by {by}")),
