@@ -149,6 +149,13 @@ pub fn explain(errno: Errno, facts: &Facts<'_>) -> Explanation {
             ),
             vec!["the kernel log has the reason".to_owned()],
         ),
+        Errno::EIO if facts.module => failed(
+            "iommu_live has stopped switching: something that it relies on was not so".to_owned(),
+            vec![
+                "`iommuctl doctor` says what that means; until the next boot no group is switched live".to_owned(),
+                "the kernel log has what was seen: report it".to_owned(),
+            ],
+        ),
         Errno::ENOENT | Errno::ENODEV => failed(
             VANISHED.to_owned(),
             vec!["`iommuctl list` shows the groups there are now".to_owned()],
@@ -339,6 +346,10 @@ mod tests {
         assert_eq!(messages.len(), all.len());
         assert!(message(Errno::ENOENT).contains("vanished"));
         assert!(message(Errno::EINTR).contains("EINTR"));
+        // The module answers so once it has tripped, and a stock kernel for a device that fails.
+        assert!(message(Errno::EIO).contains("stopped switching"));
+        let stock = explained(Errno::EIO, "DMA-FQ", TypeRequest::Dma, false);
+        assert!(stock.message.contains("EIO"), "{}", stock.message);
     }
 
     #[test]

@@ -57,6 +57,16 @@ pub enum TreeError {
     /// There are bytes in it that are not printable ASCII.
     #[error("{0} holds something other than text; it was ignored")]
     NotText(String),
+    /// A line of it is not what it should be.
+    #[error("{path}, line {line}: {why}; the line was ignored")]
+    Line {
+        /// The file.
+        path: String,
+        /// The number of the line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 impl TreeError {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What time it is: on the wall, which can be set, and since boot, which cannot.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use nix::time::{clock_gettime, ClockId};
 
@@ -12,15 +14,16 @@ pub fn now() -> Timestamp {
     Timestamp::now()
 }
 
-/// In milliseconds since boot, with the time the machine was asleep.
+/// Since boot, with the time the machine was asleep (`CLOCK_BOOTTIME`).
+#[must_use]
+pub fn uptime() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+}
+
+/// The same in milliseconds.
 #[must_use]
 pub fn uptime_ms() -> u64 {
-    let time = clock_gettime(ClockId::CLOCK_BOOTTIME);
-    let milliseconds = time.map(|t| t.tv_sec() * 1000 + t.tv_nsec() / 1_000_000);
-    milliseconds
-        .ok()
-        .and_then(|ms| u64::try_from(ms).ok())
-        .unwrap_or(0)
+    u64::try_from(uptime().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Now, in the boot with this id.

@@ -18,7 +18,7 @@ use crate::metrics::{text, Family, Format, Kind};
 use crate::output::Output;
 use crate::own_dir::{OwnDir, OwnDirError};
 use crate::policy_files;
-use crate::sysfs::{Module, Problems};
+use crate::sysfs::{Module, Problems, TRIPPED};
 use crate::trusted::Root;
 
 /// The node exporter reads the file as a user of its own.
@@ -126,7 +126,19 @@ fn module(module: Option<&Module>) -> Vec<Family> {
         Kind::Counter,
         "What iommu_live has counted since it was loaded, by the name of the counter.",
     );
-    for (name, value) in &module.counters {
+    if let Some(tripped) = module.tripped() {
+        let help = "Whether iommu_live has stopped switching until the next boot, since something it relies on was not so.";
+        let family = Family::new("iommuctl_module_tripped", Kind::Gauge, help);
+        families.push(family.with(&[], u8::from(tripped)));
+    }
+    if let Some(cleanups) = &module.cleanups {
+        let help = "Groups that iommu_live is still cleaning up after a switch.";
+        let family = Family::new("iommuctl_module_cleanups", Kind::Gauge, help);
+        families.push(family.with(&[], cleanups.count()));
+    }
+    // It is no event, and has been said.
+    let counters = module.counters.iter().filter(|(name, _)| *name != TRIPPED);
+    for (name, value) in counters {
         match name.strip_suffix("_ns") {
             None => events = events.with(&[("event", name)], value),
             Some(time) if time.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') => {

@@ -4,12 +4,15 @@
 //! A machine without an IOMMU has a status, too: that is not a failure here.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use iommuctl_policy::{DomainType, GroupId};
+use jiff::Timestamp;
 use nix::errno::Errno;
 use serde::Serialize;
 
 use super::recover::Interrupted;
+use crate::audit::clock;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::lockdown::InForce;
@@ -32,6 +35,18 @@ pub struct StatusReport {
     pub interrupted: Vec<Left>,
     /// What turns an IOMMU on; empty if there is one.
     pub advice: Vec<String>,
+    /// When all of this was so.
+    #[serde(skip)]
+    pub now: Now,
+}
+
+/// A moment, by the clock that people read and by the one that the module reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// On the wall.
+    pub time: Timestamp,
+    /// Since boot.
+    pub uptime: Duration,
 }
 
 /// The kernel and its defaults.
@@ -102,6 +117,10 @@ pub fn run(context: &Context, output: &mut Output) -> anyhow::Result<Exit> {
         },
         lockdown,
         interrupted: interrupted(context, output),
+        now: Now {
+            time: clock::now(),
+            uptime: clock::uptime(),
+        },
     };
     output.report(&report, |w, r| render::status::write(w, r))?;
     output.problems(&problems);

@@ -43,6 +43,10 @@ pub enum Id {
     ModuleLoaded,
     /// Whether the loaded module is the installed one, and of this version.
     ModuleMatches,
+    /// Whether the running kernel is one whose functions were read.
+    ModuleAudit,
+    /// Whether the module goes on switching.
+    ModuleTripped,
     /// Whether there is a policy, it is valid, and the machine is as it wants.
     Policy,
     /// Whether the policy is applied at boot.
@@ -71,6 +75,8 @@ impl Id {
             Self::ModuleAudited => "module-audited",
             Self::ModuleLoaded => "module-loaded",
             Self::ModuleMatches => "module-matches",
+            Self::ModuleAudit => "module-audit",
+            Self::ModuleTripped => "module-tripped",
             Self::Policy => "policy",
             Self::PolicyAtBoot => "policy-at-boot",
             Self::Initramfs => "initramfs",
@@ -175,6 +181,8 @@ pub fn look(machine: &Machine<'_>) -> Vec<Finding> {
     findings.extend(audited::audited(machine));
     findings.extend(module::loaded(machine));
     findings.extend(module::matches(machine));
+    findings.extend(module::audit(machine));
+    findings.extend(module::tripped(machine));
     findings.extend(policy::policy(machine));
     findings.extend(policy::at_boot(machine));
     findings.extend(initramfs::initramfs(machine));
@@ -204,6 +212,8 @@ mod tests {
             Id::ModuleAudited,
             Id::ModuleLoaded,
             Id::ModuleMatches,
+            Id::ModuleAudit,
+            Id::ModuleTripped,
             Id::Policy,
             Id::PolicyAtBoot,
             Id::Initramfs,

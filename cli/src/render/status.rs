@@ -3,14 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::time::Duration;
 
 use iommuctl_policy::DomainType;
+use jiff::tz::TimeZone;
+use jiff::Timestamp;
 
-use super::style;
+use super::{duration, style};
 use crate::commands::recover::Interrupted;
-use crate::commands::status::{Left, StatusReport};
+use crate::commands::status::{Left, Now, StatusReport};
 use crate::lockdown::InForce;
-use crate::sysfs::{Iommu, Module};
+use crate::sysfs::{Cleanup, Cleanups, Iommu, Module};
 
 /// Writes everything, one subject on each line.
 pub fn write(w: &mut dyn Write, report: &StatusReport) -> io::Result<()> {
@@ -38,7 +41,7 @@ pub fn write(w: &mut dyn Write, report: &StatusReport) -> io::Result<()> {
     }
     match &report.module {
         None => field(w, "iommu_live", "not loaded")?,
-        Some(module) => write_module(w, module)?,
+        Some(module) => write_module(w, module, report.now)?,
     }
     for line in &report.advice {
         writeln!(w, "  - {line}")?;
@@ -121,16 +124,137 @@ fn after_bench(left: &Left) -> String {
     }
 }
 
-fn write_module(w: &mut dyn Write, module: &Module) -> io::Result<()> {
+/// What it means that the module has tripped.
+const TRIPPED: &str = "something that iommu_live relies on was not so, and it switches nothing until the next boot: groups that it \
+                       has switched stay strict, and their unmaps slower; reboot, and report it with the kernel log";
+
+fn write_module(w: &mut dyn Write, module: &Module, now: Now) -> io::Result<()> {
     let version = module.version.as_deref().unwrap_or("of unknown version");
     let drivers = match module.drivers.as_slice() {
         [] => "unknown IOMMU drivers".to_owned(),
         names => names.join(", "),
     };
     field(w, "iommu_live", &format!("{version}, for {drivers}"))?;
-    let width = module.counters.keys().map(String::len).max().unwrap_or(0);
-    for (name, value) in &module.counters {
+    if module.tripped() == Some(true) {
+        let bad = style::BAD;
+        field(w, "tripped", &format!("{bad}{TRIPPED}{bad:#}"))?;
+    }
+    if let Some(audit) = &module.audit {
+        field(w, "functions", &functions(audit))?;
+    }
+    if let Some(cleanups) = &module.cleanups {
+        write_cleanups(w, cleanups, now)?;
+    }
+    let counters = module
+        .counters
+        .iter()
+        .map(|(name, value)| match name.strip_suffix("_ns") {
+            Some(time) => (time, duration::shown(Duration::from_nanos(*value))),
+            None => (name.as_str(), value.to_string()),
+        });
+    let counters: Vec<(&str, String)> = counters.collect();
+    let width = counters.iter().map(|(name, _)| name.len()).max();
+    let width = width.unwrap_or(0);
+    for (name, value) in counters {
         writeln!(w, "{:12}{name:<width$}  {value}", "")?;
     }
     Ok(())
+}
+
+/// How far the functions of the running kernel are known to be those that were read.
+fn functions(audit: &str) -> String {
+    match audit {
+        "audited" => "audited: this kernel's functions are those that were read".to_owned(),
+        "series" => "of a series that was read; this build was not compared".to_owned(),
+        "override" => {
+            "not audited: this kernel is switched since the administrator said so".to_owned()
+        }
+        other => other.to_owned(),
+    }
+}
+
+/// One line for each group that is being cleaned up.
+fn write_cleanups(w: &mut dyn Write, cleanups: &Cleanups, now: Now) -> io::Result<()> {
+    let zone = TimeZone::system();
+    for one in &cleanups.groups {
+        field(w, "clean-up", &cleanup(one, now, &zone))?;
+    }
+    match cleanups.more {
+        0 => Ok(()),
+        1 => field(w, "clean-up", "1 more group"),
+        more => field(w, "clean-up", &format!("{more} more groups")),
+    }
+}
+
+/// `group 12: strict since 14:02:11.123; cleaning up for 40 s; 2 late comers, 0 ranges given up`.
+fn cleanup(one: &Cleanup, now: Now, zone: &TimeZone) -> String {
+    let since = match one.strict_since_ns {
+        Some(ns) => {
+            let age = now.uptime.saturating_sub(Duration::from_nanos(ns));
+            // Whole seconds: what follows them has passed before anybody has read it.
+            let shown = match age.as_secs() {
+                0 => age,
+                seconds => Duration::from_secs(seconds),
+            };
+            format!(
+                "strict since {}; cleaning up for {}",
+                clock_time(now.time, age, zone),
+                duration::shown(shown)
+            )
+        }
+        None => "lazy again; cleaning up".to_owned(),
+    };
+    let count = |n: u64, one: &str, many: &str| match n {
+        1 => format!("1 {one}"),
+        n => format!("{n} {many}"),
+    };
+    format!(
+        "group {}: {since}; {}, {} given up",
+        one.group,
+        count(one.late_comers, "late comer", "late comers"),
+        count(one.given_up, "range", "ranges"),
+    )
+}
+
+/// What the clock on the wall said so long ago; with the date, if that was another day.
+fn clock_time(now: Timestamp, ago: Duration, zone: &TimeZone) -> String {
+    let then = now.checked_sub(ago).unwrap_or(now).to_zoned(zone.clone());
+    let format = match then.date() == now.to_zoned(zone.clone()).date() {
+        true => "%H:%M:%S%.3f",
+        false => "%Y-%m-%d %H:%M:%S%.3f",
+    };
+    then.strftime(format).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_under_way_is_said_in_a_line() {
+        let now = Now {
+            time: "2026-03-04T14:02:51.923Z".parse().unwrap(),
+            uptime: Duration::from_millis(140_800),
+        };
+        let said = |line: &str| cleanup(&line.parse().unwrap(), now, &TimeZone::UTC);
+        let line =
+            "group=12 step=armed strict_since_ns=100000000000 late_comers=2 collected=2 given_up=0";
+        assert_eq!(
+            said(line),
+            "group 12: strict since 14:02:11.123; cleaning up for 40 s; 2 late comers, 0 ranges given up"
+        );
+        let line = "group=3 step=restored strict_since_ns=0 late_comers=1 collected=0 given_up=1";
+        assert_eq!(
+            said(line),
+            "group 3: lazy again; cleaning up; 1 late comer, 1 range given up"
+        );
+    }
+
+    #[test]
+    fn another_day_is_named() {
+        let now: Timestamp = "2026-03-04T00:00:10Z".parse().unwrap();
+        let said = |seconds| clock_time(now, Duration::from_secs(seconds), &TimeZone::UTC);
+        assert_eq!(said(10), "00:00:00.000");
+        assert_eq!(said(11), "2026-03-03 23:59:59.000");
+    }
 }

@@ -10,6 +10,7 @@
 //! | `class/block`, `class/net` | `Documentation/ABI/stable/sysfs-block`, `Documentation/ABI/testing/sysfs-class-net` |
 //! | `kernel/iommu_live` | the `iommu_live` module |
 
+mod cleanups;
 mod devices;
 mod drivers;
 mod groups;
@@ -21,9 +22,10 @@ use std::path::Path;
 
 use nix::sys::statfs::SYSFS_MAGIC;
 
+pub use cleanups::{Cleanup, Cleanups, Step};
 pub use devices::Bottom;
 pub use iommus::Iommu;
-pub use module::Module;
+pub use module::{Module, TRIPPED};
 pub use objects::Object;
 
 use crate::tree::{Tree, TreeError};

@@ -6,9 +6,15 @@ use std::collections::BTreeMap;
 use iommuctl_policy::Group;
 use serde::Serialize;
 
+use super::cleanups::Cleanups;
 use super::{Problems, Sysfs};
+use crate::tree::TreeError;
 
 const MODULE: &str = "kernel/iommu_live";
+/// What it is doing behind those who were answered already.
+const CLEANUPS: &str = "cleanups";
+/// 1, once it has seen that something it relies on is not so.
+pub const TRIPPED: &str = "tripped";
 
 /// The module and what it has done since it was loaded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -20,6 +26,19 @@ pub struct Module {
     /// Every counter it has, by name. Which there are is the module's business; a name that ends in `_ns` counts
     /// nanoseconds.
     pub counters: BTreeMap<String, u64>,
+    /// What it is finishing; `None` if it does not say.
+    pub cleanups: Option<Cleanups>,
+    /// How far the kernel's functions were compared with those that were read: `audited`, `series` or `override`; `None` if it
+    /// does not say.
+    pub audit: Option<String>,
+}
+
+impl Module {
+    /// Whether it has stopped switching, since something it relies on was not so; `None` if it does not say.
+    #[must_use]
+    pub fn tripped(&self) -> Option<bool> {
+        self.counters.get(TRIPPED).map(|value| *value != 0)
+    }
 }
 
 impl Sysfs {
@@ -50,10 +69,19 @@ impl Sysfs {
         let names = problems.note(self.tree.names(MODULE))?;
         let mut module = Module::default();
         for name in names {
-            let Some(text) = problems.note(self.tree.text(&format!("{MODULE}/{name}"))) else {
+            let path = format!("{MODULE}/{name}");
+            let text = problems.note(self.tree.text(&path));
+            if name == CLEANUPS {
+                // Empty, when nothing is under way.
+                let text = text.unwrap_or_default();
+                module.cleanups = Some(self.cleanups(&path, &text, problems));
+                continue;
+            }
+            let Some(text) = text else {
                 continue;
             };
             match name.as_str() {
+                "audit" => module.audit = Some(text),
                 "version" => module.version = Some(text),
                 "drivers" => {
                     module.drivers = text.split_whitespace().map(str::to_owned).collect();
@@ -67,6 +95,17 @@ impl Sysfs {
             }
         }
         Some(module)
+    }
+
+    /// What is under way, by the text of the file at `path`. A line that cannot be read does not hide the others.
+    fn cleanups(&self, path: &str, text: &str, problems: &mut Problems) -> Cleanups {
+        let (cleanups, wrong) = Cleanups::read(text);
+        for (line, why) in wrong {
+            let path = self.tree.display(path);
+            let why = why.to_string();
+            problems.note::<()>(Err(TreeError::Line { path, line, why }));
+        }
+        cleanups
     }
 }
 

@@ -364,6 +364,32 @@ fn another_version_is_loaded() {
 }
 
 #[test]
+fn a_module_that_has_tripped_is_bad() {
+    let machine = healthy();
+    // One that does not say is not accused.
+    for id in ["module-tripped", "module-audit"] {
+        assert_eq!(about(&machine, id), [], "{id}");
+    }
+    let machine = machine.with_cleanups(1);
+    expect(&machine, "module-tripped", "ok", "nothing", "");
+    expect(&machine, "module-audit", "ok", "are those", "");
+    machine.file("sys/kernel/iommu_live/tripped", "1\n");
+    machine.file("sys/kernel/iommu_live/audit", "override\n");
+    let words = "groups that it has switched stay strict, and their unmaps slower";
+    expect(&machine, "module-tripped", "bad", words, "reboot");
+    expect(
+        &machine,
+        "module-audit",
+        "note",
+        "not one that was read",
+        "",
+    );
+    assert_eq!(machine.run(&["doctor"]).code, 4);
+    let run = machine.run(&["status"]);
+    assert!(run.out.contains("until the next boot"), "{run:?}");
+}
+
+#[test]
 fn exit_codes_and_quiet() {
     let machine = healthy();
     let run = machine.run(&["-q", "doctor"]);

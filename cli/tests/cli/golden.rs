@@ -93,6 +93,26 @@ fn status() {
 }
 
 #[test]
+fn status_while_the_module_cleans_up() {
+    let machine = Machine::laptop().with_module().with_cleanups(123_456_789);
+    let json = machine.run(&["--json", "status"]);
+    schema::check("status", &json.json());
+    compare("status-cleanups.json", &steady(json.json()));
+    // For how long depends on the machine that this runs on.
+    let run = machine.run(&["status"]);
+    let steady = |line: &str| match line.split_once("strict since ") {
+        Some((before, after)) => {
+            let (_, after) = after.split_once("; 2").unwrap_or_default();
+            format!("{before}strict since SINCE; cleaning up for AGE; 2{after}\n")
+        }
+        None => format!("{line}\n"),
+    };
+    let text: String = run.out.lines().map(steady).collect();
+    compare("status-cleanups.txt", &text);
+    assert_eq!((run.code, run.err.as_str()), (0, ""));
+}
+
+#[test]
 fn set_mode_dry_run() {
     let args = ["set-mode", "--dry-run", "all", "DMA"];
     both(&Machine::laptop(), "dry-run", "set-mode", &args);

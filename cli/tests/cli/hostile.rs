@@ -97,3 +97,25 @@ fn names_from_a_hostile_database_are_cleaned() {
     assert!(text.contains("Sam[31msung device a808"), "{text}");
     assert!(!text.contains(['\x1b', '\u{202e}']), "{text}");
 }
+
+#[test]
+fn a_line_of_the_module_that_makes_no_sense_is_named() {
+    let machine = Machine::laptop().with_module().with_cleanups(1);
+    let good = "group=14 step=restored strict_since_ns=0 late_comers=0 collected=0 given_up=0";
+    let path = "sys/kernel/iommu_live/cleanups";
+    machine.file(path, &format!("group=x step=armed\n{good}\n"));
+    let run = machine.run(&["status"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(run.out.contains("group 14: lazy again"), "{run:?}");
+    assert!(run.err.contains("iommu_live/cleanups, line 1: "), "{run:?}");
+    // Nothing under way is an empty file; a page is all the kernel has.
+    machine.file(path, "");
+    let run = machine.run(&["--json", "status"]);
+    assert_eq!(
+        run.json()["module"]["cleanups"]["groups"],
+        serde_json::json!([])
+    );
+    machine.file(path, &format!("{good}\n").repeat(2000));
+    let run = machine.run(&["status"]);
+    assert!(run.err.contains("is longer than"), "{run:?}");
+}

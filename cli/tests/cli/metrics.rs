@@ -160,3 +160,21 @@ fn verifying_is_remembered() {
     assert_eq!(samples["iommuctl_audit_verified_intact"], 0.0);
     assert!(samples["iommuctl_audit_verified_timestamp_seconds"] > 1.7e9);
 }
+
+#[test]
+fn what_the_module_is_doing_is_a_gauge() {
+    let machine = Machine::laptop().with_module().with_cleanups(1);
+    let samples = |machine: &Machine| check(&machine.run(&["metrics"]).out);
+    let found = samples(&machine);
+    assert_eq!(found["iommuctl_module_cleanups"], 5.0);
+    assert_eq!(found["iommuctl_module_tripped"], 0.0);
+    assert_eq!(found["iommuctl_module_longest_hold_seconds"], 0.000_091_234);
+    let is_event = |name: &&String| name.contains("event=\"tripped\"");
+    assert_eq!(found.keys().find(is_event), None);
+    machine.file("sys/kernel/iommu_live/tripped", "1\n");
+    assert_eq!(samples(&machine)["iommuctl_module_tripped"], 1.0);
+    // A module that does not say.
+    let silent = samples(&Machine::laptop().with_module());
+    assert!(!silent.contains_key("iommuctl_module_tripped"));
+    assert!(!silent.contains_key("iommuctl_module_cleanups"));
+}
