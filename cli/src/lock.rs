@@ -24,8 +24,10 @@ use crate::own_dir::{OwnDir, OwnDirError};
 const NAME: &str = "lock";
 /// Locked, together, by all who wait.
 const WANTED: &str = "lock-wanted";
-/// How often a waiting process tries again.
-const AGAIN: Duration = Duration::from_millis(100);
+/// How soon a waiting process tries again: most who have it are done in a moment.
+const SOON: Duration = Duration::from_micros(200);
+/// How long apart its attempts are in the end; each is twice as long after the one before.
+const SELDOM: Duration = Duration::from_millis(50);
 
 /// Who has the lock, by its own account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,6 +102,7 @@ impl Lock {
         let begin = Instant::now();
         let mut waiting = Some(waiting);
         let mut _queued = None;
+        let mut again = SOON;
         while !try_lock(&file).map_err(|errno| failed(run, "lock", errno))? {
             let holder = holder(run);
             if begin.elapsed() >= patience {
@@ -110,7 +113,8 @@ impl Lock {
                 // Without it, a bench goes on for as long as it takes, and no more is lost.
                 _queued = queue(run);
             }
-            std::thread::sleep(AGAIN.min(patience.saturating_sub(begin.elapsed())));
+            std::thread::sleep(again.min(patience.saturating_sub(begin.elapsed())));
+            again = again.saturating_mul(2).min(SELDOM);
         }
         // INVARIANT: the kernel has just given it to this open file.
         let lock = Self { file };
@@ -317,6 +321,26 @@ mod tests {
         let me = format!("process {} (iommuctl first), for ", std::process::id());
         assert!(error.contains(&me), "{error}");
         assert!(told.contains("iommuctl first"), "{told}");
+    }
+
+    #[test]
+    fn who_waits_a_moment_is_there_a_moment_later() {
+        let (_root, run) = run_dir();
+        // The machine may be busy: one time of many is enough.
+        let is_soon = |_| {
+            let lock = Lock::take(&run, "iommuctl first", Duration::ZERO, |_| {}).unwrap();
+            let begin = Instant::now();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    std::thread::sleep(Duration::from_millis(2));
+                    drop(lock);
+                });
+                let patience = Duration::from_secs(20);
+                Lock::take(&run, "iommuctl second", patience, |_| {}).unwrap();
+            });
+            begin.elapsed() < Duration::from_millis(40)
+        };
+        assert!((0..20).any(is_soon));
     }
 
     #[test]
