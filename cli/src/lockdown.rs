@@ -9,6 +9,7 @@
 //! ends. Such a process holds a lock on a file of its own, which the kernel lets go of whatever becomes of it. The record
 //! is read and changed only by a command whose turn it is ([`crate::turn`]).
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
@@ -93,15 +94,18 @@ pub struct Record {
 }
 
 impl Record {
-    /// Adds a group, unless it is there already: what it was before the first lockdown counts. Another group that had the
-    /// number before is forgotten.
-    pub fn remember(&mut self, group: Remembered) {
-        self.groups
-            .retain(|known| known.group != group.group || known.devices == group.devices);
-        if self.groups.iter().all(|known| known.group != group.group) {
-            self.groups.push(group);
-            self.groups.sort_by_key(|g| g.group);
+    /// Adds groups, but for those that are there already: what one was before the first lockdown counts. Another group that had
+    /// the number before is forgotten.
+    pub fn remember(&mut self, groups: impl IntoIterator<Item = Remembered>) {
+        let known = std::mem::take(&mut self.groups).into_iter();
+        let mut by_number: BTreeMap<u32, Remembered> = known.map(|g| (g.group, g)).collect();
+        for group in groups {
+            let known = by_number.get(&group.group);
+            if known.is_none_or(|known| known.devices != group.devices) {
+                by_number.insert(group.group, group);
+            }
         }
+        self.groups = by_number.into_values().collect();
     }
 }
 
@@ -312,8 +316,12 @@ mod tests {
         let store = Store::new(&run);
         assert_eq!(store.read().unwrap(), Record::default());
         let mut record = Record::default();
-        record.remember(Remembered::of(&group(3, "DMA-FQ", &[("0000:01:00.0", None)])).unwrap());
-        record.remember(Remembered::of(&group(3, "DMA", &[("0000:01:00.0", None)])).unwrap());
+        record.remember(Remembered::of(&group(
+            3,
+            "DMA-FQ",
+            &[("0000:01:00.0", None)],
+        )));
+        record.remember(Remembered::of(&group(3, "DMA", &[("0000:01:00.0", None)])));
         store.write(&record).unwrap();
         let again = store.read().unwrap();
         assert_eq!(again, record);
@@ -334,7 +342,7 @@ mod tests {
         let mut record = Record::default();
         let mut add = |domain_type: &str, device: &str| {
             let group = group(3, domain_type, &[(device, None)]);
-            record.remember(Remembered::of(&group).unwrap());
+            record.remember(Remembered::of(&group));
             (record.groups.len(), record.groups[0].domain_type.clone())
         };
         assert_eq!(add("identity", "0000:01:00.0"), (1, "identity".to_owned()));
@@ -360,7 +368,11 @@ mod tests {
         let (_root, run) = run_dir();
         let store = Store::new(&run);
         let mut record = Record::default();
-        record.remember(Remembered::of(&group(3, "DMA-FQ", &[("0000:01:00.0", None)])).unwrap());
+        record.remember(Remembered::of(&group(
+            3,
+            "DMA-FQ",
+            &[("0000:01:00.0", None)],
+        )));
         store.write(&record).unwrap();
         run.create("lockdown-while-1").unwrap();
         assert_eq!(store.in_force().unwrap(), None);
@@ -398,7 +410,11 @@ mod tests {
         record.standing = false;
         store.write(&record).unwrap();
         assert_eq!(seen(), None);
-        record.remember(Remembered::of(&group(3, "DMA-FQ", &[("0000:01:00.0", None)])).unwrap());
+        record.remember(Remembered::of(&group(
+            3,
+            "DMA-FQ",
+            &[("0000:01:00.0", None)],
+        )));
         store.write(&record).unwrap();
         let in_force = seen().unwrap();
         assert_eq!((in_force.groups, in_force.processes.len()), (1, 1));

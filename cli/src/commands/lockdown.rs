@@ -155,9 +155,7 @@ fn tighten(
     let before = store.read()?;
     let mut record = before.clone();
     record.standing |= standing;
-    todo.iter()
-        .filter_map(|g| Remembered::of(g))
-        .for_each(|g| record.remember(g));
+    record.remember(todo.iter().filter_map(|g| Remembered::of(g)));
     store.write(&record)?;
 
     let ids: BTreeSet<GroupId> = todo.iter().map(|g| g.id).collect();
@@ -191,14 +189,15 @@ fn explain_unmanaged(result: &mut GroupResult) {
 
 /// Takes out of `record` what was put in for this lockdown, and not changed by it. What took too long may still change.
 fn forget_unchanged(record: &mut Record, before: &Record, results: &[GroupResult]) {
-    let unchanged = |group: u32| {
-        let result = results.iter().find(|r| r.group.0 == group);
-        result.is_some_and(|r| !matches!(r.outcome, Outcome::Changed | Outcome::TimedOut))
-    };
-    let known = |group: u32| before.groups.iter().any(|g| g.group == group);
+    let stays = |r: &&GroupResult| matches!(r.outcome, Outcome::Changed | Outcome::TimedOut);
+    let mut unchanged: BTreeSet<u32> = results.iter().map(|r| r.group.0).collect();
+    results.iter().filter(stays).for_each(|r| {
+        unchanged.remove(&r.group.0);
+    });
+    let known: BTreeSet<u32> = before.groups.iter().map(|g| g.group).collect();
     record
         .groups
-        .retain(|g| known(g.group) || !unchanged(g.group));
+        .retain(|g| known.contains(&g.group) || !unchanged.contains(&g.group));
 }
 
 /// Switches `groups` to `request`, all at the same time and without interrupting a device.
