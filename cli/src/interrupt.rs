@@ -5,12 +5,13 @@
 //! keeps the others from being touched.
 
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use iommuctl_policy::{DomainType, Group, GroupId, Route, TypeRequest};
 
 use crate::advice::{self, Facts, Kind};
-use crate::checks::{self, Check, Finding, Inspector};
+use crate::checks::{self, Check, Finding, Inspector, Present};
 use crate::lock::Lock;
 use crate::own_dir::OwnDir;
 use crate::proc::Proc;
@@ -57,10 +58,25 @@ pub struct Tools<'a> {
     pub fuse: &'a mut Fuse,
 }
 
+/// What is the same for many groups that are looked at, none of which is changed yet, and is read once.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// `None` if it cannot be read: then each group says why.
+    present: OnceLock<Option<Present>>,
+}
+
+impl Seen {
+    fn present(&self, sysfs: &Sysfs) -> Option<&Present> {
+        let read = || Present::read(sysfs).ok();
+        self.present.get_or_init(read).as_ref()
+    }
+}
+
 impl Interrupt<'_> {
-    /// Plans a rebind of `group`, and says in `result` what it would do, or what speaks against it.
-    pub fn survey(&self, group: &Group, result: &mut GroupResult) {
-        if let Some(plan) = self.plan(group, result) {
+    /// Plans a rebind of `group`, and says in `result` what it would do, or what speaks against it. `seen` is what there was when
+    /// the first of many groups was looked at.
+    pub fn survey(&self, group: &Group, seen: &Seen, result: &mut GroupResult) {
+        if let Some(plan) = self.plan(group, seen.present(self.sysfs), result) {
             result.outcome = Outcome::Planned;
             let writes = plan.writes().into_iter();
             result.writes = writes.map(|w| self.report(w)).collect();
@@ -68,7 +84,7 @@ impl Interrupt<'_> {
     }
 
     /// Looks for what the kernel's own check of a group without drivers would answer with no more than EPERM.
-    pub fn look_for_vfio(&self, group: &Group, result: &mut GroupResult) {
+    pub fn look_for_vfio(&self, group: &Group, seen: &Seen, result: &mut GroupResult) {
         let relax =
             group.domain_type == Some(DomainType::Dma) && self.request == TypeRequest::DmaFq;
         let tightens = result.route == Some(Route::Module);
@@ -83,26 +99,40 @@ impl Interrupt<'_> {
         }
         if self.allowed != Allowed::Live && self.overrides.contains(&Check::Vfio) {
             result.route = Some(Route::Rebind);
-            self.survey(group, result);
+            self.survey(group, seen, result);
         } else {
             refuse(result, findings);
         }
     }
 
-    fn findings(&self, group: &Group) -> Result<Vec<Finding>, TreeError> {
+    fn findings(
+        &self,
+        group: &Group,
+        present: Option<&Present>,
+    ) -> Result<Vec<Finding>, TreeError> {
         let (sysfs, proc) = (self.sysfs, self.proc);
-        Inspector { sysfs, proc }.findings(group)
+        let inspector = Inspector { sysfs, proc };
+        match present {
+            Some(present) => inspector.findings_among(group, present),
+            None => inspector.findings(group),
+        }
     }
 
-    /// The plan, if nothing speaks against it that was not overridden; otherwise `result` says what does.
-    fn plan(&self, group: &Group, result: &mut GroupResult) -> Option<Plan> {
+    /// The plan, if nothing speaks against it that was not overridden; otherwise `result` says what does. Without `present`, what
+    /// there is on the machine is looked up now.
+    fn plan(
+        &self,
+        group: &Group,
+        present: Option<&Present>,
+        result: &mut GroupResult,
+    ) -> Option<Plan> {
         let unknown = |error: TreeError, result: &mut GroupResult| {
             result.outcome = Outcome::Refused;
             result.needs = result.route.take();
             result.writes.clear();
             result.message = Some(format!("it cannot be told what is in use: {error}"));
         };
-        let findings = match self.findings(group) {
+        let findings = match self.findings(group, present) {
             Ok(findings) => findings,
             Err(error) => {
                 unknown(error, result);
@@ -139,7 +169,7 @@ impl Interrupt<'_> {
             result.message = Some(advice::VANISHED.to_owned());
             return true;
         };
-        let Some(plan) = self.plan(&group, result) else {
+        let Some(plan) = self.plan(&group, None, result) else {
             return true;
         };
         result.writes.clear();
@@ -282,4 +312,26 @@ pub fn way_back(plan: &Plan) -> Vec<String> {
     }
     lines.push("`iommuctl recover` binds what is still missing".to_owned());
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn what_there_is_is_read_once_for_many_groups() {
+        let dir = tempfile::tempdir().unwrap();
+        let class = dir.path().join("class/block");
+        fs::create_dir_all(&class).unwrap();
+        symlink("../../devices/a/block/sda", class.join("sda")).unwrap();
+        let sysfs = Sysfs::open(Some(dir.path())).unwrap();
+        let seen = Seen::default();
+        let first = format!("{:?}", seen.present(&sysfs));
+        assert!(first.contains("sda"), "{first}");
+        fs::remove_file(class.join("sda")).unwrap();
+        assert_eq!(format!("{:?}", seen.present(&sysfs)), first);
+    }
 }

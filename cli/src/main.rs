@@ -9,9 +9,9 @@ use iommuctl::writer;
 
 fn main() -> ExitCode {
     let words = std::env::args_os;
-    // One for each group that is switched: what all the other commands are is not made up for it.
-    if let Some(text) = writer::asked_to_write(words()) {
-        return writer::child(&text).into();
+    // It is waited for: what all the other commands are is not made up for it.
+    if writer::is_asked_to_write(words()) {
+        return writer::child().into();
     }
     if words().nth(1).is_some_and(|word| word == BENCH_GUARD) {
         return iommuctl::guard(&BenchGuardArgs::parse_from(words().skip(1))).into();

@@ -2,16 +2,18 @@
 //! Changing the type of groups: read, decide, write, read back.
 
 use std::collections::BTreeSet;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::sync::{Mutex, PoisonError};
+use std::thread::Scope;
 use std::time::Duration;
 
 use iommuctl_policy::{Group, GroupId, Inventory, Route, TypeRequest};
 
 use crate::advice::{self, Facts, Kind};
-use crate::audit::trail::Trail;
+use crate::audit::trail::{Opened, Trail};
 use crate::checks::Check;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, Seen};
 use crate::lock::Lock;
 use crate::proc::{Capabilities, Proc};
 use crate::result::{milliseconds, GroupResult, Outcome, WriteReport};
@@ -19,9 +21,18 @@ use crate::route::{self, Allowed, Decision};
 use crate::sysfs::{Problems, Sysfs};
 use crate::writer::{self, Written};
 
-/// How many groups are switched at the same time. The grace periods of switches that run together are shared, so many
-/// groups take hardly longer than one; but each has a process of its own.
+/// How many groups are switched at the same time, at most, each by a process of its own. A kernel that answers at once keeps no
+/// more than the first few busy. One that waits for grace periods shares them among the switches that run together, so many
+/// groups then take hardly longer than one.
 const MAX_PARALLEL: usize = 64;
+/// How many are switched at the same time to begin with.
+const FEW: usize = 4;
+/// While the kernel has not answered for this long, there are more of them; and it is looked again after twice as long.
+const SLOW: Duration = Duration::from_millis(2);
+/// How often somebody is told how far it is, at least.
+const TICK: Duration = Duration::from_millis(100);
+/// How many groups are announced together. It takes as long as to announce one: until what is said is on the disk.
+const TOGETHER: usize = 256;
 
 /// What is to be done, the same for each group.
 #[derive(Clone, Debug)]
@@ -54,43 +65,60 @@ impl Switch<'_> {
     #[must_use]
     pub fn survey(&self, groups: &BTreeSet<GroupId>, inventory: &Inventory) -> Vec<GroupResult> {
         let module = self.sysfs.has_module();
+        let seen = Seen::default();
         let survey = |id: &GroupId| match inventory.group(*id) {
-            Some(group) => self.look(group, module),
+            Some(group) => self.look(group, module, &seen),
             None => vanished(*id),
         };
         groups.iter().map(survey).collect()
     }
 
     /// Switches those of `groups` that can be switched live, many at a time. Returns one result for each, by group
-    /// number; one that needs a rebind is only planned. `tick` is called about ten times a second with the number of
+    /// number; one that needs a rebind is only planned. `tick` is called at least ten times a second with the number of
     /// groups that are done.
+    ///
+    /// One thread looks at the groups and announces what is about to be done, many together; some others write; and this one
+    /// records what came of that, again many together.
     pub fn run(
         &self,
         groups: &BTreeSet<GroupId>,
         trail: &Trail,
         mut tick: impl FnMut(usize),
     ) -> Vec<GroupResult> {
-        let todo = Mutex::new(groups.iter().copied());
-        let next = || todo.lock().ok().and_then(|mut ids| ids.next());
-        let (sender, receiver) = mpsc::channel();
+        let (jobs, todo) = mpsc::sync_channel(TOGETHER);
+        let (done, ended) = mpsc::channel();
+        let work = Work {
+            switch: self,
+            trail,
+            todo: Mutex::new(todo),
+            waiting: AtomicUsize::new(0),
+            writers: AtomicUsize::new(0),
+            at_work: AtomicUsize::new(0),
+        };
         let mut results = Vec::new();
         std::thread::scope(|scope| {
-            for _ in 0..groups.len().min(MAX_PARALLEL) {
-                let sender = sender.clone();
-                scope.spawn(|| {
-                    let sender = sender;
-                    while let Some(id) = next() {
-                        // The receiver lives until all senders are gone.
-                        let _ = sender.send(self.switch(id, trail));
+            let work = &work;
+            work.spawn(scope, done.clone(), |done| {
+                work.announce(scope, groups, jobs, done);
+            });
+            let mut patience = SLOW;
+            while results.len() < groups.len() {
+                match ended.recv_timeout(patience.min(TICK)) {
+                    Ok(first) => {
+                        patience = SLOW;
+                        work.record(std::iter::once(first).chain(ended.try_iter()), &mut results);
                     }
-                });
-            }
-            drop(sender);
-            loop {
-                match receiver.recv_timeout(Duration::from_millis(100)) {
-                    Ok(result) => results.push(result),
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => break,
+                    // A thread that panicked has no result for us: what it has to say is said when all are joined.
+                    Err(_) if work.at_work.load(Ordering::Acquire) == 0 => {
+                        work.record(ended.try_iter(), &mut results);
+                        break;
+                    }
+                    Err(_) => {
+                        patience = patience.saturating_mul(2);
+                        let writers = work.writers.load(Ordering::Relaxed);
+                        let waiting = work.waiting.load(Ordering::Relaxed);
+                        work.more(scope, waiting, writers.saturating_mul(4), &done);
+                    }
                 }
                 tick(results.len());
             }
@@ -100,7 +128,7 @@ impl Switch<'_> {
     }
 
     /// What would be done about one group.
-    fn look(&self, group: &Group, module: bool) -> GroupResult {
+    fn look(&self, group: &Group, module: bool, seen: &Seen) -> GroupResult {
         let mut result = GroupResult::of(group);
         let decide: Decide = if self.force {
             route::decide_by_force
@@ -114,7 +142,7 @@ impl Switch<'_> {
                 result.message = Some(refusal.reason);
                 result.advice = refusal.advice;
                 if refusal.needs == Some(Route::Rebind) {
-                    self.check_the_advice(group, &mut result);
+                    self.check_the_advice(group, seen, &mut result);
                 }
             }
             Decision::Go { route, why } => {
@@ -123,13 +151,13 @@ impl Switch<'_> {
                 match route {
                     Route::None => result.outcome = Outcome::Unchanged,
                     Route::Rebind => {
-                        self.interrupt().survey(group, &mut result);
+                        self.interrupt().survey(group, seen, &mut result);
                         self.mention_live(group, decide, module, &mut result);
                     }
                     Route::Sysfs | Route::Module | Route::Boot => {
                         result.outcome = Outcome::Planned;
                         result.writes = vec![self.type_write(group.id)];
-                        self.interrupt().look_for_vfio(group, &mut result);
+                        self.interrupt().look_for_vfio(group, seen, &mut result);
                     }
                 }
             }
@@ -138,10 +166,10 @@ impl Switch<'_> {
     }
 
     /// Advice that would be refused is none: what speaks against a rebind now is said in its place.
-    fn check_the_advice(&self, group: &Group, result: &mut GroupResult) {
+    fn check_the_advice(&self, group: &Group, seen: &Seen, result: &mut GroupResult) {
         let mut tried = GroupResult::of(group);
         tried.route = Some(Route::Rebind);
-        self.interrupt().survey(group, &mut tried);
+        self.interrupt().survey(group, seen, &mut tried);
         if tried.outcome != Outcome::Refused {
             return;
         }
@@ -180,41 +208,28 @@ impl Switch<'_> {
     }
 
     fn type_write(&self, id: GroupId) -> WriteReport {
-        let path = format!("kernel/iommu_groups/{id}/type");
+        let path = Sysfs::type_path(id);
         WriteReport {
             path: self.sysfs.tree().display(&path),
             text: self.request.as_str().to_owned(),
         }
     }
 
-    /// Switches one group. The group is read again first: what was resolved a moment ago may have changed.
-    fn switch(&self, id: GroupId, trail: &Trail) -> GroupResult {
-        let group = self.sysfs.group(id, &mut Problems::default());
-        let mut result = match &group {
-            Some(group) => self.look(group, self.sysfs.has_module()),
-            None => vanished(id),
-        };
-        let live = result.route.filter(|route| route.is_live());
-        match (result.outcome, live, group) {
-            (Outcome::Planned, Some(route), Some(group)) => {
-                result.outcome = Outcome::Failed;
-                match trail.open(&group, self.request, route) {
-                    Ok(opened) => {
-                        self.write(&group, self.sysfs.has_module(), &mut result);
-                        trail.close(opened, &result, self.request);
-                    }
-                    Err(why) => result.leave(Outcome::Failed, &why),
-                }
-            }
-            (Outcome::Refused | Outcome::Failed, ..) => {
-                trail.note(self.sysfs, &result, self.request);
-            }
-            _ => {}
-        }
-        result
+    /// Starts what writes.
+    fn writer(&self) -> Result<writer::Process, String> {
+        // Left behind, a live switch needs no lock of its own: no device is unbound, and the kernel itself keeps the group. Who
+        // wants to know that nobody writes any more has it kept.
+        let keep = self.keep.and_then(|lock| lock.share().ok());
+        writer::Process::start(self.sysfs.tree(), keep)
     }
 
-    fn write(&self, group: &Group, module: bool, result: &mut GroupResult) {
+    fn write(
+        &self,
+        group: &Group,
+        module: bool,
+        process: &mut writer::Process,
+        result: &mut GroupResult,
+    ) {
         let explain = |errno, result: &mut GroupResult| {
             let facts = Facts {
                 group,
@@ -231,21 +246,9 @@ impl Switch<'_> {
             result.advice = explanation.advice;
             result.errno = Some(errno as i32);
         };
-        let type_file = match self.sysfs.open_type(group.id) {
-            Ok(file) => file,
-            Err(error) => {
-                match error.errno() {
-                    Some(errno) => explain(errno, result),
-                    None => result.message = Some(error.to_string()),
-                }
-                return;
-            }
-        };
-        // Left behind, a live switch needs no lock of its own: no device is unbound, and the kernel itself keeps the group. Who
-        // wants to know that nobody writes any more has it kept.
-        let keep = self.keep.and_then(|lock| lock.share().ok());
-        let (written, writer) = writer::write(type_file, self.request.as_str(), self.timeout, keep);
-        result.writer = writer;
+        let path = Sysfs::type_path(group.id);
+        let written = process.write(&path, self.request.as_str(), self.timeout);
+        result.writer = process.writer();
         match written {
             Written::Accepted(took) => {
                 result.milliseconds = Some(milliseconds(took));
@@ -305,6 +308,185 @@ impl Switch<'_> {
             }
         }
     }
+}
+
+/// A group that was announced, and is about to be written to.
+struct Job {
+    group: Group,
+    result: GroupResult,
+    opened: Opened,
+}
+
+/// What became of a group; and the record that is to be closed, if one was opened.
+struct Ended {
+    result: GroupResult,
+    opened: Option<Opened>,
+}
+
+/// What the threads of [`Switch::run`] share.
+struct Work<'a> {
+    switch: &'a Switch<'a>,
+    trail: &'a Trail,
+    /// What was announced.
+    todo: Mutex<Receiver<Job>>,
+    /// How many groups were announced that nobody has taken yet.
+    waiting: AtomicUsize,
+    /// How many threads write, or have.
+    writers: AtomicUsize,
+    /// How many threads there are, besides the one that waits for them.
+    at_work: AtomicUsize,
+}
+
+/// One less is at work when this goes.
+struct AtWork<'a>(&'a AtomicUsize);
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl<'env> Work<'env> {
+    fn spawn<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, 'env>,
+        done: Sender<Ended>,
+        work: impl FnOnce(&Sender<Ended>) + Send + 'scope,
+    ) {
+        self.at_work.fetch_add(1, Ordering::AcqRel);
+        scope.spawn(move || {
+            let _at_work = AtWork(&self.at_work);
+            work(&done);
+        });
+    }
+
+    /// Has another thread write for each of so many groups, until there are `most`.
+    fn more<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, 'env>,
+        groups: usize,
+        most: usize,
+        done: &Sender<Ended>,
+    ) {
+        let writers = self.writers.load(Ordering::Relaxed);
+        let wanted = writers.saturating_add(groups).min(most).min(MAX_PARALLEL);
+        for _ in writers..wanted {
+            self.writers.fetch_add(1, Ordering::Relaxed);
+            self.spawn(scope, done.clone(), |done| self.write(done));
+        }
+    }
+
+    /// Looks at all of `groups`, each as it is now: what was resolved a moment ago may have changed. What is to be done is announced.
+    fn announce<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, 'env>,
+        groups: &BTreeSet<GroupId>,
+        jobs: SyncSender<Job>,
+        done: &Sender<Ended>,
+    ) {
+        let Self { switch, trail, .. } = self;
+        let seen = Seen::default();
+        let ids: Vec<GroupId> = groups.iter().copied().collect();
+        for ids in ids.chunks(TOGETHER) {
+            let module = switch.sysfs.has_module();
+            let (mut planned, mut settled) = (Vec::new(), Vec::new());
+            for id in ids {
+                let group = switch.sysfs.group(*id, &mut Problems::default());
+                let result = match &group {
+                    Some(group) => switch.look(group, module, &seen),
+                    None => vanished(*id),
+                };
+                let live = result.route.filter(|route| route.is_live());
+                match (result.outcome, live, group) {
+                    (Outcome::Planned, Some(route), Some(group)) => {
+                        planned.push((group, route, result));
+                    }
+                    _ => settled.push(result),
+                }
+            }
+            // Those who write make themselves ready while it is announced what they are to do.
+            self.more(scope, planned.len(), FEW, done);
+            let opening = planned.iter().map(|(group, route, _)| (group, *route));
+            match trail.open_all(opening, switch.request) {
+                Ok(opened) => {
+                    self.waiting.fetch_add(planned.len(), Ordering::Relaxed);
+                    for ((group, _, mut result), opened) in planned.into_iter().zip(opened) {
+                        result.outcome = Outcome::Failed;
+                        let job = Job {
+                            group,
+                            result,
+                            opened,
+                        };
+                        // Whoever writes is there until we are not.
+                        let _ = jobs.send(job);
+                    }
+                }
+                Err(why) => {
+                    for (_, _, mut result) in planned {
+                        result.leave(Outcome::Failed, &why);
+                        say(done, result, None);
+                    }
+                }
+            }
+            let is_told =
+                |r: &&GroupResult| matches!(r.outcome, Outcome::Refused | Outcome::Failed);
+            trail.note_all(switch.sysfs, settled.iter().filter(is_told), switch.request);
+            settled
+                .into_iter()
+                .for_each(|result| say(done, result, None));
+        }
+    }
+
+    /// Writes to one group after the other.
+    fn write(&self, done: &Sender<Ended>) {
+        let mut process = self.switch.writer();
+        while let Some(job) = self.next() {
+            let Job {
+                group,
+                mut result,
+                mut opened,
+            } = job;
+            if !matches!(&process, Ok(process) if !process.is_lost()) {
+                process = self.switch.writer();
+            }
+            match &mut process {
+                Ok(process) => {
+                    let module = self.switch.sysfs.has_module();
+                    self.switch.write(&group, module, process, &mut result);
+                }
+                Err(why) => result.message = Some(why.clone()),
+            }
+            opened.end();
+            say(done, result, Some(opened));
+        }
+    }
+
+    /// Takes the next group that is to be written to; `None` if there will be none.
+    fn next(&self) -> Option<Job> {
+        let todo = self.todo.lock().unwrap_or_else(PoisonError::into_inner);
+        let job = todo.recv().ok()?;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        Some(job)
+    }
+
+    /// Records what came of some of them, and adds that to `results`.
+    fn record(&self, ended: impl Iterator<Item = Ended>, results: &mut Vec<GroupResult>) {
+        let from = results.len();
+        let mut opened = Vec::new();
+        for one in ended {
+            opened.push(one.opened);
+            results.push(one.result);
+        }
+        let these = results.get(from..).unwrap_or_default();
+        let pairs = opened.into_iter().zip(these);
+        let pairs = pairs.filter_map(|(opened, result)| Some((opened?, result)));
+        self.trail.close_all(pairs, self.switch.request);
+    }
+}
+
+fn say(done: &Sender<Ended>, result: GroupResult, opened: Option<Opened>) {
+    // It is heard until there is a result for each group.
+    let _ = done.send(Ended { result, opened });
 }
 
 fn vanished(group: GroupId) -> GroupResult {

@@ -10,7 +10,7 @@ mod folder;
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
@@ -299,16 +299,21 @@ impl Tree {
             .is_ok()
     }
 
-    /// Opens the file at `path` for writing; it is not created. Truncates, as `>` in a shell does: sysfs takes no
-    /// notice, and a plain file in a tree for tests then holds what was written, as an attribute would.
-    ///
-    /// # Errors
-    ///
-    /// [`TreeError::Os`] with the errno of openat2(2), or [`TreeError::Outside`].
-    pub fn open_for_writing(&self, path: &str) -> Result<OwnedFd, TreeError> {
-        self.open_beneath(path, OFlag::O_WRONLY | OFlag::O_TRUNC)
-            .map_err(|e| self.failed("open", path, e))
+    /// The root, open: whoever has it can do no more than we can.
+    #[must_use]
+    pub fn handle(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
     }
+}
+
+/// Opens the file at `path` below `root`, a [`Tree::handle`], for writing; it is not created. Truncates, as `>` in a shell does:
+/// sysfs takes no notice, and a plain file in a tree for tests then holds what was written, as an attribute would.
+///
+/// # Errors
+///
+/// Those of openat2(2).
+pub fn open_to_write(root: impl AsFd, path: &str) -> nix::Result<OwnedFd> {
+    open_beneath(root, path, OFlag::O_WRONLY | OFlag::O_TRUNC)
 }
 
 /// Opens what is at `path` below `handle`, and nothing outside.
@@ -428,7 +433,7 @@ mod tests {
             tree.text("../etc/passwd"),
             Err(TreeError::Outside(_))
         ));
-        assert!(tree.open_for_writing("a/type").is_err());
+        assert!(open_to_write(tree.handle(), "a/type").is_err());
     }
 
     #[test]

@@ -1,23 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Writing into an attribute of the kernel, with a limit to how long we wait for it.
+//! Writing into attributes of the kernel, with a limit to how long we wait for it.
 //!
-//! The write is made by a child process, the same program with `write-text TEXT` for arguments. A thread would not do:
-//! the kernel waits uninterruptibly for the group's mutex, for RCU grace periods, for a driver to let go of its device,
-//! and a process cannot end before every one of its threads has left the kernel. With a thread, `--timeout` could say in
-//! time that it is over, but not return to the shell. A child is left behind instead, and ends when the kernel is done.
+//! The writes are made by a child process, the same program with `write-texts` for its argument. A thread would not do:
+//! the kernel waits uninterruptibly for the group's mutex, for a driver to let go of its device, and, where an older
+//! `iommu_live` is loaded, for RCU grace periods; and a process cannot end before every one of its threads has left the
+//! kernel. With a thread, `--timeout` could say in time that it is over, but not return to the shell. A child is left behind
+//! instead, and ends when the kernel is done.
 //!
-//! The child gets the open attribute as its standard output. So the attribute is opened in one place, by this process,
-//! and the child needs neither a path nor a root. On standard error it answers with the errno and the nanoseconds the
-//! write took. What it gets as standard input it only keeps open: a handle of the lock, where the next writer must wait
-//! for the kernel even if this process is killed.
+//! One child makes one write after the other, since most take the kernel some tens of microseconds, and starting a process
+//! takes a millisecond. It can be started ahead of the first write: it does nothing that it was not told to, and ends when
+//! there is nobody any more to tell it.
+//!
+//! Its standard output is the root of the tree, open, and what it writes to is below that. Its standard error is a socket: a
+//! line comes in for each write, and one goes out, with the errno and the nanoseconds that the write took. What it gets as
+//! standard input it only keeps open: a handle of the lock, where the next writer must wait for the kernel even if this
+//! process is killed.
 //!
 //! It is in a process group of its own, and takes no notice of the signals that ask a program to end. Otherwise Ctrl-C
-//! would end it right after the write, and nobody would learn what the kernel answered.
+//! would end it right after a write, and nobody would learn what the kernel answered.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read;
+use std::io::{self, BufRead, BufReader, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -25,14 +30,18 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+use serde::{Deserialize, Serialize};
 
 use crate::audit::event::Writer;
 use crate::exit::Exit;
 use crate::proc::Proc;
 use crate::signals;
+use crate::tree::{self, Tree};
 
-/// What the child is told by, before the text.
-const CHILD: &str = "write-text";
+/// What the child is told by.
+const CHILD: &str = "write-texts";
+/// Longer than any answer of the child.
+const ANSWER: usize = 64;
 
 /// What came of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,77 +56,161 @@ pub enum Written {
     Broken(String),
 }
 
-/// What came of a write, and which process made it; `None` if that could not be started.
-pub type Answer = (Written, Option<Writer>);
-
-/// Writes `text` and a newline into the open attribute `file`, and waits for at most `timeout`. `keep` stays open for
-/// as long as the kernel works on it.
-#[must_use]
-pub fn write(file: OwnedFd, text: &str, timeout: Duration, keep: Option<OwnedFd>) -> Answer {
-    // Not the path of the program: that is another program, or none, while a package is being upgraded.
-    let mut command = Command::new(Path::new("/proc/self/exe"));
-    command.args([CHILD, text]);
-    command.stdin(keep.map_or_else(Stdio::null, Stdio::from));
-    supervise(command, file, timeout)
+/// One write, as the child is told of it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Request<'a> {
+    /// The attribute, relative to the root of the tree.
+    path: std::borrow::Cow<'a, str>,
+    /// What is written, without the newline behind it.
+    text: std::borrow::Cow<'a, str>,
 }
 
-fn supervise(mut command: Command, file: OwnedFd, timeout: Duration) -> Answer {
-    let begin = Instant::now();
-    command.process_group(0);
-    command.stdout(file);
-    command.stderr(Stdio::piped());
-    let child = command.spawn();
-    // Only the child shall hold the attribute open from here on: an open attribute keeps the group's object alive.
-    drop(command);
-    match child {
-        Ok(child) => {
-            // It has its number until it was waited for.
-            let writer = identify(child.id());
-            (wait(child, begin, timeout), writer)
+/// The child, ready for a write.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    socket: UnixStream,
+    writer: Option<Writer>,
+    /// Whether it is still at a write that was waited for long enough, or does not answer.
+    lost: bool,
+}
+
+impl Process {
+    /// Starts one for attributes in `tree`. `keep` stays open for as long as it is there, and so for as long as the kernel works
+    /// on a write of it.
+    ///
+    /// # Errors
+    ///
+    /// In words.
+    pub fn start(tree: &Tree, keep: Option<OwnedFd>) -> Result<Self, String> {
+        // Not the path of the program: that is another program, or none, while a package is being upgraded.
+        let mut command = Command::new(Path::new("/proc/self/exe"));
+        command.arg(CHILD);
+        command.stdin(keep.map_or_else(Stdio::null, Stdio::from));
+        let root = tree.handle().try_clone_to_owned();
+        let root = root.map_err(|error| format!("Failed to share the tree: {error}"))?;
+        Self::supervise(command, root)
+    }
+
+    fn supervise(mut command: Command, root: OwnedFd) -> Result<Self, String> {
+        let failed = |error: io::Error| format!("Failed to start /proc/self/exe: {error}");
+        let (socket, theirs) = UnixStream::pair().map_err(failed)?;
+        command.process_group(0);
+        command.stdout(root);
+        command.stderr(OwnedFd::from(theirs));
+        let child = command.spawn().map_err(failed)?;
+        // Only the child shall have its end of the socket from here on: then we see when it is gone.
+        drop(command);
+        // It has its number until it was waited for.
+        let writer = identify(child.id());
+        Ok(Self {
+            child,
+            socket,
+            writer,
+            lost: false,
+        })
+    }
+
+    /// Which process makes the writes, for the audit: what the kernel says of them names it so.
+    #[must_use]
+    pub fn writer(&self) -> Option<Writer> {
+        self.writer
+    }
+
+    /// Whether it cannot be asked any more.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// Writes `text` and a newline into the attribute at `path`, and waits for at most `timeout`.
+    pub fn write(&mut self, path: &str, text: &str, timeout: Duration) -> Written {
+        let begin = Instant::now();
+        let written = self
+            .ask(path, text)
+            .and_then(|()| self.answer(begin, timeout));
+        match written {
+            Ok(written) => {
+                self.lost = written == Written::StillWorking;
+                written
+            }
+            Err(why) => {
+                self.lost = true;
+                let status = self.child.try_wait();
+                Written::Broken(match status {
+                    Ok(Some(status)) => format!("{why} ({status})"),
+                    _ => why,
+                })
+            }
         }
-        Err(error) => {
-            let why = format!("Failed to start /proc/self/exe: {error}");
-            (Written::Broken(why), None)
+    }
+
+    fn ask(&mut self, path: &str, text: &str) -> Result<(), String> {
+        let request = Request {
+            path: path.into(),
+            text: text.into(),
+        };
+        let mut line = serde_json::to_vec(&request).map_err(|e| e.to_string())?;
+        line.push(b'\n');
+        self.socket
+            .write_all(&line)
+            .map_err(|error| format!("the child process cannot be asked: {error}"))
+    }
+
+    fn answer(&mut self, begin: Instant, timeout: Duration) -> Result<Written, String> {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\n") {
+            if !self.is_ready(begin, timeout)? {
+                return Ok(Written::StillWorking);
+            }
+            let mut bytes = [0; ANSWER];
+            let count = io::Read::read(&mut self.socket, &mut bytes).unwrap_or(0);
+            line.extend(bytes.iter().take(count));
+            // It writes one short line; whatever is longer than that is not from it.
+            if count == 0 || line.len() > ANSWER {
+                return Err("the child process did not answer".to_owned());
+            }
+        }
+        match parse(&String::from_utf8_lossy(&line)) {
+            Some((Errno::UnknownErrno, took)) => Ok(Written::Accepted(took)),
+            Some((errno, took)) => Ok(Written::Rejected(errno, took)),
+            None => Err("the child process did not answer".to_owned()),
+        }
+    }
+
+    /// Waits until there is something to read; `false` if there is nothing in time.
+    fn is_ready(&self, begin: Instant, timeout: Duration) -> Result<bool, String> {
+        loop {
+            let left = timeout.saturating_sub(begin.elapsed());
+            // One millisecond more than is left: poll rounds down, and would spin through the last one.
+            let left = PollTimeout::try_from(left.as_millis().saturating_add(1))
+                .unwrap_or(PollTimeout::MAX);
+            let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, left) {
+                Ok(0) if begin.elapsed() >= timeout => return Ok(false),
+                Ok(0) | Err(Errno::EINTR | Errno::EAGAIN) => {}
+                Ok(_) => return Ok(true),
+                Err(errno) => return Err(format!("Failed to wait: {}", errno.desc())),
+            }
         }
     }
 }
 
-/// For the audit: what the kernel says of the same write names the process so.
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Nobody tells it anything any more, and it ends. That is waited for, so that its copy of the lock is gone as well when
+        // we say that all is done; but not where the kernel does not let it.
+        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+        let _ = match self.lost {
+            true => self.child.try_wait(),
+            false => self.child.wait().map(Some),
+        };
+    }
+}
+
 fn identify(pid: u32) -> Option<Writer> {
     let started = Proc::open(None).ok()?.started(pid)?;
     Some(Writer { pid, started })
-}
-
-fn wait(mut child: Child, begin: Instant, timeout: Duration) -> Written {
-    let Some(answer) = child.stderr.take() else {
-        return Written::Broken("the child process has no pipe".to_owned());
-    };
-    let answer = File::from(OwnedFd::from(answer));
-    loop {
-        let left = timeout.saturating_sub(begin.elapsed());
-        // One millisecond more than is left: poll rounds down, and would spin through the last one.
-        let left =
-            PollTimeout::try_from(left.as_millis().saturating_add(1)).unwrap_or(PollTimeout::MAX);
-        let mut fds = [PollFd::new(answer.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, left) {
-            Ok(0) if begin.elapsed() >= timeout => return Written::StillWorking,
-            Ok(0) | Err(Errno::EINTR | Errno::EAGAIN) => {}
-            Ok(_) => break,
-            Err(errno) => return Written::Broken(format!("Failed to wait: {}", errno.desc())),
-        }
-    }
-    let mut text = String::new();
-    // The child writes one short line and ends; whatever is longer than that is not from it.
-    let read = answer.take(4096).read_to_string(&mut text);
-    let status = child.wait();
-    match (read, parse(&text)) {
-        (Ok(_), Some((Errno::UnknownErrno, took))) => Written::Accepted(took),
-        (Ok(_), Some((errno, took))) => Written::Rejected(errno, took),
-        _ => Written::Broken(match status {
-            Ok(status) => format!("the child process did not answer ({status})"),
-            Err(error) => format!("the child process was lost: {error}"),
-        }),
-    }
 }
 
 /// The child's answer: an errno (0 for success) and nanoseconds.
@@ -127,38 +220,52 @@ fn parse(text: &str) -> Option<(Errno, Duration)> {
     Some((errno, Duration::from_nanos(nanoseconds.parse().ok()?)))
 }
 
-/// The text, if these are the arguments of the child.
+/// Whether these are the arguments of the child.
 #[must_use]
-pub fn asked_to_write(mut arguments: impl Iterator<Item = OsString>) -> Option<String> {
-    let command = arguments.nth(1)?;
-    let text = arguments.next()?;
-    let alone = arguments.next().is_none();
-    (command == CHILD && alone)
-        .then(|| text.into_string().ok())
-        .flatten()
+pub fn is_asked_to_write(mut arguments: impl Iterator<Item = OsString>) -> bool {
+    arguments.nth(1).is_some_and(|word| word == CHILD) && arguments.next().is_none()
 }
 
-/// The child's part: one write of `text` and a newline to standard output, and the answer on standard error.
+/// The child's part: a write for each line that comes, until nobody is there to ask.
 #[must_use]
-pub fn child(text: &str) -> Exit {
+pub fn child() -> Exit {
     // If they cannot be held back, the write is still the best that can be done.
     let _ = signals::hold_back();
     // It was started as /proc/self/exe, and would be called `exe` where the kernel names the writer.
     let _ = nix::sys::prctl::set_name(c"iommuctl");
-    let text = format!("{text}\n");
-    let begin = Instant::now();
-    let result = nix::unistd::write(std::io::stdout(), text.as_bytes());
-    let took = begin.elapsed().as_nanos();
-    let errno = match result {
-        Ok(n) if n == text.len() => 0,
-        // The kernel takes an attribute whole or not at all.
-        Ok(_) => Errno::EIO as i32,
-        Err(errno) => errno as i32,
+    let Ok(socket) = io::stderr().as_fd().try_clone_to_owned() else {
+        return Exit::Failed;
     };
-    let answer = format!("{errno} {took}\n");
-    match nix::unistd::write(std::io::stderr(), answer.as_bytes()) {
-        Ok(_) if errno == 0 => Exit::Done,
-        _ => Exit::Failed,
+    let mut questions = BufReader::new(UnixStream::from(socket));
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match questions.read_until(b'\n', &mut line) {
+            Ok(_) if line.ends_with(b"\n") => {}
+            Ok(0) => return Exit::Done,
+            _ => return Exit::Failed,
+        }
+        let Ok(request) = serde_json::from_slice::<Request<'_>>(&line) else {
+            return Exit::Failed;
+        };
+        let begin = Instant::now();
+        let result = make(&request);
+        let took = begin.elapsed().as_nanos();
+        let errno = result.map_or_else(|errno| errno as i32, |()| 0);
+        let answer = format!("{errno} {took}\n");
+        if questions.get_mut().write_all(answer.as_bytes()).is_err() {
+            return Exit::Failed;
+        }
+    }
+}
+
+fn make(request: &Request<'_>) -> nix::Result<()> {
+    let text = format!("{}\n", request.text);
+    let file = tree::open_to_write(io::stdout(), &request.path)?;
+    // One write, and no more: the kernel takes an attribute whole or not at all.
+    match nix::unistd::write(&file, text.as_bytes())? {
+        n if n == text.len() => Ok(()),
+        _ => Err(Errno::EIO),
     }
 }
 
@@ -166,50 +273,68 @@ pub fn child(text: &str) -> Exit {
 mod tests {
     use super::*;
 
-    fn shell(script: &str, timeout: Duration) -> (Written, String) {
-        let file = tempfile::NamedTempFile::new().unwrap();
+    /// A child that does what `script` says when it was asked for a write.
+    fn shell(script: &str) -> (Process, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let root = OwnedFd::from(std::fs::File::open(folder.path()).unwrap());
         let mut command = Command::new("sh");
-        command.arg("-c").arg(script);
-        let fd = OwnedFd::from(file.as_file().try_clone().unwrap());
-        let (written, writer) = supervise(command, fd, timeout);
-        assert!(writer.is_some());
-        (written, std::fs::read_to_string(file.path()).unwrap())
+        command.args(["-c", &format!("read line <&2; {script}")]);
+        let process = Process::supervise(command, root).unwrap();
+        assert!(process.writer().is_some());
+        (process, folder)
     }
+
+    fn ask(process: &mut Process, timeout: Duration) -> Written {
+        process.write("a", "DMA", timeout)
+    }
+
+    const LONG: Duration = Duration::from_secs(20);
 
     #[test]
     fn only_the_child_is_told_so() {
-        let told = |words: &[&str]| asked_to_write(words.iter().map(OsString::from));
-        assert_eq!(told(&["iommuctl", "write-text", "DMA"]), Some("DMA".into()));
-        assert_eq!(told(&["iommuctl", "write-text"]), None);
-        assert_eq!(told(&["iommuctl", "write-text", "DMA", "more"]), None);
-        assert_eq!(told(&["iommuctl", "list", "DMA"]), None);
+        let told = |words: &[&str]| is_asked_to_write(words.iter().map(OsString::from));
+        assert!(told(&["iommuctl", "write-texts"]));
+        assert!(!told(&["iommuctl", "write-texts", "more"]));
+        assert!(!told(&["iommuctl", "list"]));
+        assert!(!told(&["iommuctl"]));
     }
 
     #[test]
-    fn answer_and_attribute_go_separate_ways() {
-        let (written, text) = shell("echo DMA; echo 0 1500 >&2", Duration::from_secs(20));
-        assert_eq!(text, "DMA\n");
-        assert_eq!(written, Written::Accepted(Duration::from_nanos(1500)));
-        let (written, _) = shell("echo 1 7 >&2; exit 1", Duration::from_secs(20));
+    fn answers_are_the_kernels() {
+        let (mut process, _folder) = shell("echo 0 1500 >&2; read line <&2; echo 1 7 >&2");
         assert_eq!(
-            written,
+            ask(&mut process, LONG),
+            Written::Accepted(Duration::from_nanos(1500))
+        );
+        assert_eq!(
+            ask(&mut process, LONG),
             Written::Rejected(Errno::EPERM, Duration::from_nanos(7))
         );
+        assert!(!process.is_lost());
     }
 
     #[test]
     fn time_runs_out_while_the_kernel_works() {
         let begin = Instant::now();
-        let (written, _) = shell("exec sleep 3", Duration::from_millis(100));
-        assert_eq!(written, Written::StillWorking);
+        let (mut process, _folder) = shell("exec sleep 3");
+        assert_eq!(
+            ask(&mut process, Duration::from_millis(100)),
+            Written::StillWorking
+        );
+        // It is left behind.
+        assert!(process.is_lost());
+        drop(process);
         assert!(begin.elapsed() < Duration::from_secs(2));
     }
 
     #[test]
     fn silent_child_is_not_success() {
-        for script in ["exit 0", "echo hello >&2", "kill -9 $$"] {
-            let (written, _) = shell(script, Duration::from_secs(20));
+        let long = format!("echo {} >&2", "1".repeat(2 * ANSWER));
+        for script in ["exit 0", "echo hello >&2", "kill -9 $$", &long] {
+            let (mut process, _folder) = shell(script);
+            let written = ask(&mut process, LONG);
             assert!(matches!(written, Written::Broken(_)), "{script}");
+            assert!(process.is_lost(), "{script}");
         }
     }
 }

@@ -16,8 +16,8 @@ use super::event::{Event, Learned, Outcome, Phase, Writer};
 const PATIENCE: SignedDuration = SignedDuration::from_secs(2);
 /// The most that are waited for.
 const MOST: usize = 4096;
-/// How many writes are remembered as told. The kernel's word comes within a moment.
-const REMEMBERED: usize = 256;
+/// How many writes are remembered as told. The kernel's word comes within a moment, in which there may be hundreds of others.
+const REMEMBERED: usize = 1024;
 
 /// A change, or an attempt.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -37,8 +37,9 @@ impl Entry {
     }
 }
 
-/// A write, wherever it is recorded: in which boot, and by which process.
-type Write = (String, Writer);
+/// A write, wherever it is recorded: in which boot, by which process, and of which group's type. One process writes to many groups,
+/// and to each once.
+type Write = (String, Writer, u32);
 
 /// Goes through events in the order in which they were recorded, and tells of them in that order.
 #[derive(Debug, Default)]
@@ -53,7 +54,7 @@ pub struct Story {
 }
 
 fn write_of(event: &Event) -> Option<Write> {
-    Some((event.boot.clone(), event.written_by()?))
+    Some((event.boot.clone(), event.written_by()?, event.group))
 }
 
 impl Story {
@@ -195,6 +196,24 @@ mod tests {
         // Where nothing was waited for, it is still no entry of its own.
         one(vec![begun(), ended, kernel], false);
         one(vec![begun()], false);
+    }
+
+    #[test]
+    fn one_process_writes_to_many_groups() {
+        let of = |id: &str, learned, group| Event {
+            group,
+            route: Some("module".to_owned()),
+            ..event(id, 1, learned, 7)
+        };
+        let events = vec![
+            of("a", Learned::Iommuctl, 3),
+            of("k", Learned::Kernel, 4),
+            of("l", Learned::Kernel, 3),
+            of("b", Learned::Iommuctl, 4),
+            of("m", Learned::Kernel, 5),
+        ];
+        let wanted = [("a", true), ("b", true), ("m", true)];
+        assert_eq!(told(events), wanted.map(|(id, yes)| (id.to_owned(), yes)));
     }
 
     #[test]

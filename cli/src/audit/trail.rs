@@ -27,6 +27,15 @@ use crate::sysfs::{Problems, Sysfs};
 #[must_use]
 pub struct Opened(Event);
 
+impl Opened {
+    /// The change is over, now: what came of it may be told a moment later, together with what came of others.
+    pub fn end(&mut self) {
+        let Self(event) = self;
+        event.time = clock::now();
+        event.uptime_ms = clock::uptime_ms();
+    }
+}
+
 /// What an event is recorded with: whether it is, or why not.
 type Slot = Arc<OnceLock<Result<(), String>>>;
 
@@ -39,7 +48,7 @@ pub struct Trail {
     boot: String,
     next: AtomicU64,
     /// What waits for the log.
-    queue: Mutex<Vec<(Box<Event>, Slot)>>,
+    queue: Mutex<Vec<(Vec<Event>, Slot)>>,
     log: Mutex<Log>,
     /// The rules of a policy that decided, by group.
     rules: Mutex<BTreeMap<GroupId, Vec<String>>>,
@@ -101,37 +110,81 @@ impl Trail {
         request: TypeRequest,
         route: Route,
     ) -> Result<Opened, String> {
+        let event = self.opening(group, request, route);
+        self.record(std::slice::from_ref(&event))?;
+        Ok(Opened(event))
+    }
+
+    /// The same for many at once, which takes no longer.
+    ///
+    /// # Errors
+    ///
+    /// The same, for all of them.
+    pub fn open_all<'g>(
+        &self,
+        groups: impl Iterator<Item = (&'g Group, Route)>,
+        request: TypeRequest,
+    ) -> Result<Vec<Opened>, String> {
+        let events = groups.map(|(group, route)| self.opening(group, request, route));
+        let events: Vec<Event> = events.collect();
+        self.record(&events)?;
+        Ok(events.into_iter().map(Opened).collect())
+    }
+
+    fn opening(&self, group: &Group, request: TypeRequest, route: Route) -> Event {
         let mut event = self.event(group.id);
         event.phase = Phase::Opened;
         event.describe(group);
         event.requested = Some(request.to_string());
         event.route = Some(route.to_string());
-        self.record(&event)?;
-        Ok(Opened(event))
+        event
     }
 
-    /// Says what came of it.
-    pub fn close(&self, opened: Opened, result: &GroupResult, request: TypeRequest) {
-        let Opened(mut event) = opened;
-        event.time = clock::now();
-        event.uptime_ms = clock::uptime_ms();
-        event.close(result, request);
-        self.tell(&event);
+    /// Says what came of it, which is over now.
+    pub fn close(&self, mut opened: Opened, result: &GroupResult, request: TypeRequest) {
+        opened.end();
+        self.close_all(std::iter::once((opened, result)), request);
+    }
+
+    /// Says what came of many at once, which takes no longer. Each was over when [`Opened::end`] was called.
+    pub fn close_all<'r>(
+        &self,
+        ended: impl Iterator<Item = (Opened, &'r GroupResult)>,
+        request: TypeRequest,
+    ) {
+        let close = |(Opened(mut event), result): (Opened, &GroupResult)| {
+            event.close(result, request);
+            event
+        };
+        self.tell(&ended.map(close).collect::<Vec<Event>>());
     }
 
     /// Records what was not even begun, such as a refusal, about a group that is as `sysfs` has it now.
     pub fn note(&self, sysfs: &Sysfs, result: &GroupResult, request: TypeRequest) {
-        let mut event = self.event(result.group);
-        if let Some(group) = sysfs.group(result.group, &mut Problems::default()) {
-            event.describe(&group);
-        }
-        event.close(result, request);
-        self.tell(&event);
+        self.note_all(sysfs, std::iter::once(result), request);
+    }
+
+    /// The same for many at once, which takes hardly longer.
+    pub fn note_all<'r>(
+        &self,
+        sysfs: &Sysfs,
+        results: impl Iterator<Item = &'r GroupResult>,
+        request: TypeRequest,
+    ) {
+        let note = |result: &GroupResult| {
+            let mut event = self.event(result.group);
+            if let Some(group) = sysfs.group(result.group, &mut Problems::default()) {
+                event.describe(&group);
+            }
+            event.close(result, request);
+            event
+        };
+        self.tell(&results.map(note).collect::<Vec<Event>>());
     }
 
     /// The act is done or not, whatever becomes of the record; what does not work is told at the end.
-    fn tell(&self, event: &Event) {
-        if let Err(why) = self.record(event) {
+    fn tell(&self, events: &[Event]) {
+        if let Err(why) = self.record(events) {
             self.trouble(why);
         }
     }
@@ -157,9 +210,21 @@ impl Trail {
         locked(&self.troubles).insert(text);
     }
 
-    /// Records `event` wherever it is to go. It is only an error if it is recorded nowhere that counts.
-    fn record(&self, event: &Event) -> Result<(), String> {
-        let logged = self.append(event);
+    /// Records `events` wherever they are to go. It is only an error if one is recorded nowhere that counts.
+    fn record(&self, events: &[Event]) -> Result<(), String> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let logged = self.append(events);
+        let all = events
+            .iter()
+            .map(|event| self.record_elsewhere(event, logged.clone()));
+        // Each of them, whatever became of the one before.
+        all.fold(Ok(()), Result::and)
+    }
+
+    /// Records `event` where else it is to go, after what became of the log.
+    fn record_elsewhere(&self, event: &Event, logged: Result<(), String>) -> Result<(), String> {
         // What was announced is in the log, and of interest again only if nothing follows.
         let announced = event.phase == Phase::Opened && logged.is_ok();
         let journalled = match (self.settings.journal, announced) {
@@ -196,10 +261,10 @@ impl Trail {
         }
     }
 
-    /// Appends `event` to the log, with what other threads have to say at this moment.
-    fn append(&self, event: &Event) -> Result<(), String> {
+    /// Appends `events` to the log, with what other threads have to say at this moment.
+    fn append(&self, events: &[Event]) -> Result<(), String> {
         let slot = Slot::default();
-        locked(&self.queue).push((Box::new(event.clone()), Arc::clone(&slot)));
+        locked(&self.queue).push((events.to_vec(), Arc::clone(&slot)));
         let mut log = locked(&self.log);
         if let Some(done) = slot.get() {
             // Whoever had the log before took it along.
@@ -207,7 +272,8 @@ impl Trail {
         }
         let batch = std::mem::take(&mut *locked(&self.queue));
         let (events, slots): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-        let bodies: Vec<Body> = events.into_iter().map(Body::Event).collect();
+        let events = events.into_iter().flatten().map(Box::new);
+        let bodies: Vec<Body> = events.map(Body::Event).collect();
         let written = log.append(&bodies).map_err(|error| error.to_string());
         for slot in slots {
             // Only set here, under the lock of the log.

@@ -3,11 +3,15 @@
 
 use iommuctl_policy::Device;
 
-use super::{some_of, Check, Finding, Inspector};
+use super::{some_of, Check, Finding, Inspector, Present};
 use crate::tree::TreeError;
 
 impl Inspector<'_> {
-    pub(super) fn drivers(&self, devices: &[&Device]) -> Result<Vec<Finding>, TreeError> {
+    pub(super) fn drivers(
+        &self,
+        devices: &[&Device],
+        present: &Present,
+    ) -> Result<Vec<Finding>, TreeError> {
         let mut findings = Vec::new();
         for device in devices {
             let Some(driver) = &device.driver else {
@@ -16,7 +20,7 @@ impl Inspector<'_> {
             if let Some(message) = self.cannot_return(device, driver)? {
                 findings.push(Finding::new(Check::LeftBound, device, message));
             }
-            let others = self.taken_along(device)?;
+            let others = self.taken_along(device, present)?;
             if !others.is_empty() {
                 let message = format!(
                     "{} ({driver}) has other devices behind it, which go with its driver: {}",
@@ -49,14 +53,13 @@ impl Inspector<'_> {
     /// PCI devices that hang from this one, and its virtual functions. Most drivers of bridges leave what is behind
     /// them alone; but without its driver a bridge may stop passing on DMA (`pci_disable_device`), and some, such as
     /// `vmd`, take their whole bus with them. A driver's virtual functions go when it does.
-    fn taken_along(&self, device: &Device) -> Result<Vec<String>, TreeError> {
+    fn taken_along(&self, device: &Device, present: &Present) -> Result<Vec<String>, TreeError> {
         let tree = self.sysfs.tree();
         let mut others = Vec::new();
-        for name in tree.names("bus/pci/devices")?.unwrap_or_default() {
-            let path = tree.link(&format!("bus/pci/devices/{name}"))?;
-            let below = path.as_deref().and_then(|p| p.strip_prefix(&device.path));
+        for (name, path) in &present.pci {
+            let below = path.strip_prefix(&device.path);
             if below.is_some_and(|rest| rest.starts_with('/')) {
-                others.push(name);
+                others.push(name.clone());
             }
         }
         let names = tree.names(&device.path)?.unwrap_or_default();

@@ -19,7 +19,7 @@ use iommuctl_policy::{Device, Group};
 use serde::Serialize;
 
 use crate::proc::Proc;
-use crate::sysfs::Sysfs;
+use crate::sysfs::{Object, Sysfs};
 use crate::tree::TreeError;
 
 /// What is looked for.
@@ -99,6 +99,45 @@ impl Finding {
     }
 }
 
+/// What there is on the machine besides the devices that are looked at, read once for any number of them.
+#[derive(Debug)]
+pub struct Present {
+    /// Every block device.
+    blocks: Vec<Object>,
+    /// What some of them are made of: each of these with what it is a part of.
+    parts: Vec<(Object, Object)>,
+    /// Every PCI device: its name, and its directory.
+    pci: Vec<(String, String)>,
+}
+
+impl Present {
+    /// As it is now.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError`], if something that has to be known cannot be read.
+    pub fn read(sysfs: &Sysfs) -> Result<Self, TreeError> {
+        let tree = sysfs.tree();
+        let blocks = sysfs.blocks()?;
+        let mut parts = Vec::new();
+        for block in &blocks {
+            let at = format!("{}/slaves", block.path);
+            for name in tree.names(&at)?.unwrap_or_default() {
+                if let Some(path) = tree.link(&format!("{at}/{name}"))? {
+                    parts.push((Object { name, path }, block.clone()));
+                }
+            }
+        }
+        let mut pci = Vec::new();
+        for name in tree.names("bus/pci/devices")?.unwrap_or_default() {
+            if let Some(path) = sysfs.device_path("pci", &name)? {
+                pci.push((name, path));
+            }
+        }
+        Ok(Self { blocks, parts, pci })
+    }
+}
+
 /// Looks at the machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Inspector<'a> {
@@ -115,11 +154,24 @@ impl Inspector<'_> {
     ///
     /// [`TreeError`], if something that has to be known cannot be read.
     pub fn findings(&self, group: &Group) -> Result<Vec<Finding>, TreeError> {
+        self.findings_among(group, &Present::read(self.sysfs)?)
+    }
+
+    /// The same, where it has been read what there is: for many groups, of which none is changed yet.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub fn findings_among(
+        &self,
+        group: &Group,
+        present: &Present,
+    ) -> Result<Vec<Finding>, TreeError> {
         let devices: Vec<&Device> = group.holders().collect();
-        let mut findings = self.storage(&devices)?;
+        let mut findings = self.storage(&devices, present)?;
         findings.extend(self.network(&devices)?);
         findings.extend(self.vfio(group)?);
-        findings.extend(self.drivers(&devices)?);
+        findings.extend(self.drivers(&devices, present)?);
         Ok(findings)
     }
 }

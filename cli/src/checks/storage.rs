@@ -14,7 +14,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use procfs::process::MountInfo;
 
-use super::{some_of, Check, Finding, Inspector};
+use super::{some_of, Check, Finding, Inspector, Present};
 use crate::sysfs::Object;
 use crate::tree::TreeError;
 
@@ -22,14 +22,18 @@ use crate::tree::TreeError;
 type Known = Vec<String>;
 
 impl Inspector<'_> {
-    pub(super) fn storage(&self, devices: &[&Device]) -> Result<Vec<Finding>, TreeError> {
-        let blocks = self.sysfs.blocks()?;
+    pub(super) fn storage(
+        &self,
+        devices: &[&Device],
+        present: &Present,
+    ) -> Result<Vec<Finding>, TreeError> {
+        let Present { blocks, parts, .. } = present;
         let mut known = Known::new();
-        let mut findings = self.mounted(devices, &blocks, &mut known)?;
-        findings.extend(self.swap(devices, &blocks, &mut known)?);
-        findings.extend(self.stacked(devices, &blocks, &mut known)?);
+        let mut findings = self.mounted(devices, blocks, &mut known)?;
+        findings.extend(self.swap(devices, blocks, &mut known)?);
+        findings.extend(self.stacked(devices, parts, &mut known)?);
         if self.sysfs.is_real() {
-            findings.extend(claimed(devices, &blocks, known));
+            findings.extend(claimed(devices, blocks, known));
         }
         Ok(findings)
     }
@@ -165,26 +169,19 @@ impl Inspector<'_> {
     fn stacked(
         &self,
         devices: &[&Device],
-        blocks: &[Object],
+        parts: &[(Object, Object)],
         known: &mut Known,
     ) -> Result<Vec<Finding>, TreeError> {
         let mut findings = Vec::new();
-        for block in blocks {
-            let at = format!("{}/slaves", block.path);
-            for part in self.sysfs.tree().names(&at)?.unwrap_or_default() {
-                let Some(path) = self.sysfs.tree().link(&format!("{at}/{part}"))? else {
-                    continue;
-                };
-                let part = Object { name: part, path };
-                for device in self.below(&part, devices)? {
-                    known.push(part.path.clone());
-                    let title = self.sysfs.block_title(&block.name, &block.path)?;
-                    let message = format!(
-                        "{} holds {}, which {title} is made of",
-                        device.name, part.name
-                    );
-                    findings.push(Finding::new(Check::Stacked, device, message));
-                }
+        for (part, block) in parts {
+            for device in self.below(part, devices)? {
+                known.push(part.path.clone());
+                let title = self.sysfs.block_title(&block.name, &block.path)?;
+                let message = format!(
+                    "{} holds {}, which {title} is made of",
+                    device.name, part.name
+                );
+                findings.push(Finding::new(Check::Stacked, device, message));
             }
         }
         Ok(findings)

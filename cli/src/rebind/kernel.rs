@@ -85,22 +85,15 @@ impl Machine for Kernel<'_> {
             text => format!("{text} > {}", write.path),
         };
         (self.tick)(&self.doing);
-        let file = match self.sysfs.open_attribute(&write.path) {
-            Ok(file) => file,
-            Err(error) => {
-                return Err(match error.errno() {
-                    Some(errno) => WriteError::Errno(errno),
-                    None => WriteError::Broken(error.to_string()),
-                })
-            }
-        };
         // A child that outlives us keeps the lock, so that nobody begins while the kernel is still at it.
         let keep = self.lock.share();
         let keep =
             keep.map_err(|e| WriteError::Broken(format!("Failed to share the lock: {e}")))?;
-        let (written, writer) = writer::write(file, &write.text, self.timeout, Some(keep));
+        let process = writer::Process::start(self.sysfs.tree(), Some(keep));
+        let mut process = process.map_err(WriteError::Broken)?;
+        let written = process.write(&write.path, &write.text, self.timeout);
         if write.path == self.plan.type_path() {
-            self.writer = writer;
+            self.writer = process.writer();
         }
         self.journal.taken();
         match written {

@@ -3,8 +3,6 @@
 //! (`Documentation/driver-api/driver-model/binding.rst`, `drivers/base/bus.c`, `driver_set_override` in
 //! `drivers/base/driver.c`).
 
-use std::os::fd::OwnedFd;
-
 use super::Sysfs;
 use crate::tree::TreeError;
 
@@ -65,14 +63,5 @@ impl Sysfs {
         }
         let text = self.tree.text(&format!("{path}/driver_override"))?;
         Ok(Some(text.filter(|t| t != NO_OVERRIDE)))
-    }
-
-    /// Opens the attribute at `path` for writing. Nothing is written by that.
-    ///
-    /// # Errors
-    ///
-    /// Those of `Tree::open_for_writing`.
-    pub fn open_attribute(&self, path: &str) -> Result<OwnedFd, TreeError> {
-        self.tree.open_for_writing(path)
     }
 }

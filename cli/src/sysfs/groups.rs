@@ -2,7 +2,6 @@
 //! `/sys/kernel/iommu_groups` (`Documentation/ABI/testing/sysfs-kernel-iommu_groups`, `drivers/iommu/iommu.c`).
 
 use std::collections::BTreeSet;
-use std::os::fd::OwnedFd;
 
 use iommuctl_policy::{DomainType, Group, GroupId, Inventory, ReservedRegion};
 
@@ -110,17 +109,14 @@ impl Sysfs {
     ///
     /// Those of `Tree::text`.
     pub fn domain_type(&self, id: GroupId) -> Result<Option<DomainType>, TreeError> {
-        let text = self.tree.text(&format!("{GROUPS}/{id}/type"))?;
+        let text = self.tree.text(&Self::type_path(id))?;
         Ok(text.map(|t| DomainType::from_kernel(&t)))
     }
 
-    /// Opens the `type` attribute of a group for writing. Nothing is written by that.
-    ///
-    /// # Errors
-    ///
-    /// Those of `Tree::open_for_writing`.
-    pub fn open_type(&self, id: GroupId) -> Result<OwnedFd, TreeError> {
-        self.tree.open_for_writing(&format!("{GROUPS}/{id}/type"))
+    /// The path of the `type` attribute of a group, relative to the root.
+    #[must_use]
+    pub fn type_path(id: GroupId) -> String {
+        format!("{GROUPS}/{id}/type")
     }
 
     /// The reserved regions of a group: one on each line, `0x… 0x… kind` (`iommu_group_show_resv_regions`). Lines of

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
@@ -44,6 +45,40 @@ fn release_restores_exactly_what_was() {
     let run = machine.run(&["release"]);
     assert_eq!(run.code, 0, "{run:?}");
     assert!(run.out.contains("nothing to release"), "{}", run.out);
+}
+
+#[test]
+fn hundreds_of_groups_are_announced_together_and_written_by_a_few_processes() {
+    let machine = laptop();
+    let more = 1000..1250;
+    for group in more.clone() {
+        let path = format!("sys/kernel/iommu_groups/{group}/type");
+        machine.file(&path, "DMA-FQ\n");
+    }
+    fs::create_dir_all(machine.root("var/log")).unwrap();
+    fs::create_dir_all(machine.root("var/lib")).unwrap();
+    let run = machine.run(&["--json", "lockdown"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(more.clone().all(|group| machine.type_of(group) == "DMA\n"));
+    let log = fs::read_to_string(machine.root("var/log/iommuctl/audit.jsonl")).unwrap();
+    let records = log.lines().map(|line| {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap();
+        record["event"].clone()
+    });
+    let (opened, closed): (Vec<_>, Vec<_>) = records.partition(|event| event["phase"] == "opened");
+    assert_eq!((opened.len(), closed.len()), (258, 258));
+    // Before the first of them was written to.
+    let first: Vec<&str> = log.lines().take(256).collect();
+    assert!(first.iter().all(|line| line.contains("\"opened\"")));
+    let writers: BTreeSet<u64> = closed
+        .iter()
+        .map(|event| event["writer"]["pid"].as_u64().unwrap())
+        .collect();
+    assert!(writers.len() <= 64, "{} processes", writers.len());
+    assert_eq!(machine.run(&["release"]).code, 0);
+    assert!(more
+        .clone()
+        .all(|group| machine.type_of(group) == "DMA-FQ\n"));
 }
 
 #[test]

@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `set-mode`: what is written, what is not, and what is said about it.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+
+use nix::libc;
 
 use crate::support::Machine;
 
@@ -173,18 +179,53 @@ fn read_only_attribute_is_not_permitted() {
     assert!(run.err.contains("not permitted"), "{}", run.err);
 }
 
-#[test]
-fn child_says_errno_of_a_failed_write() {
+/// The child that writes, at work below a folder, and its answers to `lines`.
+fn child(folder: &std::path::Path, lines: &[&str]) -> (Vec<String>, Option<i32>) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_iommuctl"));
-    child.args(["write-text", "DMA"]);
-    child.stderr(std::process::Stdio::piped());
-    let full = fs::OpenOptions::new()
-        .write(true)
-        .open("/dev/full")
-        .unwrap();
-    let output = child.stdout(full).output().unwrap();
-    let text = String::from_utf8(output.stderr).unwrap();
-    let errno = nix::errno::Errno::ENOSPC as i32;
-    assert!(text.starts_with(&format!("{errno} ")), "{text}");
-    assert_eq!(output.status.code(), Some(1));
+    child.arg("write-texts");
+    child.stdout(fs::File::open(folder).unwrap());
+    child.stderr(std::os::fd::OwnedFd::from(theirs));
+    let mut running = child.spawn().unwrap();
+    drop(child);
+    for line in lines {
+        (&ours).write_all(line.as_bytes()).unwrap();
+    }
+    ours.shutdown(std::net::Shutdown::Write).unwrap();
+    let answers = BufReader::new(&ours).lines().map_while(Result::ok);
+    let answers = answers.collect();
+    (answers, running.wait().unwrap().code())
+}
+
+#[test]
+fn child_says_errno_of_each_write_and_ends_when_nobody_asks() {
+    let (errnos, code) = child(
+        std::path::Path::new("/dev"),
+        &[
+            "{\"path\":\"full\",\"text\":\"DMA\"}\n",
+            "{\"path\":\"null\",\"text\":\"DMA\"}\n",
+            "{\"path\":\"no/where\",\"text\":\"DMA\"}\n",
+        ],
+    );
+    let errnos: Vec<&str> = errnos.iter().filter_map(|a| a.split(' ').next()).collect();
+    let (full, missing) = (libc::ENOSPC.to_string(), libc::ENOENT.to_string());
+    assert_eq!(errnos, [full.as_str(), "0", &missing]);
+    assert_eq!(code, Some(0));
+}
+
+#[test]
+fn child_does_nothing_that_it_was_not_told_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("type");
+    fs::write(&file, "DMA-FQ\n").unwrap();
+    let outside = "{\"path\":\"../type\",\"text\":\"DMA\"}\n";
+    let (answers, _) = child(&folder.path().join("."), &[outside]);
+    assert!(!answers[0].starts_with("0 "), "{answers:?}");
+    // Whoever asked was killed in the middle of the word.
+    let (answers, code) = child(folder.path(), &["{\"path\":\"type\",\"text\":\"DMA\"}"]);
+    assert_eq!((answers.len(), code), (0, Some(1)));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "DMA-FQ\n");
+    let (answers, _) = child(folder.path(), &["{\"path\":\"type\",\"text\":\"DMA\"}\n"]);
+    assert!(answers[0].starts_with("0 "), "{answers:?}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "DMA\n");
 }

@@ -34,8 +34,8 @@ pub struct Ledger {
     groups: BTreeMap<u32, Known>,
     /// Changes that were announced, and not yet ended: their group, and who is at it.
     open: BTreeMap<String, (u32, Option<Writer>)>,
-    /// Who wrote, as the kernel said, the latest last. What they say themselves of the same write is older news.
-    told: VecDeque<Writer>,
+    /// Who wrote, and to which group, as the kernel said, the latest last. What they say themselves of the same write is older news.
+    told: VecDeque<(u32, Writer)>,
 }
 
 impl Ledger {
@@ -64,16 +64,17 @@ impl Ledger {
         let Some(now) = event.type_now() else {
             return;
         };
-        match (event.learned, event.written_by()) {
-            (Learned::Kernel, Some(writer)) => {
-                if self.told.back() != Some(&writer) {
-                    self.told.push_back(writer);
+        let write = event.written_by().map(|writer| (event.group, writer));
+        match (event.learned, write) {
+            (Learned::Kernel, Some(write)) => {
+                if self.told.back() != Some(&write) {
+                    self.told.push_back(write);
                 }
                 if self.told.len() > MOST_OPEN {
                     self.told.pop_front();
                 }
             }
-            (Learned::Iommuctl, Some(writer)) if self.told.contains(&writer) => return,
+            (Learned::Iommuctl, Some(write)) if self.told.contains(&write) => return,
             _ => {}
         }
         let known = self.groups.get_mut(&event.group);
