@@ -141,7 +141,7 @@ pub enum Command {
     SetMode(SetModeArgs),
     /// Measure what lazy is worth on this machine, for one disk; only reads from it
     ///
-    /// Random reads past the page cache, several at a time, in DMA and in DMA-FQ by turns. Each change is live, and interrupts no
+    /// Random reads past the page cache, small and large, several at a time, in DMA and in DMA-FQ by turns. Each change is live, and interrupts no
     /// device; the type that the group had comes back in the end, however the end comes about. Where there is no way back
     /// that is live, nothing is changed, and only the present type is measured.
     Bench(BenchArgs),

@@ -30,7 +30,7 @@ Refused:
   neither DMA nor DMA-FQ  from another type no way leads there and back without an interruption
   what has no disk        there is no load for it
 
-Figures, at 1, 4, 16 and 64 reads at a time:
+Figures, at 1, 4, 16 and 64 reads of 4 KiB at a time, and at 1 and 16 of 128 KiB:
   READS/S    reads in a second
   MEDIAN     how long a read takes: half of them no longer than this
   99 OF 100  the same for 99 of 100
@@ -41,6 +41,12 @@ Differences:
   limits in parentheses, which hold, all of them together, with 95 % confidence (Student's t on
   the logarithms of the ratios in each round, after Bonferroni). Where they include no
   difference, none is claimed.
+
+What lazy covers:
+  Up to Linux 7.2, every unmap of the group. From Linux 7.3 on, unmaps of one segment, and what
+  is mapped segment by segment: a request of several segments that its driver maps as one range,
+  as NVMe does, is strict in DMA-FQ as well. Reads of 4 KiB have one segment, those of 128 KiB
+  many. What is said of the one holds for the other only as far as the figures of both do.
 
 Only the present type is measured, if:
   a device of the group can be plugged in from outside
@@ -74,7 +80,7 @@ pub struct BenchArgs {
     /// The disk, or something that has one
     #[arg(value_name = "DEVICE")]
     pub device: Target,
-    /// How long to measure, from 5 to 300; changes of the type come on top of that, about a second each
+    /// How long to measure, from 5 to 300; changes of the type come on top of that
     #[arg(long, value_name = "SECONDS", default_value = "24", value_parser = budget)]
     pub seconds: Duration,
     /// The policy wants the group strict: make it lazy all the same, for half of the time

@@ -57,10 +57,15 @@ pub struct About<'a> {
     pub original: Mode,
 }
 
-/// What is to be recommended after `comparisons`.
+/// What is to be recommended after `comparisons`, and those of `large` reads.
 #[must_use]
-pub fn recommend(comparisons: &[Comparison], about: &About<'_>) -> Recommendation {
-    let changes = Change::all(comparisons);
+pub fn recommend(
+    comparisons: &[Comparison],
+    large: &[Comparison],
+    about: &About<'_>,
+) -> Recommendation {
+    let changes = Change::all(comparisons, false).chain(Change::all(large, true));
+    let changes: Vec<Change> = changes.collect();
     let gains = largest(&changes, Change::is_gain);
     let losses = largest(&changes, Change::is_loss);
     let any = |wanted: &dyn Fn(&Change) -> bool| changes.iter().any(wanted);
@@ -202,7 +207,7 @@ mod tests {
     }
 
     fn verdict(comparisons: &[Comparison]) -> (Verdict, String) {
-        let found = recommend(comparisons, &about(Mode::Lazy));
+        let found = recommend(comparisons, &[], &about(Mode::Lazy));
         (found.verdict, found.text)
     }
 
@@ -255,6 +260,16 @@ mod tests {
     }
 
     #[test]
+    fn large_reads_are_named_as_such() {
+        let same = [at(1, ratio(1.0, 0.99, 1.01), None)];
+        let large = [at(16, ratio(1.2, 1.1, 1.3), None)];
+        let found = recommend(&same, &large, &about(Mode::Lazy));
+        assert_eq!(found.verdict, Verdict::Lazy);
+        let words = "20.0 % more reads of 128 KiB in a second at queue depth 16";
+        assert!(found.text.contains(words), "{}", found.text);
+    }
+
+    #[test]
     fn little_is_little_and_a_loss_is_none() {
         let (found, text) = verdict(&[at(1, ratio(1.01, 1.005, 1.015), None)]);
         assert_eq!(found, Verdict::Strict);
@@ -270,7 +285,7 @@ mod tests {
     fn the_policy_that_is_offered_is_one() {
         let lazy = [at(1, ratio(1.2, 1.1, 1.3), None)];
         for original in [Mode::Strict, Mode::Lazy] {
-            let found = recommend(&lazy, &about(original));
+            let found = recommend(&lazy, &[], &about(original));
             let text = found.policy.unwrap();
             assert!(iommuctl_policy::parse(&text).is_ok(), "{text}");
             assert!(text.contains("type: DMA-FQ"));
@@ -280,6 +295,6 @@ mod tests {
             address: None,
             ..about(Mode::Lazy)
         };
-        assert_eq!(recommend(&lazy, &nameless).policy, None);
+        assert_eq!(recommend(&lazy, &[], &nameless).policy, None);
     }
 }

@@ -2,6 +2,7 @@
 //! One figure that both types have, and what is said about the difference. Pure.
 
 use super::figures::Comparison;
+use super::schedule::LARGE;
 use super::stats::Ratio;
 
 /// From which part on a gain is worth giving protection up for, as far as this program has an opinion: less than that is not
@@ -15,22 +16,28 @@ pub struct Change {
     pub gain: Ratio,
     /// How many reads were under way at the same time.
     pub depth: usize,
+    /// Whether they were large.
+    pub large: bool,
     /// Whether it is processor time, and not reads.
     pub cpu: bool,
 }
 
 impl Change {
-    /// Whatever of `comparisons` can be told.
-    #[must_use]
-    pub fn all(comparisons: &[Comparison]) -> Vec<Self> {
-        let both = |c: &Comparison| {
+    /// Whatever of `comparisons`, which are of large reads or of the others, can be told.
+    pub fn all(comparisons: &[Comparison], large: bool) -> impl Iterator<Item = Self> + '_ {
+        let both = move |c: &Comparison| {
             let depth = c.queue_depth;
             let reads = c.reads_per_second.map(|gain| (gain, false));
             let cpu = c.cpu_per_read.map(|ratio| (ratio.inverse(), true));
             let found = [reads, cpu].into_iter().flatten();
-            found.map(move |(gain, cpu)| Self { gain, depth, cpu })
+            found.map(move |(gain, cpu)| Self {
+                gain,
+                depth,
+                large,
+                cpu,
+            })
         };
-        comparisons.iter().flat_map(both).collect()
+        comparisons.iter().flat_map(both)
     }
 
     /// Whether lazy is better.
@@ -53,7 +60,16 @@ impl Change {
 
     /// `12.0 % more reads in a second at queue depth 16 (9.1 % to 15.2 %)`.
     fn words(&self) -> String {
-        let Self { gain, depth, cpu } = *self;
+        let Self {
+            gain,
+            depth,
+            large,
+            cpu,
+        } = *self;
+        let size = match large {
+            true => format!(" of {} KiB", LARGE / 1024),
+            false => String::new(),
+        };
         // What is said about processor time is how much of it is saved.
         let shown = if cpu { gain.inverse() } else { gain };
         let part = |ratio: f64| (ratio - 1.0).abs() * 100.0;
@@ -63,10 +79,10 @@ impl Change {
         }
         let more = shown.ratio > 1.0;
         let what = match (cpu, more) {
-            (false, true) => "more reads in a second",
-            (false, false) => "fewer reads in a second",
-            (true, true) => "more processor time for each read",
-            (true, false) => "less processor time for each read",
+            (false, true) => format!("more reads{size} in a second"),
+            (false, false) => format!("fewer reads{size} in a second"),
+            (true, true) => format!("more processor time for each read{size}"),
+            (true, false) => format!("less processor time for each read{size}"),
         };
         format!(
             "{:.1} % {what} at queue depth {depth} ({from:.1} % to {to:.1} %)",

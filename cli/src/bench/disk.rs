@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::schedule::{Load, LARGE};
 use nix::errno::Errno;
 use nix::libc::O_DIRECT;
 use nix::sys::stat::{major, minor};
@@ -62,10 +63,9 @@ pub struct Disk {
     /// Open for reading, past the page cache.
     pub file: Arc<File>,
     path: String,
-    /// How many bytes one read has.
+    /// How many bytes one read has, unless it is to be large.
     pub block: u64,
-    /// How many such blocks there are.
-    pub blocks: u64,
+    bytes: u64,
 }
 
 impl Disk {
@@ -110,13 +110,26 @@ impl Disk {
         let block = logical.map_or(PAGE, |l| l.clamp(PAGE, LARGEST).next_power_of_two());
         match bytes / block {
             0 => Err(DiskError::Empty(shown)),
-            blocks => Ok(Self {
+            _ => Ok(Self {
                 file: Arc::new(file),
                 path: shown,
                 block,
-                blocks,
+                bytes,
             }),
         }
+    }
+
+    /// How many bytes a read of `load` has, and how many such pieces there are.
+    #[must_use]
+    pub fn pieces(&self, load: Load) -> (u64, u64) {
+        let size = if load.large { LARGE } else { self.block };
+        (size, self.bytes / size)
+    }
+
+    /// Whether there is room for large reads, and they are larger than the others.
+    #[must_use]
+    pub fn has_large(&self) -> bool {
+        self.block < LARGE && self.bytes >= LARGE
     }
 
     /// What a failure of the disk is to be called.
@@ -149,6 +162,23 @@ pub(super) mod tests {
         std::fs::write(file.path(), vec![0; bytes]).unwrap();
         let disk = Disk::open(file.path(), None, Some(512));
         (file, disk)
+    }
+
+    #[test]
+    fn large_reads_take_room() {
+        let (_file, small) = disk(64 * 1024);
+        assert!(!small.unwrap().has_large());
+        let (_file, large) = disk(300 * 1024);
+        let large = large.unwrap();
+        assert!(large.has_large());
+        let pieces = |large_read| {
+            large.pieces(Load {
+                large: large_read,
+                depth: 1,
+            })
+        };
+        assert_eq!(pieces(true), (LARGE, 2));
+        assert_eq!(pieces(false), (4096, 75));
     }
 
     #[test]

@@ -7,16 +7,26 @@ use serde::Serialize;
 
 use super::histogram::Histogram;
 use super::mode::Mode;
-use super::schedule::DEPTHS;
+use super::schedule::{Load, LOADS};
 use super::stats::{paired_ratio, Ratio};
 
-/// What was counted in one slot: one type, one depth.
+/// How long a change of the type took.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Change {
+    /// To this type.
+    #[serde(rename = "type")]
+    pub mode: Mode,
+    /// For so long the kernel was at it.
+    pub milliseconds: f64,
+}
+
+/// What was counted in one slot: one type, one load.
 #[derive(Clone, Debug)]
 pub struct Slot {
     /// The type that the group had, as it was read from the kernel.
     pub mode: Mode,
-    /// How many reads were under way at the same time.
-    pub depth: usize,
+    /// What was read.
+    pub load: Load,
     /// How long it was.
     pub took: Duration,
     /// How long each read took.
@@ -69,13 +79,13 @@ pub struct Comparison {
     pub cpu_per_read: Option<Ratio>,
 }
 
-/// What was measured of each type at each depth.
+/// What was measured of each type at each depth, of large reads or of the others.
 #[must_use]
-pub fn measurements(slots: &[Slot]) -> Vec<Measurement> {
-    let of = |depth: usize, mode: Mode| {
+pub fn measurements(slots: &[Slot], large: bool) -> Vec<Measurement> {
+    let of = |load: Load, mode: Mode| {
         let mut these = slots
             .iter()
-            .filter(|s| s.depth == depth && s.mode == mode)
+            .filter(|s| s.load == load && s.mode == mode)
             .peekable();
         these.peek()?;
         let (mut reads, mut took, mut busy) =
@@ -88,7 +98,7 @@ pub fn measurements(slots: &[Slot]) -> Vec<Measurement> {
         let microseconds = |percent| reads.percentile(percent).map(|ns| round(ns as f64 / 1e3));
         let cost = busy.map(|b| b.as_secs_f64() * 1e6 / reads.total() as f64);
         Some(Measurement {
-            queue_depth: depth,
+            queue_depth: load.depth,
             mode,
             reads: reads.total(),
             reads_per_second: round(reads.total() as f64 / took.as_secs_f64()),
@@ -98,8 +108,9 @@ pub fn measurements(slots: &[Slot]) -> Vec<Measurement> {
         })
     };
     let both = [Mode::Strict, Mode::Lazy];
-    let all = DEPTHS.into_iter().flat_map(|d| both.map(|m| (d, m)));
-    all.filter_map(|(depth, mode)| of(depth, mode)).collect()
+    let loads = LOADS.into_iter().filter(|load| load.large == large);
+    let all = loads.flat_map(|load| both.map(|mode| (load, mode)));
+    all.filter_map(|(load, mode)| of(load, mode)).collect()
 }
 
 /// To a tenth; more would be noise.
@@ -107,14 +118,14 @@ fn round(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
 
-/// Lazy against strict, at each depth; nothing if only one of them was measured.
+/// Lazy against strict, at each depth, for large reads or for the others; nothing if only one of them was measured.
 #[must_use]
-pub fn comparisons(slots: &[Slot]) -> Vec<Comparison> {
-    let of = |depth: usize| {
+pub fn comparisons(slots: &[Slot], large: bool) -> Vec<Comparison> {
+    let of = |load: Load| {
         let these = |mode: Mode| {
             slots
                 .iter()
-                .filter(move |s| s.depth == depth && s.mode == mode)
+                .filter(move |s| s.load == load && s.mode == mode)
         };
         // The nth time that one type was measured goes with the nth time of the other: one after the other, in either order.
         let pairs = || these(Mode::Strict).zip(these(Mode::Lazy));
@@ -122,12 +133,13 @@ pub fn comparisons(slots: &[Slot]) -> Vec<Comparison> {
         let rates: Vec<(f64, f64)> = pairs().map(|(a, b)| (a.rate(), b.rate())).collect();
         let costs: Vec<(f64, f64)> = pairs().map(|(a, b)| (a.cost(), b.cost())).collect();
         Some(Comparison {
-            queue_depth: depth,
+            queue_depth: load.depth,
             reads_per_second: paired_ratio(&rates),
             cpu_per_read: paired_ratio(&costs),
         })
     };
-    DEPTHS.into_iter().filter_map(of).collect()
+    let loads = LOADS.into_iter().filter(|load| load.large == large);
+    loads.filter_map(of).collect()
 }
 
 #[cfg(test)]
@@ -139,7 +151,10 @@ mod tests {
         (0..reads).for_each(|n| histogram.add(80_000 + n as u64));
         Slot {
             mode,
-            depth,
+            load: Load {
+                large: false,
+                depth,
+            },
             took: Duration::from_millis(500),
             reads: histogram,
             busy: Some(Duration::from_millis(busy)),
@@ -159,22 +174,31 @@ mod tests {
                 Mode::Strict => 100 + n,
                 Mode::Lazy => 150 + n,
             };
-            slots.push(slot(mode, 4, reads, 10));
+            slots.push(slot(mode, 16, reads, 10));
         }
-        let measured = measurements(&slots);
+        // Large reads at the same depth are another matter.
+        for n in 0..8 {
+            let mut large = slot([Mode::Strict, Mode::Lazy][n % 2], 16, 7, 10);
+            large.load.large = true;
+            slots.push(large);
+        }
+        assert_eq!(measurements(&slots, true)[0].reads, 28);
+        let large = comparisons(&slots, true)[0].reads_per_second;
+        assert!(!large.unwrap().is_difference());
+        let measured = measurements(&slots, false);
         assert_eq!(measured.len(), 2);
         assert_eq!(
             (measured[0].mode, measured[0].queue_depth),
-            (Mode::Strict, 4)
+            (Mode::Strict, 16)
         );
         assert_eq!(measured[0].reads, 400 + 3 + 4 + 7);
         assert!((measured[1].reads_per_second - 307.0).abs() < 0.5);
         assert!((measured[1].median_us.unwrap() - 80.0).abs() < 2.0);
         assert!((measured[0].cpu_us_per_read.unwrap() - 40_000.0 / 414.0).abs() < 0.1);
-        let compared = comparisons(&slots);
+        let compared = comparisons(&slots, false);
         assert_eq!(compared.len(), 1);
         let reads = compared[0].reads_per_second.unwrap();
-        assert!(reads.is_difference() && reads.low > 1.4 && reads.high < 1.6);
+        assert!(reads.is_difference() && reads.low > 1.35 && reads.high < 1.65);
         assert!(compared[0].cpu_per_read.unwrap().high < 1.0);
     }
 
@@ -184,11 +208,11 @@ mod tests {
             .map(|n| slot([Mode::Strict, Mode::Lazy][n % 2], 1, 50, 10))
             .collect();
         slots[3].busy = Some(Duration::ZERO);
-        let compared = comparisons(&slots);
+        let compared = comparisons(&slots, false);
         assert_eq!(compared[0].cpu_per_read, None);
         assert!(compared[0].reads_per_second.is_some());
         slots[3].busy = None;
-        assert_eq!(measurements(&slots)[1].cpu_us_per_read, None);
-        assert!(comparisons(&slots[..1]).is_empty());
+        assert_eq!(measurements(&slots, false)[1].cpu_us_per_read, None);
+        assert!(comparisons(&slots[..1], false).is_empty());
     }
 }

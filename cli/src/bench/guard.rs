@@ -56,13 +56,13 @@ pub enum Ask {
 }
 
 /// What it answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
     /// The journal is there; it can begin.
     Ready,
-    /// The group has the type that was asked for, as the kernel says.
-    Made,
+    /// The group has the type that was asked for, as the kernel says, after so many milliseconds; `None` if it had it.
+    Made(Option<f64>),
     /// Nothing was done: the group has another type than the guard gave it, this one.
     Foreign(String),
     /// It did not work.
@@ -194,7 +194,7 @@ impl Guard<'_> {
             );
         }
         if wanted == self.now {
-            return Answer::Made;
+            return Answer::Made(None);
         }
         let failed = |message: String, unchanged| Answer::Failed {
             message,
@@ -226,7 +226,7 @@ impl Guard<'_> {
                     return failed(error.to_string(), false);
                 }
             }
-            return Answer::Made;
+            return Answer::Made(result.milliseconds);
         }
         // What the kernel has begun and not ended is known only when it has.
         let unchanged =

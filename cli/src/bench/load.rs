@@ -14,9 +14,11 @@ use std::time::{Duration, Instant};
 use super::disk::{Disk, DiskError, PATIENCE};
 use super::histogram::Histogram;
 use super::keeper::BEAT;
+use super::schedule::Load;
 
-/// What is left out at the beginning of each slot: threads start, queues fill.
-const WARM: Duration = Duration::from_millis(40);
+/// What is left out at the beginning of each slot: threads start, and the flush queue is flushed once more after it begins to fill
+/// (every 10 ms).
+const WARM: Duration = Duration::from_millis(20);
 /// Enough for a thread that only reads.
 const STACK: usize = 128 * 1024;
 
@@ -39,7 +41,7 @@ pub enum Cut<E> {
 }
 
 impl Disk {
-    /// Reads for `span`, `depth` blocks at a time, after a moment that does not count. `seed` says which blocks: another one each
+    /// Reads `load` for `span`, after a moment that does not count. `seed` says which blocks: another one each
     /// time, or the disk's own cache would answer. `clock` says how long all processors were busy so far; `ask` is called about ten
     /// times a second, and ends it with an error.
     ///
@@ -48,7 +50,7 @@ impl Disk {
     /// [`Cut`].
     pub fn read<E>(
         &self,
-        depth: usize,
+        load: Load,
         span: Duration,
         seed: u64,
         clock: impl Fn() -> Option<Duration>,
@@ -64,9 +66,12 @@ impl Disk {
             end: begin + span,
         };
         let (sender, receiver) = mpsc::channel();
-        for n in 0..depth {
+        let (size, pieces) = self.pieces(load);
+        for n in 0..load.depth {
             let reader = Reader {
                 disk: self.clone(),
+                size,
+                pieces,
                 state: seed ^ (n as u64 + 1).wrapping_mul(0x2545_f491_4f6c_dd1d),
                 window,
                 stop: Arc::clone(&stop),
@@ -129,6 +134,9 @@ struct Window {
 /// One read after the other.
 struct Reader {
     disk: Disk,
+    /// How many bytes a read has, and how many places there are for it.
+    size: u64,
+    pieces: u64,
     state: u64,
     window: Window,
     stop: Arc<AtomicBool>,
@@ -136,16 +144,16 @@ struct Reader {
 
 impl Reader {
     fn run(mut self) -> io::Result<Histogram> {
-        let size = usize::try_from(self.disk.block).unwrap_or(usize::MAX);
+        let size = usize::try_from(self.size).unwrap_or(usize::MAX);
         // Where direct I/O may put it: at a multiple of its size.
         let mut bytes = vec![0; 2 * size];
         let from = bytes.as_ptr().align_offset(size).min(size);
         let mut reads = Histogram::default();
         let mut now = Instant::now();
         while now < self.window.end && !self.stop.load(Ordering::Relaxed) {
-            let at = self.next() * self.disk.block;
-            let page = bytes.get_mut(from..from + size).unwrap_or_default();
-            self.disk.file.read_exact_at(page, at)?;
+            let at = self.next() * self.size;
+            let piece = bytes.get_mut(from..from + size).unwrap_or_default();
+            self.disk.file.read_exact_at(piece, at)?;
             let begin = std::mem::replace(&mut now, Instant::now());
             if begin >= self.window.begin && now <= self.window.end {
                 let took = now.duration_since(begin).as_nanos();
@@ -155,7 +163,7 @@ impl Reader {
         Ok(reads)
     }
 
-    /// The number of the next block: evenly spread, and another order in each thread (a Weyl sequence, and a mix of its bits).
+    /// The number of the next piece: evenly spread, and another order in each thread (a Weyl sequence, and a mix of its bits).
     fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.state;
@@ -163,8 +171,8 @@ impl Reader {
         mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
         mixed ^= mixed >> 32;
         // The upper half of the product: evenly spread, without a division.
-        let block = (u128::from(mixed) * u128::from(self.disk.blocks)) >> 64;
-        u64::try_from(block).unwrap_or(0)
+        let piece = (u128::from(mixed) * u128::from(self.pieces)) >> 64;
+        u64::try_from(piece).unwrap_or(0)
     }
 }
 
@@ -173,16 +181,30 @@ mod tests {
     use super::*;
     use crate::bench::disk::tests::disk;
 
+    fn small(depth: usize) -> Load {
+        let large = false;
+        Load { large, depth }
+    }
+
     #[test]
     fn reads_are_counted_and_stay_within_the_disk() {
-        let (_file, disk) = disk(5 * 4096 + 100);
+        let (_file, disk) = disk(40 * 4096 + 100);
         let disk = disk.unwrap();
-        assert_eq!((disk.block, disk.blocks), (4096, 5));
-        let clock = || Some(Duration::from_secs(1));
-        let counted = disk.read(4, Duration::from_millis(150), 7, clock, || Ok::<(), ()>(()));
-        let counted = counted.unwrap();
-        assert!(counted.reads.total() > 10);
-        assert_eq!(counted.busy, Some(Duration::ZERO));
+        let large = Load {
+            large: true,
+            depth: 4,
+        };
+        assert_eq!(disk.pieces(small(4)), (4096, 40));
+        assert_eq!(disk.pieces(large), (128 * 1024, 1));
+        for load in [small(4), large] {
+            let clock = || Some(Duration::from_secs(1));
+            let counted = disk.read(load, Duration::from_millis(150), 7, clock, || {
+                Ok::<(), ()>(())
+            });
+            let counted = counted.unwrap();
+            assert!(counted.reads.total() > 10, "{load:?}");
+            assert_eq!(counted.busy, Some(Duration::ZERO));
+        }
     }
 
     #[test]
@@ -190,7 +212,9 @@ mod tests {
         let (_file, disk) = disk(8 * 4096);
         let begin = Instant::now();
         let long = Duration::from_secs(60);
-        let cut = disk.unwrap().read(2, long, 7, || None, || Err("enough"));
+        let cut = disk
+            .unwrap()
+            .read(small(2), long, 7, || None, || Err("enough"));
         assert!(matches!(cut, Err(Cut::Told("enough"))));
         assert!(begin.elapsed() < Duration::from_secs(5));
     }
@@ -201,7 +225,8 @@ mod tests {
         let disk = disk.unwrap();
         // Shorter than it was: most reads are beyond the end.
         std::fs::write(file.path(), "").unwrap();
-        let cut = disk.read(2, Duration::from_secs(5), 7, || None, || Ok::<(), ()>(()));
+        let span = Duration::from_secs(5);
+        let cut = disk.read(small(2), span, 7, || None, || Ok::<(), ()>(()));
         assert!(matches!(cut, Err(Cut::Disk(DiskError::Os { .. }))));
     }
 }

@@ -7,12 +7,12 @@ use iommuctl_policy::{DomainType, GroupId};
 use nix::sys::signal::Signal;
 
 use super::disk::{Disk, DiskError};
-use super::figures::Slot;
+use super::figures::{Change, Slot};
 use super::guard::Answer;
 use super::keeper::{Keeper, KeeperError};
 use super::load::{Counted, Cut};
 use super::mode::Mode;
-use super::schedule::{Schedule, DEPTHS};
+use super::schedule::{Load, Schedule};
 use super::scope::{Reason, Why};
 use crate::context::Context;
 use crate::lock::Lock;
@@ -56,14 +56,16 @@ pub struct Means<'a> {
     pub run: Option<&'a OwnDir>,
     /// What changes the type; `None` if it is never changed.
     pub keeper: Option<&'a mut Keeper>,
+    /// How long each change of the type took is added to these.
+    pub changes: &'a mut Vec<Change>,
     /// Called all the time, with the number of slots that are done, and with what is being done now.
     pub tick: &'a mut dyn FnMut(usize, &str),
 }
 
 /// What was measured, or that the other type could not be had at all.
 pub enum Ended {
-    /// All of it.
-    Whole(Vec<Slot>),
+    /// All of it, and how long each change of the type took.
+    Whole(Vec<Slot>, Vec<Change>),
     /// The very first change was refused, and nothing is different from before.
     NoOther(Why),
 }
@@ -82,19 +84,22 @@ impl Means<'_> {
         for mode in &schedule.order {
             let mode = *mode;
             if now != Some(mode) {
-                if let Some(why) = self.make(mode, slots.len())? {
+                let is_first = slots.len() <= schedule.loads.len();
+                if let Some(why) = self.make(mode, slots.len(), is_first)? {
                     return Ok(Ended::NoOther(why));
                 }
                 now = Some(mode);
             }
-            for depth in DEPTHS {
-                let words = format!("group {} is {mode}, reads at a time: {depth}", self.group);
+            for load in schedule.loads.iter().copied() {
+                let Load { large, depth } = load;
+                let size = if large { "large reads" } else { "reads" };
+                let words = format!("group {} is {mode}, {size} at a time: {depth}", self.group);
                 let number = slots.len();
                 let counted =
-                    self.slot(depth, schedule.slot, seed + number as u64, &words, number)?;
+                    self.slot(load, schedule.slot, seed + number as u64, &words, number)?;
                 slots.push(Slot {
                     mode,
-                    depth,
+                    load,
                     took: schedule.slot,
                     reads: counted.reads,
                     busy: counted.busy,
@@ -107,11 +112,11 @@ impl Means<'_> {
                 return Err(Stop::Foreign(name.to_owned()));
             }
         }
-        Ok(Ended::Whole(slots))
+        Ok(Ended::Whole(slots, std::mem::take(self.changes)))
     }
 
     /// Makes the group `mode`; why that is never to be had, if it is refused the first time.
-    fn make(&mut self, mode: Mode, done: usize) -> Result<Option<Why>, Stop> {
+    fn make(&mut self, mode: Mode, done: usize, is_first: bool) -> Result<Option<Why>, Stop> {
         let Some(keeper) = self.keeper.as_mut() else {
             return Err(KeeperError::Gone.into());
         };
@@ -119,13 +124,16 @@ impl Means<'_> {
         let tick = &mut self.tick;
         let answer = keeper.make(mode, &mut || tick(done, &words))?;
         match answer {
-            Answer::Made => {}
+            Answer::Made(milliseconds) => {
+                let took = milliseconds.map(|milliseconds| Change { mode, milliseconds });
+                self.changes.extend(took);
+            }
             Answer::Foreign(found) => return Err(Stop::Foreign(found)),
             Answer::Failed {
                 message,
                 advice,
                 unchanged: true,
-            } if done <= DEPTHS.len() => {
+            } if is_first => {
                 let why = Why::new(Reason::Kernel, message);
                 return Ok(Some(Why { advice, ..why }));
             }
@@ -140,7 +148,7 @@ impl Means<'_> {
 
     fn slot(
         &mut self,
-        depth: usize,
+        load: Load,
         span: Duration,
         seed: u64,
         words: &str,
@@ -153,7 +161,7 @@ impl Means<'_> {
             self.ask()
         };
         match disk.read(
-            depth,
+            load,
             span,
             seed.wrapping_mul(0x9e37_79b9_7f4a_7c15),
             clock,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What lazy is worth, for one disk on this machine: reads, in one type and in the other, by turns.
+//! What lazy is worth, for one disk on this machine: reads, small and large, in one type and in the other, by turns.
 //!
 //! Pure: what can be compared ([`scope`]), the order of the rounds ([`schedule`]), the figures ([`histogram`], [`stats`],
-//! [`figures`], [`change`]) and what follows from them ([`advice`]). At the edges: which disk is meant ([`subject`]), reading from
+//! [`figures`], [`change`]), what lazy covers at all ([`covers`]), and what follows from them ([`advice`]). At the edges: which disk is meant ([`subject`]), reading from
 //! it ([`disk`], [`load`]), and what is known about its group ([`facts`]). [`measure`] does all rounds, and [`session`] what is
 //! around them. That there is one bench at a time is what [`alone`] looks after.
 //!
@@ -14,6 +14,7 @@
 pub mod advice;
 pub mod alone;
 pub mod change;
+pub mod covers;
 pub mod disk;
 pub mod facts;
 pub mod figures;

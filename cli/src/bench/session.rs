@@ -11,7 +11,7 @@ use super::journal;
 use super::keeper::{Keeper, KeeperError};
 use super::measure::{Ended, Means, Stop};
 use super::restore::restore;
-use super::schedule::{Schedule, DEPTHS};
+use super::schedule::Schedule;
 use crate::args::Global;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -141,8 +141,9 @@ impl Session<'_> {
         signals: &mut Signals,
         output: &Output,
     ) -> Result<Ended, Stop> {
-        let total = schedule.order.len() * DEPTHS.len();
+        let total = schedule.slots();
         let mut progress = Progress::of(output.wants_progress(), total, "measurements");
+        let mut changes = Vec::new();
         let mut means = Means {
             context: self.context,
             group: self.group,
@@ -150,6 +151,7 @@ impl Session<'_> {
             signals,
             run: turn.map(|t| &t.run),
             keeper,
+            changes: &mut changes,
             tick: &mut |done, doing| progress.tick(done, doing),
         };
         let ended = means.run(schedule);

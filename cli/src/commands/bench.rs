@@ -9,12 +9,13 @@ use crate::advice::VANISHED;
 use crate::args::{BenchArgs, Global};
 use crate::bench::advice::{recommend, About, Recommendation};
 use crate::bench::alone;
+use crate::bench::covers::Covers;
 use crate::bench::disk::{Disk, DiskError};
 use crate::bench::facts::gather;
-use crate::bench::figures::{comparisons, measurements, Comparison, Measurement, Slot};
+use crate::bench::figures::{comparisons, measurements, Change, Comparison, Measurement, Slot};
 use crate::bench::measure::Ended;
 use crate::bench::mode::Mode;
-use crate::bench::schedule::Schedule;
+use crate::bench::schedule::{loads, Schedule, LARGE};
 use crate::bench::scope::{scope, Scope, Why};
 use crate::bench::session::Session;
 use crate::bench::subject::{self, Refusal, Subject};
@@ -48,8 +49,34 @@ pub struct BenchReport {
     pub types: Vec<Mode>,
     pub measurements: Vec<Measurement>,
     pub comparisons: Vec<Comparison>,
+    /// The same of large reads; `None` if there were none.
+    pub large: Option<Large>,
+    /// How long each change of the type took, in their order.
+    pub changes: Vec<Change>,
+    /// Which unmaps are lazy in a lazy group; `None` if it is not known.
+    pub lazy_covers: Option<Covers>,
     pub recommendation: Option<Recommendation>,
     pub exit_code: u8,
+}
+
+/// What was measured of large reads.
+#[derive(Debug, Serialize)]
+pub struct Large {
+    /// The size of a read, in bytes.
+    pub block_size: u64,
+    pub measurements: Vec<Measurement>,
+    pub comparisons: Vec<Comparison>,
+}
+
+impl Large {
+    fn of(slots: &[Slot]) -> Option<Self> {
+        let measurements = measurements(slots, true);
+        (!measurements.is_empty()).then(|| Self {
+            block_size: LARGE,
+            measurements,
+            comparisons: comparisons(slots, true),
+        })
+    }
 }
 
 impl BenchReport {
@@ -68,6 +95,9 @@ impl BenchReport {
             types: Vec::new(),
             measurements: Vec::new(),
             comparisons: Vec::new(),
+            large: None,
+            changes: Vec::new(),
+            lazy_covers: None,
             recommendation: None,
             exit_code: 0,
         }
@@ -99,11 +129,12 @@ pub fn run(args: &BenchArgs, global: &Global, output: &mut Output) -> anyhow::Re
     let (exit, report) = match args.dry_run {
         true => match bench.scope(output)? {
             Ok((mode, why)) => {
+                // Whether it has room for large reads shows when it is opened: all but the smallest have.
                 let exit = match why {
                     None => Exit::Done,
                     Some(_) => Exit::Partly,
                 };
-                (exit, bench.report(mode, why))
+                (exit, bench.report(mode, why, true))
             }
             Err(refusal) => (Exit::Refused, bench.refused(refusal)),
         },
@@ -121,6 +152,8 @@ fn end(
 ) -> anyhow::Result<Exit> {
     report.exit_code = exit.code();
     report.domain_type = context.sysfs.domain_type(report.group).ok().flatten();
+    let release = context.proc.kernel().release;
+    report.lazy_covers = release.as_deref().and_then(Covers::of);
     let unicode = render::locale::is_unicode();
     output.report(&report, |w, r| render::bench::write(w, r, unicode))?;
     let refusal = report.refusal.as_ref().map(|r| (&r.message, &r.advice));
@@ -170,8 +203,8 @@ impl Bench<'_> {
     }
 
     /// A report without figures: what is to be measured.
-    fn report(&self, mode: Mode, why: Option<Why>) -> BenchReport {
-        let schedule = self.schedule(mode, why.is_none());
+    fn report(&self, mode: Mode, why: Option<Why>, with_large: bool) -> BenchReport {
+        let schedule = self.schedule(mode, why.is_none(), with_large);
         let mut report = BenchReport::new(self.args.dry_run, self.subject.group);
         report.subject = Some(self.subject.clone());
         report.original_type = Some(mode.domain_type());
@@ -199,8 +232,8 @@ impl Bench<'_> {
         found.ok().flatten()
     }
 
-    fn schedule(&self, first: Mode, both: bool) -> Schedule {
-        Schedule::new(first, both, self.args.seconds)
+    fn schedule(&self, first: Mode, both: bool, with_large: bool) -> Schedule {
+        Schedule::new(first, both, loads(with_large), self.args.seconds)
     }
 
     /// Measures what can be.
@@ -219,6 +252,7 @@ impl Bench<'_> {
             patience: self.args.wait.lock_timeout,
         };
         let both = matches!(scope, Ok((_, None)));
+        let large = disk.has_large();
         // Before it is our turn: who waits for that ends another bench. Who may not change a group makes nothing in `/run`.
         let _alone = match self.context.may_change() {
             Ok(()) => Some(alone::begin(self.context, self.subject)?),
@@ -231,9 +265,10 @@ impl Bench<'_> {
             scope = self.scope(output)?;
             if let Ok((mode, None)) = scope {
                 self.mention_others(output);
-                match session.both(&self.schedule(mode, true), turn, output)? {
-                    Ended::Whole(slots) => {
-                        let report = self.compared(mode, &disk, &slots);
+                match session.both(&self.schedule(mode, true, large), turn, output)? {
+                    Ended::Whole(slots, changes) => {
+                        let mut report = self.compared(mode, &disk, &slots);
+                        report.changes = changes;
                         return Ok((Exit::Done, report));
                     }
                     Ended::NoOther(why) => scope = Ok((mode, Some(why))),
@@ -248,11 +283,12 @@ impl Bench<'_> {
             // Now, while there is still something to be gained by stopping.
             output.remark(&format!("{PRESENT_ONLY}: {}", why.message));
         }
-        let ended = session.present(&self.schedule(mode, false), output)?;
-        let mut report = self.report(mode, why);
+        let ended = session.present(&self.schedule(mode, false, large), output)?;
+        let mut report = self.report(mode, why, large);
         report.block_size = Some(disk.block);
-        if let Ended::Whole(slots) = ended {
-            report.measurements = measurements(&slots);
+        if let Ended::Whole(slots, _) = ended {
+            report.measurements = measurements(&slots, false);
+            report.large = Large::of(&slots);
         }
         Ok((Exit::Partly, report))
     }
@@ -275,17 +311,23 @@ impl Bench<'_> {
     }
 
     fn compared(&self, mode: Mode, disk: &Disk, slots: &[Slot]) -> BenchReport {
-        let mut report = self.report(mode, None);
+        let mut report = self.report(mode, None, disk.has_large());
         report.block_size = Some(disk.block);
-        report.measurements = measurements(slots);
-        report.comparisons = comparisons(slots);
+        report.measurements = measurements(slots, false);
+        report.comparisons = comparisons(slots, false);
+        report.large = Large::of(slots);
         let about = About {
             target: &self.subject.node,
             name: &self.subject.disk,
             address: self.subject.address,
             original: mode,
         };
-        report.recommendation = Some(recommend(&report.comparisons, &about));
+        let large = report
+            .large
+            .as_ref()
+            .map(|large| large.comparisons.as_slice());
+        let large = large.unwrap_or_default();
+        report.recommendation = Some(recommend(&report.comparisons, large, &about));
         report
     }
 }

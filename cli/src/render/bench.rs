@@ -3,11 +3,12 @@
 
 use std::io::{self, Write};
 
-use super::style;
 use super::table::Table;
+use super::{duration, style};
+use crate::bench::covers::Covers;
 use crate::bench::figures::{Comparison, Measurement};
 use crate::bench::mode::Mode;
-use crate::bench::schedule::DEPTHS;
+use crate::bench::schedule::{loads, LARGE};
 use crate::bench::stats::Ratio;
 use crate::commands::bench::BenchReport;
 
@@ -31,10 +32,15 @@ pub fn write(w: &mut dyn Write, report: &BenchReport, unicode: bool) -> io::Resu
         true => "Would be measured",
         false => "Measured",
     };
-    let slots = report.rounds * report.types.len() * DEPTHS.len();
+    let has_large = report.dry_run || report.large.is_some();
+    let slots = report.rounds * report.types.len() * loads(has_large).len();
+    let large = match has_large {
+        true => format!(", and some of {}", large()),
+        false => String::new(),
+    };
     writeln!(
         w,
-        "{head}{}{head:#} in group {}: {size}random reads",
+        "{head}{}{head:#} in group {}: {size}random reads{large}",
         subject.node, report.group
     )?;
     writeln!(
@@ -45,17 +51,47 @@ pub fn write(w: &mut dyn Write, report: &BenchReport, unicode: bool) -> io::Resu
     )?;
     changes(w, report)?;
     if report.measurements.is_empty() {
-        return Ok(());
+        return covers(w, report);
     }
-    writeln!(w)?;
-    table(w, &report.measurements, unicode)?;
-    if !report.comparisons.is_empty() {
-        writeln!(w)?;
-        compared(w, &report.comparisons)?;
+    figures(w, &report.measurements, &report.comparisons, unicode)?;
+    if let Some(large) = &report.large {
+        writeln!(w, "\n{head}The same for reads of {}{head:#}", self::large())?;
+        figures(w, &large.measurements, &large.comparisons, unicode)?;
     }
     writeln!(w, "\n{head}Reads in a second{head:#}")?;
     bars(w, &report.measurements, unicode)?;
+    if let Some(large) = &report.large {
+        writeln!(w, "\n{head}Reads of {} in a second{head:#}", self::large())?;
+        bars(w, &large.measurements, unicode)?;
+    }
+    writeln!(w)?;
+    covers(w, report)?;
     recommendation(w, report)
+}
+
+/// How large a large read is.
+fn large() -> String {
+    format!("{} KiB", LARGE / 1024)
+}
+
+/// What lazy is lazy for: who does not know it takes a difference that is not there for one that was not found.
+fn covers(w: &mut dyn Write, report: &BenchReport) -> io::Result<()> {
+    writeln!(w, "{}", Covers::words(report.lazy_covers))
+}
+
+fn figures(
+    w: &mut dyn Write,
+    measurements: &[Measurement],
+    comparisons: &[Comparison],
+    unicode: bool,
+) -> io::Result<()> {
+    writeln!(w)?;
+    table(w, measurements, unicode)?;
+    if comparisons.is_empty() {
+        return Ok(());
+    }
+    writeln!(w)?;
+    compared(w, comparisons)
 }
 
 /// What becomes of the type of the group meanwhile, and what has become of it.
@@ -73,10 +109,25 @@ fn changes(w: &mut dyn Write, report: &BenchReport) -> io::Result<()> {
             report.rounds.div_ceil(2),
         ),
         Some(now) if now.as_str() == original => {
-            writeln!(w, "Group {group} is {original} again, as before")
+            writeln!(w, "Group {group} is {original} again, as before")?;
+            how_long(w, report)
         }
         _ => Ok(()),
     }
+}
+
+/// How long the changes of the type took.
+fn how_long(w: &mut dyn Write, report: &BenchReport) -> io::Result<()> {
+    let mut times: Vec<f64> = report.changes.iter().map(|c| c.milliseconds).collect();
+    times.sort_by(f64::total_cmp);
+    let (Some(shortest), Some(longest)) = (times.first(), times.last()) else {
+        return Ok(());
+    };
+    let (from, to) = (
+        duration::milliseconds(*shortest),
+        duration::milliseconds(*longest),
+    );
+    writeln!(w, "Each change of the type took {from} to {to}")
 }
 
 /// Who is strict is green, and who is lazy yellow, as everywhere.

@@ -73,6 +73,20 @@ fn both_types_are_measured_from_either_and_the_first_comes_back() {
         for one in found["measurements"].as_array().unwrap() {
             assert!(one["reads"].as_u64().unwrap() > 10, "{one}");
         }
+        let large = &found["large"];
+        assert_eq!(large["block_size"], 128 * 1024);
+        assert_eq!(large["measurements"].as_array().unwrap().len(), 4);
+        assert_eq!(large["comparisons"].as_array().unwrap().len(), 2);
+        for one in large["measurements"].as_array().unwrap() {
+            assert!(one["reads"].as_u64().unwrap() > 1, "{one}");
+        }
+        assert_eq!(found["lazy_covers"], "not-ranges");
+        let took = found["changes"].as_array().unwrap();
+        assert_eq!((took.len(), &took[0]["type"]), (4, &other.into()));
+        assert!(
+            took.iter().all(|c| c["milliseconds"].is_number()),
+            "{took:?}"
+        );
         assert!(found["recommendation"]["text"].is_string());
         let mut switched = changes(&machine);
         assert_eq!(switched.len(), 4, "{switched:?}");
@@ -89,6 +103,16 @@ fn both_types_are_measured_from_either_and_the_first_comes_back() {
         let log = machine.run(&["audit", "log"]);
         assert_eq!(log.out.matches(" for a bench").count(), 4, "{log:?}");
     }
+}
+
+#[test]
+fn a_disk_without_room_for_large_reads_has_none() {
+    let machine = laptop().with_module();
+    let run = machine.run(&["--json", "bench", "--seconds", "5", "nvme0n1p2"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    let found = json(&run);
+    assert!(found["large"].is_null(), "{found}");
+    assert_eq!(found["measurements"].as_array().unwrap().len(), 8);
 }
 
 #[test]
@@ -265,6 +289,10 @@ fn for_people() {
         "AT A TIME",
         "LAZY AGAINST STRICT",
         "Reads in a second",
+        "The same for reads of 128 KiB",
+        "Reads of 128 KiB in a second",
+        "Each change of the type took",
+        "lazy covers unmaps of one segment",
         "##",
     ] {
         assert!(text.contains(words), "{words} is missing: {text}");
