@@ -38,7 +38,7 @@ use super::{cli, modules, pci};
 pub type Scenario = fn(&Bench) -> Result<()>;
 
 /// Every scenario there is.
-const ALL: [(&str, Scenario); 72] = [
+const ALL: [(&str, Scenario); 73] = [
     ("inventory", inventory::inventory),
     ("targets", inventory::targets),
     ("without-module", stock::without_module),
