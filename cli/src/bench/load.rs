@@ -198,11 +198,11 @@ mod tests {
         assert_eq!(disk.pieces(large), (128 * 1024, 1));
         for load in [small(4), large] {
             let clock = || Some(Duration::from_secs(1));
-            let counted = disk.read(load, Duration::from_millis(150), 7, clock, || {
+            let counted = disk.read(load, Duration::from_millis(300), 7, clock, || {
                 Ok::<(), ()>(())
             });
             let counted = counted.unwrap();
-            assert!(counted.reads.total() > 10, "{load:?}");
+            assert!(counted.reads.total() > 3, "{load:?}");
             assert_eq!(counted.busy, Some(Duration::ZERO));
         }
     }
