@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Those who write, those who switch for them, and the module's way out, as in `kmod/src/interpose.rs`, `type_store.rs` and
-//! `worker.rs`: the `store` of the attribute, the group behind it, [`Service`] and [`Exit`].
-//!
-//! The device of the group leaves behind the first switch, so that the worker has the group's last reference.
+//! Those who write, the cleaner, and the module's way out: the `store` of the attribute, the module's references, and [`Exit`].
 
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread::{self, JoinHandle};
 
-use crate::ghost::Ghost;
-use crate::grace::{wait_for, Reader};
-use crate::mutation::{Mutated, Mutation};
-use crate::protocol::{serve, Exit, Service};
+use crate::ghost::{check, property};
+use crate::grace::{GracePeriod, Reader};
+use crate::protocol::Exit;
 
 /// A number that can be waited for.
 struct Count(Mutex<usize>, Condvar);
@@ -30,26 +26,26 @@ impl Count {
         self.1.notify_all();
     }
 
-    /// Waits until it is 0, and makes it `new` at once.
-    fn replace_zero(&self, new: usize) {
+    fn wait_for_zero(&self) {
         let mut count = self.0.lock().unwrap();
         while *count != 0 {
             count = self.1.wait(count).unwrap();
         }
-        *count = new;
     }
 }
 
-/// The file `type`, to kernfs.
-struct File {
-    there: bool,
-    /// Those who write it.
-    active: usize,
+/// The module to the loader.
+#[derive(Default)]
+struct References {
+    count: usize,
+    going: bool,
 }
 
+/// What the group's mutex guards, as far as it matters here.
+#[derive(Default)]
 struct Group {
-    device: bool,
-    references: usize,
+    strict: bool,
+    in_clean_up: bool,
 }
 
 /// The attribute and the module.
@@ -57,243 +53,128 @@ pub struct Module {
     /// Whether the attribute's `store` is the module's.
     ours: AtomicBool,
     in_flight: AtomicUsize,
-    leaving: AtomicBool,
-    file: (Mutex<File>, Condvar),
-    /// The group's mutex.
+    references: (Mutex<References>, Condvar),
     group: Mutex<Group>,
-    /// How many have a share in the turn at the group.
-    turn: Count,
-    /// Those who were sent and have not returned.
-    workers: Count,
+    /// Those who clean up and have not returned.
+    cleaners: Count,
     sent: std::sync::Mutex<Vec<JoinHandle<()>>>,
-    /// What is wrong with the workers.
-    mutation: Mutation,
     /// Stands in for polling `in_flight`, which a model checker would do for ever.
     went: (Mutex<()>, Condvar),
+    text: AtomicBool,
     /// One for each writer.
     pub readers: Vec<Reader>,
-    pub ghost: Ghost,
 }
 
 impl Module {
-    pub fn loaded(writers: usize, mutation: Mutation) -> Self {
-        let file = File {
-            there: true,
-            active: 0,
-        };
+    pub fn loaded(writers: usize) -> Self {
         Self {
             ours: AtomicBool::new(true),
             in_flight: AtomicUsize::new(0),
-            leaving: AtomicBool::new(false),
-            file: (Mutex::new(file), Condvar::new()),
-            group: Mutex::new(Group {
-                device: true,
-                references: 1,
-            }),
-            turn: Count::new(),
-            workers: Count::new(),
+            references: (Mutex::new(References::default()), Condvar::new()),
+            group: Mutex::new(Group::default()),
+            cleaners: Count::new(),
             sent: std::sync::Mutex::new(Vec::new()),
-            mutation,
             went: (Mutex::new(()), Condvar::new()),
+            text: AtomicBool::new(true),
             readers: (0..writers).map(|_| Reader::new()).collect(),
-            ghost: Ghost::lazy(),
         }
     }
 
-    /// A write of `type`, if the file is still there.
+    fn use_text(&self) {
+        check(self.text.load(Ordering::SeqCst), property::TEXT);
+    }
+
+    pub fn free_text(&self) {
+        self.text.store(false, Ordering::SeqCst);
+    }
+
+    /// `try_module_get()`.
+    fn get(&self) -> bool {
+        let mut references = self.references.0.lock().unwrap();
+        references.count += usize::from(!references.going);
+        !references.going
+    }
+
+    /// `module_put()`.
+    fn put(&self) {
+        self.references.0.lock().unwrap().count -= 1;
+        self.references.1.notify_all();
+    }
+
+    /// `rmmod`, as often as it takes: as long as there are references it says "in use".
+    pub fn unload(&self) {
+        let mut references = self.references.0.lock().unwrap();
+        while references.count != 0 {
+            references = self.references.1.wait(references).unwrap();
+        }
+        references.going = true;
+    }
+
+    /// A write of `DMA`. It sleeps in the middle (it takes mutexes), and a sleeping task is no reader to tasks-RCU.
     pub fn write(module: &Arc<Self>, task: usize) {
-        {
-            let mut file = module.file.0.lock().unwrap();
-            if !file.there {
-                return;
-            }
-            file.active += 1;
-        }
-        Self::store(module, task);
-        module.file.0.lock().unwrap().active -= 1;
-        module.file.1.notify_all();
-    }
-
-    /// It sleeps in the middle (it takes mutexes), and a sleeping task is no reader to tasks-RCU.
-    fn store(module: &Arc<Self>, task: usize) {
         let entered = module.readers[task].read(|| {
             if !module.ours.load(Ordering::Relaxed) {
-                module.ghost.bypass();
                 return false;
             }
-            module.ghost.use_text();
+            module.use_text();
             module.in_flight.fetch_add(1, Ordering::Acquire);
-            module.ghost.use_text();
+            module.use_text();
             true
         });
         if !entered {
             return;
         }
-        module.turn.replace_zero(1);
-        module.ghost.use_text();
-        if !module.leaving.load(Ordering::Relaxed) {
-            let answer = Arc::new(Answer::none());
-            let mut worker = Mutated::new(Worker::sent(module, &answer), module.mutation);
-            let sent = thread::spawn(move || {
-                serve(&mut worker);
-                worker.into_machine().return_();
-            });
-            module.sent.lock().unwrap().push(sent);
-            if !answer.wait() {
-                // The kernel's own store answers.
-                module.ghost.bypass();
+        // If the module is going the write is passed on; if not, a domain that is being cleaned up holds a reference.
+        if module.get() {
+            let mut group = module.group.lock().unwrap();
+            module.use_text();
+            if group.strict {
+                module.put();
+            } else {
+                group.strict = true;
+                group.in_clean_up = true;
+                module.cleaners.raise();
+                let its = Arc::clone(module);
+                let sent = thread::spawn(move || its.clean_up());
+                module.sent.lock().unwrap().push(sent);
             }
-            module.ghost.use_text();
         }
-        module.turn.lower();
+        module.use_text();
         module.readers[task].read(|| {
-            module.ghost.use_text();
+            module.use_text();
             module.in_flight.fetch_sub(1, Ordering::Release);
             {
                 let _guard = module.went.0.lock().unwrap();
                 module.went.1.notify_all();
             }
             // The return from the store.
-            module.ghost.use_text();
+            module.use_text();
         });
     }
 
-    /// The model is over, and nobody has left: whoever came first has switched, and nothing is left of it.
-    pub fn served(&self) {
-        self.join_workers();
-        self.ghost.all_served();
+    fn clean_up(&self) {
+        self.use_text();
+        self.group.lock().unwrap().in_clean_up = false;
+        self.put();
+        // The return from the cleaner, which may have slept meanwhile.
+        self.use_text();
+        self.cleaners.lower();
     }
 
-    pub fn join_workers(&self) {
+    /// The model is over.
+    pub fn ends(&self) {
         let sent = std::mem::take(&mut *self.sent.lock().unwrap());
-        for worker in sent {
-            worker.join().unwrap();
+        for cleaner in sent {
+            cleaner.join().unwrap();
         }
-    }
-}
-
-/// What a writer waits for: whether its group was switched.
-struct Answer(Mutex<Option<bool>>, Condvar);
-
-impl Answer {
-    fn none() -> Self {
-        Self(Mutex::new(None), Condvar::new())
-    }
-
-    fn give(&self, done: bool) {
-        let mut given = self.0.lock().unwrap();
-        if given.is_none() {
-            *given = Some(done);
-            self.1.notify_all();
-        }
-    }
-
-    fn wait(&self) -> bool {
-        let mut given = self.0.lock().unwrap();
-        loop {
-            match *given {
-                Some(done) => return done,
-                None => given = self.1.wait(given).unwrap(),
-            }
-        }
-    }
-}
-
-/// Who switches for a writer.
-struct Worker {
-    module: Arc<Module>,
-    answer: Arc<Answer>,
-    kept: bool,
-    leftover: bool,
-}
-
-impl Worker {
-    fn sent(module: &Arc<Module>, answer: &Arc<Answer>) -> Self {
-        module.turn.raise();
-        module.workers.raise();
-        Self {
-            module: Arc::clone(module),
-            answer: Arc::clone(answer),
-            kept: false,
-            leftover: false,
-        }
-    }
-
-    fn return_(&self) {
-        self.module.ghost.use_text();
-        self.module.workers.lower();
-    }
-}
-
-impl Service for Worker {
-    fn switch(&mut self) {
-        let ghost = &self.module.ghost;
-        ghost.use_text();
-        let mut group = self.module.group.lock().unwrap();
-        if group.device {
-            group.references += 1;
-            self.kept = true;
-            self.leftover = true;
-            ghost.begin_switch();
-            self.answer.give(true);
-            // It takes its time.
-            thread::yield_now();
-            ghost.end_switch();
-        }
-    }
-
-    fn answer(&mut self) {
-        self.answer.give(false);
-    }
-
-    fn end_turn(&mut self) {
-        self.module.turn.lower();
-    }
-
-    fn put_group(&mut self) {
-        if !std::mem::take(&mut self.kept) {
-            return;
-        }
-        {
-            let mut group = self.module.group.lock().unwrap();
-            group.references -= 1;
-            if std::mem::take(&mut group.device) {
-                group.references -= 1;
-            }
-            if group.references > 0 {
-                return;
-            }
-        }
-        // kernfs_drain()
-        let (file, left) = &self.module.file;
-        let mut file = file.lock().unwrap();
-        file.there = false;
-        while file.active != 0 {
-            file = left.wait(file).unwrap();
-        }
-        drop(file);
-        self.module.ghost.put_group();
-    }
-
-    fn finish(&mut self) {
-        self.module.ghost.use_text();
-        if std::mem::take(&mut self.leftover) {
-            self.module.ghost.finish_switch();
-        }
+        check(!self.group.lock().unwrap().in_clean_up, property::LEFT);
+        check(!self.ours.load(Ordering::SeqCst), property::TEXT);
     }
 }
 
 impl Exit for &Module {
-    fn stop_switching(&mut self) {
-        self.leaving.store(true, Ordering::Relaxed);
-    }
-
-    fn wait_for_switches(&mut self) {
-        self.turn.replace_zero(0);
-    }
-
-    fn wait_for_workers(&mut self) {
-        self.workers.replace_zero(0);
+    fn wait_for_cleaner(&mut self) {
+        self.cleaners.wait_for_zero();
     }
 
     fn restore_store(&mut self) {
@@ -301,7 +182,7 @@ impl Exit for &Module {
     }
 
     fn wait_for_readers(&mut self) {
-        wait_for(&self.readers);
+        GracePeriod::begin(&self.readers).wait();
     }
 
     fn wait_for_writers(&mut self) {

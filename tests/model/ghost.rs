@@ -1,45 +1,86 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What is true of a modelled machine, whatever its tasks have seen of it, and the properties that must hold.
 //!
-//! This is not part of the machine: it has no scheduling points and orders nothing.
+//! This is not part of the machine: it has no scheduling points and orders nothing. So what is told here must happen
+//! beside an access that the model checker knows, of an object that everybody else accesses whose order matters.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 /// Pages the tasks of a model unmap, each once.
-pub const PAGES: usize = 3;
+pub const PAGES: usize = 4;
 
 /// The properties. A model fails with the text of the one that is broken.
 pub mod property {
     pub const STRICT: &str =
         "an unmap returned and its range is reachable, though the domain is said to be strict";
     pub const REUSE: &str = "an IOVA is given back while the device still reaches what was there";
+    pub const TABLE: &str = "a page of the page table is freed while the IOMMU still reaches it";
+    pub const TWICE: &str = "the same is given back twice";
+    pub const EMPTY: &str = "the module gives back a range of no pages";
     pub const NULL: &str = "fq_domain is NULL and followed";
     pub const RINGS: &str = "the rings are used and are not there";
+    pub const BEYOND: &str = "an entry is written beyond its ring";
+    pub const LINKS: &str = "page table pages are spliced to a list that is not initialised";
     pub const ENTRY: &str = "the strict entry is used and is not there";
     pub const HALF: &str = "what was published is seen half made";
     pub const LATE: &str = "an IOVA is queued and no timer will come for it";
-    pub const WALK: &str = "the final flush and the timer walk the rings at the same time";
-    pub const LEAK: &str = "rings are freed with IOVAs in them";
-    pub const LABEL: &str = "the type says DMA before the domain is strict";
+    pub const LEAK: &str = "something is left where nobody will find it";
+    pub const COUNT: &str = "a range is given up and not counted";
+    pub const ARMED: &str = "an unmap of a lazy domain finds an armed ring";
+    pub const LABEL: &str = "the type does not say what the domain is";
     pub const COST: &str = "the hot path is not what it was";
     pub const LEFT: &str = "something is left behind";
     pub const DOMAIN: &str = "the domain is used and is not there";
-    pub const BYPASS: &str =
-        "a writer waits in the kernel's store for the mutex that a switch holds";
     pub const TEXT: &str = "the module's text is used and is not there";
+    pub const MUTEX: &str = "the group's mutex is held across a grace period";
+    pub const TRIP: &str = "an invariant is seen broken, and the module trips";
+    pub const ENDLESS: &str = "a tighten goes over the rings without an end";
     pub const STUCK: &str = "everybody waits for somebody";
 }
 
 /// What a broken property's line begins with.
 pub const BROKEN: &str = "broken: ";
 
+/// Whether the module has tripped in any run so far.
+static TRIPPED: AtomicBool = AtomicBool::new(false);
+
+/// What is to be said when all runs are over. Only then: what else is broken says more than a tripwire does.
+pub fn check_tripwires() {
+    check(!TRIPPED.load(Ordering::Relaxed), property::TRIP);
+}
+
+/// What happened in this run, for people (`MODEL_TRACE=1`).
+static TRACE: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Notes what happened.
+pub fn note(what: impl FnOnce() -> String) {
+    if std::env::var_os("MODEL_TRACE").is_some() {
+        TRACE.lock().unwrap().push(what());
+    }
+}
+
 /// Ends the process if the property is broken, without unwinding.
 #[expect(clippy::print_stderr, reason = "the one who explores reads it there")]
 pub fn check(holds: bool, property: &str) {
     if !holds {
         eprintln!("{BROKEN}{property}");
+        if std::env::var_os("MODEL_TRACE").is_some() {
+            eprintln!("{}", TRACE.lock().unwrap().join("\n"));
+        }
         std::process::exit(1);
     }
+}
+
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Range {
+    #[default]
+    InUse,
+    GivenBack,
+    /// Nobody knows of it any more; its IOVA is not used until the domain goes.
+    GivenUp,
+    /// The same, and the kernel did that alone.
+    Lost,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -48,7 +89,9 @@ struct Page {
     /// In the IOTLB. The device may look at a mapped page at any time, so that is where each one is.
     cached: bool,
     returned: bool,
-    given_back: bool,
+    range: Range,
+    /// Whether the page of the page table that mapped it was freed. An IOMMU may reach it as long as it caches the page.
+    table_freed: bool,
 }
 
 /// See the module.
@@ -57,41 +100,41 @@ pub struct Ghost(Mutex<Truth>);
 struct Truth {
     pages: [Page; PAGES],
     strict: bool,
-    rings: bool,
-    /// Nobody holds the lock of a ring or sleeps for it, nor will.
-    quiet: bool,
-    /// The final flush has begun.
-    last_flush: bool,
     /// The strict entries there have been, and which are there.
     entries: Vec<bool>,
+    /// How often a strict entry was published, and whether it was withdrawn since then.
+    published: u32,
+    restored: bool,
     domain: bool,
-    text: bool,
-    switches: u32,
-    /// How many there have been; how many are not finished; whether the group's last reference was put.
-    switched: u32,
-    unfinished: u32,
-    group: bool,
+    /// Whether the cleaner holds the group's mutex.
+    mutex: bool,
+    tripped: bool,
+}
+
+/// What an unmap found in place of its entry: whether that was the original one, of a domain that was made lazy again, and
+/// how many tightens there had been.
+#[derive(Clone, Copy)]
+pub struct Found(Option<u32>);
+
+/// Who gives back a range.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Giver {
+    Kernel,
+    Module,
 }
 
 impl Ghost {
     pub fn lazy() -> Self {
-        let page = Page {
-            cached: true,
-            ..Page::default()
-        };
+        TRACE.lock().unwrap().clear();
         Self(Mutex::new(Truth {
-            pages: [page; PAGES],
+            pages: Truth::MAPPED,
             strict: false,
-            rings: true,
-            quiet: false,
-            last_flush: false,
             entries: Vec::new(),
+            published: 0,
+            restored: false,
             domain: true,
-            text: true,
-            switches: 0,
-            switched: 0,
-            unfinished: 0,
-            group: true,
+            mutex: false,
+            tripped: false,
         }))
     }
 
@@ -101,32 +144,71 @@ impl Ghost {
 
     /// The page table entry is cleared.
     pub fn clear(&self, page: usize) {
+        note(|| format!("clear {page}"));
         self.truth().pages[page].unmapped = true;
     }
 
     /// The IOTLB forgets one page.
     pub fn invalidate(&self, page: usize) {
+        note(|| format!("invalidate {page}"));
         let page = &mut self.truth().pages[page];
         page.cached = !page.unmapped;
     }
 
     /// The IOTLB forgets everything; what is still mapped may be back at once.
     pub fn invalidate_all(&self) {
+        note(|| "flush".to_owned());
         for page in &mut self.truth().pages {
             page.cached = !page.unmapped;
         }
     }
 
     /// The page's IOVA can be used anew.
-    pub fn give_back(&self, page: usize) {
+    pub fn give_back(&self, page: usize, pages: usize, giver: Giver) {
+        note(|| format!("{giver:?} gives back {page}, {pages} pages"));
+        if pages == 0 {
+            // The kernel does that itself, with whatever was unmapped of no bytes.
+            check(giver == Giver::Kernel, property::EMPTY);
+            return;
+        }
         let page = &mut self.truth().pages[page];
-        let reachable = page.cached;
-        page.given_back = true;
+        let (reachable, range) = (page.cached, page.range);
+        page.range = Range::GivenBack;
+        check(range == Range::InUse, property::TWICE);
         check(!reachable, property::REUSE);
+    }
+
+    /// The page's IOVA is forgotten.
+    pub fn give_up(&self, page: usize) {
+        note(|| format!("give up {page}"));
+        self.truth().pages[page].range = Range::GivenUp;
+    }
+
+    /// The page's range, and where the page is that mapped it, is forgotten by the kernel, without any doing of the module.
+    pub fn lose(&self, page: usize) {
+        note(|| format!("lose {page}"));
+        self.truth().pages[page].range = Range::Lost;
+    }
+
+    pub fn given_up(&self) -> usize {
+        let truth = self.truth();
+        let given_up = truth.pages.iter().filter(|one| one.range == Range::GivenUp);
+        given_up.count()
+    }
+
+    /// The page of the page table that mapped this page is freed.
+    pub fn free_table(&self, page: usize) {
+        note(|| format!("free table {page}"));
+        let page = &mut self.truth().pages[page];
+        let (reachable, freed) = (page.cached, page.table_freed);
+        page.table_freed = true;
+        check(!freed, property::TWICE);
+        check(!reachable, property::TABLE);
     }
 
     /// The unmap of this page returns to the driver, which may use the memory for something else.
     pub fn unmap_returns(&self, page: usize) {
+        note(|| format!("return {page}"));
         let mut truth = self.truth();
         truth.pages[page].returned = true;
         let reachable = truth.strict && truth.pages[page].cached;
@@ -136,6 +218,7 @@ impl Ghost {
 
     /// The domain is said to be strict.
     pub fn say_strict(&self) {
+        note(|| "strict".to_owned());
         let mut truth = self.truth();
         truth.strict = true;
         let reachable = truth.pages.iter().any(|page| page.returned && page.cached);
@@ -143,47 +226,14 @@ impl Ghost {
         check(!reachable, property::STRICT);
     }
 
-    /// The domain is lazy from here on.
+    /// The domain may be lazy from here on.
     pub fn say_lazy(&self) {
-        let mut truth = self.truth();
-        truth.strict = false;
-        truth.quiet = false;
-        truth.last_flush = false;
-    }
-
-    /// Whoever has queued by now is known to the switch.
-    pub fn rings_are_quiet(&self) {
-        self.truth().quiet = true;
-    }
-
-    pub fn flush_for_the_last_time(&self) {
-        self.truth().last_flush = true;
-    }
-
-    /// An IOVA is queued.
-    pub fn queue(&self) {
-        let late = self.truth().last_flush;
-        check(!late, property::LATE);
-    }
-
-    /// Somebody who has queued an IOVA finds the timer shut down. The final flush still comes, but whether that is soon
-    /// is only known when the switch waits for nobody any more.
-    pub fn timer_is_gone(&self) {
-        let soon = self.truth().quiet;
-        check(soon, property::LATE);
+        note(|| "lazy".to_owned());
+        self.truth().strict = false;
     }
 
     pub fn is_strict(&self) -> bool {
         self.truth().strict
-    }
-
-    pub fn set_rings(&self, there: bool) {
-        self.truth().rings = there;
-    }
-
-    pub fn use_rings(&self) {
-        let there = self.truth().rings;
-        check(there, property::RINGS);
     }
 
     /// A strict entry is made. Which one it is, from 0.
@@ -194,6 +244,7 @@ impl Ghost {
     }
 
     pub fn free_entry(&self, entry: usize) {
+        note(|| format!("free copy {entry}"));
         self.truth().entries[entry] = false;
     }
 
@@ -202,12 +253,45 @@ impl Ghost {
         check(there, property::ENTRY);
     }
 
+    pub fn no_entries(&self) -> bool {
+        !self.truth().entries.contains(&true)
+    }
+
+    pub fn publish(&self) {
+        note(|| "publish".to_owned());
+        let mut truth = self.truth();
+        truth.published += 1;
+        truth.restored = false;
+    }
+
+    pub fn restore(&self) {
+        note(|| "restore".to_owned());
+        self.truth().restored = true;
+    }
+
+    pub fn find_entry(&self, original: bool) -> Found {
+        let truth = self.truth();
+        Found((original && truth.restored).then_some(truth.published))
+    }
+
+    /// An unmap finds an armed ring.
+    pub fn find_armed(&self, found: Found) {
+        note(|| "armed ring".to_owned());
+        let relaxed = found.0 == Some(self.truth().published);
+        check(!relaxed, property::ARMED);
+    }
+
     pub fn free_domain(&self) {
+        note(|| "free domain".to_owned());
         self.truth().domain = false;
     }
 
-    pub fn has_domain(&self) -> bool {
-        self.truth().domain
+    /// The domain is another one, with all pages mapped.
+    pub fn replace_domain(&self) {
+        let mut truth = self.truth();
+        truth.domain = true;
+        truth.pages = Truth::MAPPED;
+        truth.strict = false;
     }
 
     pub fn use_domain(&self) {
@@ -215,56 +299,49 @@ impl Ghost {
         check(there, property::DOMAIN);
     }
 
-    pub fn begin_switch(&self) {
-        let mut truth = self.truth();
-        truth.switches += 1;
-        truth.switched += 1;
-        truth.unfinished += 1;
+    pub fn trip(&self) {
+        note(|| "trip".to_owned());
+        self.truth().tripped = true;
+        TRIPPED.store(true, Ordering::Relaxed);
     }
 
-    pub fn finish_switch(&self) {
-        self.truth().unfinished -= 1;
+    pub fn is_tripped(&self) -> bool {
+        self.truth().tripped
     }
 
-    pub fn put_group(&self) {
-        self.truth().group = false;
+    pub fn cleaner_has_mutex(&self, has: bool) {
+        self.truth().mutex = has;
     }
 
-    /// There was a switch, and nothing of it is left, nor a reference of its group.
-    pub fn all_served(&self) {
+    pub fn wait_for_tasks(&self) {
+        let held = self.truth().mutex;
+        check(!held, property::MUTEX);
+    }
+
+    /// The first pages have been unmapped, and are unreachable; their IOVAs, and the pages that mapped them, are given back
+    /// or were counted as given up.
+    pub fn all_unmapped(&self, pages: usize) {
         let truth = self.truth();
-        let clean = truth.switched > 0 && truth.unfinished == 0 && !truth.group;
-        drop(truth);
-        check(clean, property::LEFT);
-    }
-
-    pub fn end_switch(&self) {
-        self.truth().switches -= 1;
-    }
-
-    /// A writer comes to the kernel's own store without us.
-    pub fn bypass(&self) {
-        let alone = self.truth().switches == 0;
-        check(alone, property::BYPASS);
-    }
-
-    pub fn free_text(&self) {
-        self.truth().text = false;
-    }
-
-    pub fn use_text(&self) {
-        let there = self.truth().text;
-        check(there, property::TEXT);
-    }
-
-    /// All pages have been unmapped, and all IOVAs given back; no strict entry and no rings are left.
-    pub fn nothing_left(&self, pages: usize) {
-        let truth = self.truth();
-        let done = truth.pages[..pages]
+        let pages_of_tables = truth.pages[..pages]
             .iter()
-            .all(|page| page.unmapped && page.given_back && !page.cached);
-        let clean = done && !truth.rings && !truth.entries.contains(&true);
+            .all(|page| page.table_freed || page.range == Range::Lost);
+        let unmapped = truth.pages[..pages]
+            .iter()
+            .all(|page| page.unmapped && page.range != Range::InUse)
+            && pages_of_tables;
+        let reachable = truth.pages[..pages].iter().any(|page| page.cached);
         drop(truth);
-        check(clean, property::LEFT);
+        check(!reachable, property::LATE);
+        check(unmapped, property::LEAK);
     }
+}
+
+impl Truth {
+    const MAPPED: [Page; PAGES] = [Page {
+        unmapped: false,
+        cached: true,
+        returned: false,
+        range: Range::InUse,
+        table_freed: false,
+    }; PAGES];
 }

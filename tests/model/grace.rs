@@ -51,18 +51,37 @@ impl Reader {
         result
     }
 
-    fn wait(&self) {
+    fn wait(&self, begun: Section) {
+        if !begun.inside {
+            return;
+        }
         let mut state = self.section.lock().unwrap();
-        let begun = *state;
-        while begun.inside && *state == begun {
+        while *state == begun {
             state = self.left.wait(state).unwrap();
         }
     }
 }
 
-/// Waits for every section that had begun.
-pub fn wait_for(readers: &[Reader]) {
-    readers.iter().for_each(Reader::wait);
+/// A grace period that has begun.
+pub struct GracePeriod<'a> {
+    readers: &'a [Reader],
+    begun: Vec<Section>,
+}
+
+impl<'a> GracePeriod<'a> {
+    pub fn begin(readers: &'a [Reader]) -> Self {
+        let sections = readers.iter().map(|one| *one.section.lock().unwrap());
+        Self {
+            readers,
+            begun: sections.collect(),
+        }
+    }
+
+    /// Waits for every section that was there when it began.
+    pub fn wait(self) {
+        let sections = self.readers.iter().zip(self.begun);
+        sections.for_each(|(reader, begun)| reader.wait(begun));
+    }
 }
 
 /// A spin lock of a `PREEMPT_RT` kernel: whoever waits for it sleeps.
@@ -115,7 +134,13 @@ impl SleepingLock {
         self.changed.notify_all();
     }
 
-    /// Waits until nobody holds the lock or sleeps for it.
+    /// Whether nobody holds the lock or sleeps for it.
+    pub fn is_free(&self) -> bool {
+        let state = self.state.lock().unwrap();
+        !state.held && state.waiters == 0
+    }
+
+    /// Waits until that is so. Stands in for looking again and again, which a model checker would do for ever.
     pub fn wait_until_free(&self) {
         let mut state = self.state.lock().unwrap();
         while state.held || state.waiters > 0 {

@@ -96,7 +96,7 @@ fn released(test: &str) -> Result<Command> {
 pub fn model() -> Result<ExitCode> {
     let mut command = released("model")?;
     if std::env::var_os("MODEL_PREEMPTIONS").is_none() {
-        command.env("MODEL_PREEMPTIONS", "5");
+        command.env("MODEL_PREEMPTIONS", "4");
     }
     finish(&mut command, "cargo test --test model").map(|()| ExitCode::SUCCESS)
 }
