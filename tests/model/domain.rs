@@ -454,8 +454,22 @@ impl Domain {
         self.timer_changed.notify_all();
     }
 
+    /// Nobody arms the timer any more, and it does not run.
+    pub fn keep_timer_off(&self) {
+        self.timer_on.store(true, Ordering::Relaxed);
+        let mut timer = self.timer.lock().unwrap();
+        timer.pending = false;
+        while timer.running {
+            timer = self.timer_changed.wait(timer).unwrap();
+        }
+        self.timer_changed.notify_all();
+        drop(timer);
+        // It clears this when it runs.
+        self.timer_on.store(true, Ordering::Relaxed);
+    }
+
     /// The timer can be armed, and is not.
-    pub fn set_up_timer(&self) {
+    pub fn allow_timer(&self) {
         self.timer.lock().unwrap().shut_down = false;
         self.timer_on.store(false, Ordering::Relaxed);
     }
@@ -544,7 +558,7 @@ impl Domain {
         self.ops.store(ORIGINAL, Ordering::Relaxed);
         self.percpu_fq
             .store(self.new_rings() + 1, Ordering::Relaxed);
-        self.set_up_timer();
+        self.allow_timer();
         self.fq_domain.store(true, Ordering::Relaxed);
         group.domain = true;
         group.label = Label::Lazy;

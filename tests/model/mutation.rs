@@ -61,13 +61,20 @@ impl Line {
                 "publish_strict_entry",
                 "flush_and_drain",
                 "arm_empty_rings",
+                "stop_timer",
                 "set_label",
                 "set_step",
             ],
-            Self::RelaxArmed => &["disarm_rings", "restore_entry", "set_label", "set_step"],
+            Self::RelaxArmed => &[
+                "allow_timer",
+                "disarm_rings",
+                "restore_entry",
+                "set_label",
+                "set_step",
+            ],
             Self::RelaxCleared => &[
                 "resume_queueing",
-                "set_up_timer",
+                "allow_timer",
                 "restore_entry",
                 "set_label",
                 "set_step",
@@ -162,7 +169,7 @@ impl Fault {
             Self::NoCollectionAtUnbind => "no collection when the driver was unbound",
             Self::NoGeneration => "the number in position() never changes",
             Self::CompareOnlyTheSlot => "look() looks at the entry only",
-            Self::TimerStaysOn => "set_up_timer leaves fq_timer_on as it is",
+            Self::TimerStaysOn => "allow_timer leaves fq_timer_on as it is",
             Self::NoFirstWait => "no grace period before the rings are disarmed",
             Self::NoSecondWait => "no grace period before the rings are freed",
             Self::NoThirdWait => "no grace period before the copy is freed",
@@ -444,8 +451,11 @@ impl<M: Machine> Machine for Mutated<M> {
     fn shut_down_timer(&mut self) {
         self.step("shut_down_timer", Action::Do(M::shut_down_timer));
     }
-    fn set_up_timer(&mut self) {
-        self.step("set_up_timer", Action::Do(M::set_up_timer));
+    fn stop_timer(&mut self) {
+        self.step("stop_timer", Action::Do(M::stop_timer));
+    }
+    fn allow_timer(&mut self) {
+        self.step("allow_timer", Action::Do(M::allow_timer));
     }
     fn stop_queueing(&mut self) {
         self.step("stop_queueing", Action::Do(M::stop_queueing));
@@ -584,8 +594,11 @@ impl Machine for Names {
     fn shut_down_timer(&mut self) {
         self.note("shut_down_timer");
     }
-    fn set_up_timer(&mut self) {
-        self.note("set_up_timer");
+    fn stop_timer(&mut self) {
+        self.note("stop_timer");
+    }
+    fn allow_timer(&mut self) {
+        self.note("allow_timer");
     }
     fn stop_queueing(&mut self) {
         self.note("stop_queueing");

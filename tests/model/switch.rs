@@ -258,11 +258,15 @@ impl Machine for Switch<'_, '_> {
         self.domain.shut_down();
     }
 
-    fn set_up_timer(&mut self) {
+    fn stop_timer(&mut self) {
+        self.domain.keep_timer_off();
+    }
+
+    fn allow_timer(&mut self) {
         if self.is(Fault::TimerStaysOn) {
             self.domain.timer.lock().unwrap().shut_down = false;
         } else {
-            self.domain.set_up_timer();
+            self.domain.allow_timer();
         }
     }
 

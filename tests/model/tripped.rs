@@ -3,7 +3,7 @@
 
 use crate::mutation::{Line, Names};
 use crate::protocol::{
-    go_on, relax, settle, Label, Machine as _, Next, Queueing, Seen, Step, Timer, World,
+    go_on, relax, settle, tighten, Label, Machine as _, Next, Queueing, Seen, Step, Timer, World,
 };
 
 const ARMED: Seen = Seen {
@@ -67,10 +67,17 @@ fn steps(line: Line, refuses: &'static str, call: impl FnOnce(&mut Names)) -> Ve
 
 #[test]
 fn a_ring_that_was_not_as_it_was_left_is_armed_again() {
-    let armed_again = ["flush_and_drain", "arm_empty_rings", "set_step", "trip"];
+    let armed_again = [
+        "allow_timer",
+        "flush_and_drain",
+        "arm_empty_rings",
+        "stop_timer",
+        "set_step",
+        "trip",
+    ];
     let relaxed = steps(Line::RelaxArmed, "disarm_rings", relax);
-    assert_eq!(relaxed[..1], ["disarm_rings"]);
-    assert_eq!(relaxed[1..], armed_again);
+    assert_eq!(relaxed[..2], ["allow_timer", "disarm_rings"]);
+    assert_eq!(relaxed[2..], armed_again);
     let cleaned = steps(Line::GoOnArmed, "disarm_rings", |names| {
         assert_eq!(go_on(names, 0), Next::Stay);
     });
@@ -88,8 +95,10 @@ fn what_is_queued_behind_the_second_grace_period_is_flushed() {
     let flushed = [
         "rings_are_empty",
         "resume_queueing",
+        "allow_timer",
         "flush_and_drain",
         "arm_empty_rings",
+        "stop_timer",
         "set_step",
         "trip",
     ];
@@ -102,7 +111,19 @@ fn what_keeps_rings_from_being_armed_is_not_tried_for_ever() {
         relax(names);
     });
     let passes = relaxed.iter().filter(|step| **step == "flush_and_drain");
-    assert_eq!(passes.count(), 8);
+    assert_eq!(passes.count(), 10_000);
+    // The timer does what it always does.
+    assert!(!relaxed.contains(&"stop_timer"));
+}
+
+/// Nobody is told that a domain is strict whose rings cannot be armed.
+#[test]
+fn a_tighten_that_cannot_arm_its_rings_fails() {
+    let tightened = steps(Line::Tighten, "arm_empty_rings", |names| {
+        assert!(!tighten(names));
+    });
+    assert_eq!(tightened.last(), Some(&"trip"));
+    assert!(!tightened.contains(&"set_label") && !tightened.contains(&"stop_timer"));
 }
 
 /// A domain that has tripped is touched by nothing.

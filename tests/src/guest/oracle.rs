@@ -331,7 +331,10 @@ impl Oracle {
     /// When the oracle does not answer.
     pub fn flush(&self) -> Result<u64> {
         let figures = self.figures("flush")?;
-        figures.get("flush").copied().context("no figure of a flush")
+        figures
+            .get("flush")
+            .copied()
+            .context("no figure of a flush")
     }
 
     /// Maps `count` pages and unmaps them, some dozens at a time, without using them: what one costs.
