@@ -20,7 +20,9 @@
  *   result  read: the figures of the last probe, fire or hammer
  *   cost    write N: map and unmap N pages, and use none / read: what it cost
  *   flush   read: what one flush of the whole IOTLB of the card's domain costs
- * and, on a kernel with hold points, those of stragglers.c.
+ *   spin    write N: N threads that never sleep, nor say that they might, as
+ *           those of vhost and of io_uring's submission queues / 0: stop them
+ * and those of stragglers.c.
  * Times are CLOCK_MONOTONIC, in nanoseconds.
  */
 #include "oracle.h"
@@ -32,6 +34,7 @@
 #include <linux/kthread.h>
 #include <linux/ktime.h>
 #include <linux/module.h>
+#include <linux/sched.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -111,6 +114,13 @@ int warm(struct oracle *o, struct slot *s)
 	if (kick(o, 0) && done(s, 0))
 		o->result.warmed++;
 	return 0;
+}
+
+bool use_slot(struct oracle *o, struct slot *s)
+{
+	WRITE_ONCE(s->ring[0].status, 0);
+	point_ring_at(o, s->iova, 0);
+	return kick(o, 0) && done(s, 0);
 }
 
 static void unmap(struct oracle *o, struct slot *s)
@@ -311,6 +321,37 @@ static int do_hammer(struct oracle *o, unsigned int on)
 	return 0;
 }
 
+/* To tasks-RCU, one long stay in the kernel. It can be preempted. */
+static int spin(void *unused)
+{
+	sched_set_normal(current, MAX_NICE);
+	while (!kthread_should_stop())
+		cpu_relax();
+	return 0;
+}
+
+static int do_spin(struct oracle *o, unsigned int count)
+{
+	unsigned int i;
+
+	if (count > MOST_SPINNERS)
+		return -EINVAL;
+	for (i = 0; i < MOST_SPINNERS; i++) {
+		struct task_struct *task = o->spinners[i];
+
+		if (i < count && !task) {
+			task = kthread_run(spin, NULL, "spinner/%u", i);
+			if (IS_ERR(task))
+				return PTR_ERR(task);
+			o->spinners[i] = task;
+		} else if (i >= count && task) {
+			o->spinners[i] = NULL;
+			kthread_stop(task);
+		}
+	}
+	return 0;
+}
+
 static ssize_t command(struct oracle *o, const char __user *from, size_t len,
 		       int (*handler)(struct oracle *, unsigned int))
 {
@@ -342,6 +383,7 @@ COMMAND_FILE(probe);
 COMMAND_FILE(arm);
 COMMAND_FILE(fire);
 COMMAND_FILE(hammer);
+COMMAND_FILE(spin);
 
 static int cost_show(struct seq_file *file, void *unused)
 {
@@ -422,6 +464,7 @@ static void make_files(struct oracle *o)
 	debugfs_create_file("arm", 0200, o->folder, o, &arm_ops);
 	debugfs_create_file("fire", 0200, o->folder, o, &fire_ops);
 	debugfs_create_file("hammer", 0200, o->folder, o, &hammer_ops);
+	debugfs_create_file("spin", 0200, o->folder, o, &spin_ops);
 	debugfs_create_file("result", 0400, o->folder, o, &result_fops);
 	debugfs_create_file("cost", 0600, o->folder, o, &cost_ops);
 	debugfs_create_file("flush", 0400, o->folder, o, &flush_fops);
@@ -464,6 +507,7 @@ static void oracle_remove(struct pci_dev *pdev)
 	debugfs_remove_recursive(o->folder);
 	mutex_lock(&o->lock);
 	do_hammer(o, 0);
+	do_spin(o, 0);
 	disarm(o);
 	stop_stragglers(o);
 	write_reg(o, REG_TCTL, 0);

@@ -5,6 +5,8 @@
 #include <linux/mutex.h>
 #include <linux/pci.h>
 
+#define MOST_SPINNERS 4
+
 /* A legacy transmit descriptor, as the device sees it. */
 struct descriptor {
 	__le64 address;
@@ -49,6 +51,7 @@ struct oracle {
 	struct slot *armed;
 	unsigned int armed_count;
 	struct task_struct *hammer;
+	struct task_struct *spinners[MOST_SPINNERS];
 };
 
 /* All with the lock held. */
@@ -56,6 +59,8 @@ int slot_alloc(struct slot *s);
 void slot_free(struct slot *s);
 /* Maps the page and lets the device reach it, so that the IOTLB knows it. */
 int warm(struct oracle *o, struct slot *s);
+/* Lets the device use the page once more; true when it reached it. */
+bool use_slot(struct oracle *o, struct slot *s);
 /* Lets the device try to reach the page after its unmap. */
 void probe_slot(struct oracle *o, struct slot *s);
 

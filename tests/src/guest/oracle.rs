@@ -90,8 +90,10 @@ pub fn reserve() -> Result<()> {
 /// Where in an unmap a task can be held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
-    /// After the sample of the mode.
+    /// After the sample of the mode. Whoever is held here takes the entry that is published when it goes on.
     Sampled,
+    /// In the driver's own unmap entry, before the change of the page table.
+    Entered,
     /// After the change of the page table.
     PageTableChanged,
     /// Before the lock of the flush queue's ring.
@@ -103,8 +105,18 @@ pub enum Point {
 }
 
 impl Point {
-    /// Those where a task can be held on every kernel, in the order in which an unmap passes them.
-    pub const ALL: [Self; 3] = [Self::Sampled, Self::PageTableChanged, Self::BeforeRing];
+    /// Those where a task can be held with interrupts on, in the order in which an unmap passes them.
+    const IN_ORDER: [Self; 4] = [
+        Self::Sampled,
+        Self::Entered,
+        Self::PageTableChanged,
+        Self::BeforeRing,
+    ];
+
+    /// Whether the device can still use the page: if it does, the IOTLB knows it again, whatever was flushed before.
+    pub fn is_before_the_change(self) -> bool {
+        matches!(self, Self::Sampled | Self::Entered)
+    }
 
     /// For the oracle.
     fn number(self) -> u32 {
@@ -114,6 +126,7 @@ impl Point {
             Self::BeforeRing => 2,
             Self::InRing => 3,
             Self::Nowhere => 4,
+            Self::Entered => 5,
         }
     }
 
@@ -121,6 +134,7 @@ impl Point {
     pub fn name(self) -> &'static str {
         match self {
             Self::Sampled => "held-after-the-sample",
+            Self::Entered => "held-before-the-page-table-change",
             Self::PageTableChanged => "held-after-the-page-table-change",
             Self::BeforeRing => "held-before-the-ring",
             Self::InRing => "held-in-the-ring",
@@ -136,6 +150,24 @@ const BATCHES: usize = 8;
 const ARRIVAL: Duration = Duration::from_secs(120);
 
 impl Oracle {
+    /// Where this kernel lets tasks be held, in the order in which an unmap passes these points.
+    ///
+    /// # Errors
+    /// When the oracle does not tell.
+    pub fn points(&self) -> Result<Vec<Point>> {
+        let path = Path::new(FOLDER).join("points");
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        let numbers: Vec<u32> = text
+            .split_whitespace()
+            .filter_map(|word| word.parse().ok())
+            .collect();
+        let points = Point::IN_ORDER.into_iter();
+        Ok(points
+            .filter(|point| numbers.contains(&point.number()))
+            .collect())
+    }
+
     /// Lets `count` tasks unmap a page each, and waits until all of them are held at `point`.
     ///
     /// # Errors
@@ -222,6 +254,32 @@ impl Oracle {
         self.write("release", batch)
     }
 
+    /// Lets the device use each page of a batch, which is held before the change of the page table: from here on the IOTLB
+    /// knows these pages again.
+    ///
+    /// # Errors
+    /// When a page is unmapped already, or the device does not reach it.
+    pub fn touch(&self, batch: usize) -> Result<()> {
+        self.write("touch", batch)
+    }
+
+    /// Lets the tasks of a batch go on, and probes each page as soon as its unmap has returned.
+    ///
+    /// # Errors
+    /// When one does not return.
+    pub fn let_go(&self, batch: usize) -> Result<Sight> {
+        self.write("let_go", batch)?;
+        self.result()
+    }
+
+    /// Has so many threads in the kernel that never sleep; 0 stops them.
+    ///
+    /// # Errors
+    /// When they do not start.
+    pub fn spin(&self, threads: usize) -> Result<()> {
+        self.write("spin", threads)
+    }
+
     /// Waits until the unmaps of all tasks of a batch have returned.
     ///
     /// # Errors
@@ -230,11 +288,14 @@ impl Oracle {
         self.wait_for(batch, "return", |tasks| tasks.returned == tasks.count)
     }
 
-    /// How long the flush queue's timer waits, in milliseconds; 0 is as usual.
+    /// How long the flush queue's timer waits, in milliseconds; 0 is as usual. Changes nothing on a kernel without hold points.
     ///
     /// # Errors
-    /// When the kernel has no hold points.
+    /// When that cannot be changed.
     pub fn timer(&self, milliseconds: u32) -> Result<()> {
+        if !Path::new(FOLDER).join("timer").exists() {
+            return Ok(());
+        }
         self.write("timer", milliseconds as usize)
     }
 
@@ -406,6 +467,19 @@ fn sight(figures: &Figures) -> Sight {
 }
 
 impl Sight {
+    /// Makes sure that so many pages were probed, and that the device itself worked.
+    ///
+    /// # Errors
+    /// When not.
+    pub fn of(self, count: usize) -> Result<Self> {
+        ensure!(
+            self.probes == count as u64,
+            "{} pages were probed, not {count}",
+            self.probes
+        );
+        self.sane()
+    }
+
     /// Makes sure that the device itself worked: a device that does nothing reaches nothing, which proves nothing.
     fn sane(self) -> Result<Self> {
         ensure!(self.probes > 0, "the oracle probed nothing");
