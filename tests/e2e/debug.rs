@@ -6,37 +6,37 @@ use crate::{all_hold, holds};
 
 #[test]
 #[ignore = "needs a kernel with checks, and time"]
-fn a_tighten_waits_for_every_straggler() {
+fn a_tighten_waits_for_no_straggler_and_each_is_strict() {
     holds("stragglers", "stragglers");
 }
 
 #[test]
 #[ignore = "needs a kernel with checks, and time"]
-fn each_wait_waits_for_its_straggler() {
+fn each_step_of_a_clean_up_waits_for_its_straggler() {
     holds("stragglers", "across-each-wait");
 }
 
 #[test]
 #[ignore = "needs a kernel with checks, and time"]
-fn a_starved_straggler_is_waited_for() {
+fn a_starved_straggler_holds_up_nothing_but_the_clean_up() {
     holds("stragglers", "starved");
 }
 
 #[test]
 #[ignore = "needs a kernel with checks, and time"]
-fn the_final_flush_leaves_nothing_reachable() {
+fn what_was_queued_before_a_tighten_is_flushed_by_it() {
     holds("stragglers", "final-flush");
 }
 
 #[test]
 #[ignore = "needs a kernel with checks, and time"]
-fn the_last_device_leaves_in_the_middle_of_a_switch() {
+fn the_last_device_leaves_while_a_switch_is_cleaned_up() {
     holds("stragglers", "last-device-leaves");
 }
 
 #[test]
 #[ignore = "needs a kernel with checks, and time"]
-fn the_module_leaves_in_the_middle_of_a_switch() {
+fn the_module_stays_while_a_switch_is_cleaned_up() {
     holds("stragglers", "module-leaves");
 }
 
@@ -72,6 +72,12 @@ fn a_great_many_round_trips_report_nothing_and_leave_nothing() {
 }
 
 #[test]
+#[ignore = "needs a kernel with checks, and time"]
+fn a_great_many_round_trips_beside_loads_that_never_sleep() {
+    all_hold(&["trips"]);
+}
+
+#[test]
 #[ignore = "needs a kernel that watches for data races, and time"]
 fn no_data_race_is_seen() {
     all_hold(&["races"]);
@@ -79,7 +85,7 @@ fn no_data_race_is_seen() {
 
 #[test]
 #[ignore = "needs a kernel whose spin locks sleep, and time"]
-fn a_straggler_that_sleeps_for_the_ring_is_waited_for() {
+fn what_a_sleeper_at_the_ring_queues_is_flushed() {
     holds("realtime", "asleep-at-the-ring");
 }
 

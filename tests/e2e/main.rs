@@ -12,6 +12,7 @@ mod errors;
 mod faults;
 mod fleet;
 mod inventory;
+mod loads;
 mod matrix;
 mod oracle;
 mod packages;

@@ -19,7 +19,7 @@ fn several_targets_switch_together() {
 }
 
 #[test]
-fn many_groups_wait_for_the_same_grace_periods() {
+fn many_groups_are_strict_soon() {
     holds("together", "together");
 }
 

@@ -10,7 +10,7 @@ use nix::sys::reboot::{reboot, RebootMode};
 
 use super::bench::Bench;
 use super::kernel_log::KernelLog;
-use super::{modules, oracle, pci, scenario};
+use super::{live, modules, oracle, pci, scenario};
 use crate::report::Line;
 
 const MOUNTS: [(&str, &str, Option<&str>); 7] = [
@@ -86,7 +86,7 @@ fn drivers() -> Result<()> {
     Ok(())
 }
 
-/// Runs one scenario; the kernel's log must stay clean meanwhile.
+/// Runs one scenario; meanwhile the kernel's log must stay clean, and the module must hold nobody up.
 fn one(bench: &Bench, name: &str) {
     let mut log = match KernelLog::from_now() {
         Ok(log) => log,
@@ -108,6 +108,7 @@ fn one(bench: &Bench, name: &str) {
             );
         }
     }
+    bench.check("module-is-sound", live::expect_sound());
     bench.check("kernel-log", log.expect_clean());
 }
 

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod echo;
 pub mod init;
 pub mod kernel_log;
+pub mod live;
 pub mod load;
 pub mod map_benchmark;
 pub mod modules;

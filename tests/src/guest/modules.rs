@@ -10,6 +10,8 @@ use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 use nix::kmod::{delete_module, finit_module, DeleteModuleFlags, ModuleInitFlags};
 
+use super::live;
+
 /// The module under test.
 pub const LIVE: &str = "iommu_live";
 
@@ -113,6 +115,9 @@ const CLEANED_UP: Duration = Duration::from_secs(180);
 /// # Errors
 /// `EWOULDBLOCK` while it is in use, `ENOENT` if it is not loaded.
 pub fn unload_now(name: &str) -> Result<(), Errno> {
+    if name == LIVE {
+        live::remember();
+    }
     let text = CString::new(name).map_err(|_| Errno::EINVAL)?;
     delete_module(&text, DeleteModuleFlags::O_NONBLOCK)
 }

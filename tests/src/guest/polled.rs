@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Direct reads that are polled for: the reading task itself completes them, and unmaps.
+//! Direct reads through io_uring: polled for, so that the reading task itself completes them, and unmaps; or submitted by a thread of
+//! the kernel that does not sleep while there is something to do; or both, so that this thread unmaps.
 
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
@@ -12,6 +13,19 @@ use io_uring::{opcode, types, IoUring};
 use super::load::{fill, holds, open, Page, BLOCK};
 use super::random::Random;
 
+/// Who does what for these reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The reading task polls for the disk's answers.
+    Polled,
+    /// A thread of the kernel submits (`IORING_SETUP_SQPOLL`), interrupts tell of answers.
+    Submitted,
+    /// A thread of the kernel submits and polls.
+    SubmittedAndPolled,
+}
+
+/// Until a thread that submits would sleep if there were nothing to do, in milliseconds: for as long as reads go on it never does.
+const IDLE: u32 = 10_000;
 /// Reads on their way at once.
 const DEPTH: usize = 8;
 /// Blocks at the end of the disk, which no other load writes.
@@ -37,18 +51,25 @@ pub fn prepare(device: &str) -> Result<()> {
 ///
 /// # Errors
 /// When a read fails, a block is wrong, or the disk has no queues that can be polled.
-pub fn read(device: &str, seed: u64, stop: &AtomicBool) -> Result<u64> {
+pub fn read(device: &str, way: Way, seed: u64, stop: &AtomicBool) -> Result<u64> {
     let disk = open(device)?;
     let first = first(&disk)?;
-    let ring = IoUring::builder().setup_iopoll().build(DEPTH as u32);
-    let mut ring = ring.context("the kernel makes no io_uring that polls")?;
+    let mut builder = IoUring::builder();
+    if way != Way::Submitted {
+        builder.setup_iopoll();
+    }
+    if way != Way::Polled {
+        builder.setup_sqpoll(IDLE);
+    }
+    let ring = builder.build(DEPTH as u32);
+    let mut ring = ring.with_context(|| format!("the kernel makes no io_uring: {way:?}"))?;
     let mut random = Random::new(seed);
     let mut pages: Vec<Page> = (0..DEPTH).map(|_| Page::new()).collect();
     let mut done = 0;
     while !stop.load(Ordering::Relaxed) {
         let blocks: Vec<u64> = pages.iter().map(|_| random.below(BLOCKS)).collect();
         round(&mut ring, &disk, first, &blocks, &mut pages)
-            .with_context(|| format!("polled reads of {device}"))?;
+            .with_context(|| format!("reads of {device}: {way:?}"))?;
         for (block, page) in blocks.iter().zip(&mut pages) {
             ensure!(holds(page.get(), *block, 1), "block {block} is wrong");
         }

@@ -64,6 +64,15 @@ const MANY: &[&str] = &[
     "log_buf_len=16M",
 ];
 
+/// With queues that can be polled, and each slab cache counted by itself.
+const POLLED: &[&str] = &[
+    "intel_iommu=on",
+    "iommu.strict=0",
+    "nvme.poll_queues=2",
+    "slab_nomerge",
+    "log_buf_len=16M",
+];
+
 /// The same, and ports are nothing but bridges: what else they can do takes minutes to set up for sixty-four.
 const MANY_PORTS: &[&str] = &[
     "intel_iommu=on",
@@ -97,7 +106,7 @@ pub const ARM: Kind = Kind {
 };
 
 /// Every kind of machine, but for those of the matrix.
-pub static KINDS: [Kind; 27] = [
+pub static KINDS: [Kind; 31] = [
     Kind {
         name: "plain",
         purpose: "a stock kernel without the module",
@@ -190,6 +199,34 @@ pub static KINDS: [Kind; 27] = [
             "vfio-takes",
             "suspends",
         ],
+        ..ORDINARY
+    },
+    Kind {
+        name: "held",
+        purpose: "a stock kernel, tasks held in the middle of an unmap",
+        command_line: MANY,
+        scenarios: &[
+            "stragglers",
+            "across-each-wait",
+            "last-device-leaves",
+            "module-leaves",
+            "late-soak",
+        ],
+        ..ORDINARY
+    },
+    Kind {
+        name: "mutants",
+        purpose: "a stock kernel, and what would notice a module with a mistake",
+        // One that crashes the kernel is not to be waited for.
+        command_line: &["intel_iommu=on", "iommu.strict=0", "oops=panic", "panic=-1"],
+        scenarios: &["let-go-after", "let-go-meanwhile"],
+        ..ORDINARY
+    },
+    Kind {
+        name: "loads",
+        purpose: "a stock kernel, loads that never sleep, and events while switches are cleaned up",
+        command_line: POLLED,
+        scenarios: &["loads", "while-cleaning-up", "late-comers"],
         ..ORDINARY
     },
     Kind {
@@ -319,6 +356,14 @@ pub static KINDS: [Kind; 27] = [
             "nvme.use_threaded_interrupts=1",
         ],
         scenarios: &["polled", "threaded"],
+        ..ORDINARY
+    },
+    Kind {
+        name: "trips",
+        purpose: "a kernel with checks, a great many round trips beside loads that never sleep",
+        flavour: Flavour::Debug(Watch::Checks),
+        command_line: POLLED,
+        scenarios: &["loads", "while-cleaning-up", "late-soak", "many-trips"],
         ..ORDINARY
     },
     Kind {

@@ -4,6 +4,7 @@
 
 mod audit;
 mod bench_device;
+mod cleaning;
 mod concerns;
 mod demo;
 mod device_iotlb;
@@ -14,6 +15,8 @@ mod figures;
 mod in_use;
 mod inventory;
 mod leaving;
+mod loads;
+mod mutants;
 mod oracle;
 mod policy;
 mod preempt_rt;
@@ -38,7 +41,7 @@ use super::{cli, modules, pci};
 pub type Scenario = fn(&Bench) -> Result<()>;
 
 /// Every scenario there is.
-const ALL: [(&str, Scenario); 73] = [
+const ALL: [(&str, Scenario); 81] = [
     ("inventory", inventory::inventory),
     ("targets", inventory::targets),
     ("without-module", stock::without_module),
@@ -59,6 +62,10 @@ const ALL: [(&str, Scenario); 73] = [
     ("across-each-wait", stragglers::across_each_wait),
     ("starved", stragglers::starved),
     ("final-flush", stragglers::final_flush),
+    ("late-soak", stragglers::late_soak),
+    ("let-go-after", mutants::after),
+    ("let-go-meanwhile", mutants::meanwhile),
+    ("tripwire", mutants::tripwire),
     ("leaks", stragglers::leaks),
     ("last-device-leaves", leaving::last_device),
     ("module-leaves", leaving::module),
@@ -69,6 +76,10 @@ const ALL: [(&str, Scenario); 73] = [
     ("asleep-at-the-ring", preempt_rt::asleep_at_the_ring),
     ("polled", tasks::polled),
     ("threaded", tasks::threaded),
+    ("while-cleaning-up", cleaning::while_cleaning_up),
+    ("loads", loads::loads),
+    ("late-comers", loads::late_comers),
+    ("many-trips", loads::many_trips),
     ("device-iotlb", device_iotlb::round_trips),
     ("soak", soak::soak),
     ("together", together::together),

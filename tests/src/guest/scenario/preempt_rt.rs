@@ -4,24 +4,30 @@
 //! A task that sleeps has, to tasks-RCU, left whatever it was in the middle of. One that sleeps for the lock of a ring is
 //! back at the ring when it wakes up.
 //!
-//! This shows that such a task is waited for, not by what: the scheduler may keep a task that sleeps on its run queue for a
-//! while, and then the grace periods cover it too. That they may not is what the model shows.
+//! This shows that what such a task queues is flushed, and that the clean-up waits for it; not by what: the scheduler may keep a
+//! task that sleeps on its run queue for a while, and then the grace periods cover it too. That they may not is what the model
+//! shows.
 
 use std::process::Child;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context as _, Result};
 
 use super::reports::counter;
-use super::stragglers::{attach, fresh, leave, let_go, Hog, Tighten};
+use super::stragglers::{attach, fresh, leave, let_go, Hog};
 use crate::guest::bench::Bench;
+use crate::guest::live;
 use crate::guest::oracle::{Oracle, Point};
+use crate::guest::pci;
 use crate::guest::scheduler::{find, mercy, pin, set_policy, Policy, FIRST, SECOND};
 
-/// A straggler sleeps for the ring's lock while others have it, one after another, each across one part of the first wait
-/// of a tighten; and gets no processor when it is woken up.
+/// A straggler sleeps for the ring's lock while others have it, one after another; and gets no processor when it is woken up. A
+/// tighten needs the lock as well, and comes after it.
 pub fn asleep_at_the_ring(bench: &Bench) -> Result<()> {
     let oracle = attach()?;
+    // It has the group's mutex while it waits for that lock, which nobody has for long outside of this test.
+    live::expect_long_hold();
     // Nobody whom the tighten needs may starve with the sleeper.
     pin(0, FIRST)?;
     pin(find("rcu_tasks_k")?, FIRST)?;
@@ -54,12 +60,12 @@ fn asleep(oracle: &Oracle) -> Result<String> {
     let drained = counter("drained")?;
     let tighten = Tighten::begin(oracle.group);
     let hog = let_pass(oracle, &tighten, &mut holders)?;
-    // Longer than all the waits of a tighten that waits for nobody.
     tighten.expect_waiting().context("for the sleeper")?;
     let woken = state(&sleeper)?;
     drop(hog);
     tighten.finish()?;
     end(&mut sleeper)?;
+    live::cleaned_up()?;
     let drained = counter("drained")? - drained;
     let sight = oracle.fire()?.expect_none()?;
     ensure!(
@@ -72,6 +78,45 @@ fn asleep(oracle: &Oracle) -> Result<String> {
         "{drained} entries were drained, not all {all}"
     );
     Ok(format!("{sight}, all {all} entries drained"))
+}
+
+/// Long enough for a switch that nobody holds up, with checks and under emulation.
+const LONG: Duration = Duration::from_secs(120);
+/// How long a switch that must wait is watched.
+const WATCHED: Duration = Duration::from_secs(2);
+
+/// A write of `DMA` that has to wait for the lock of a ring.
+struct Tighten(JoinHandle<std::io::Result<()>>);
+
+impl Tighten {
+    fn begin(group: u32) -> Self {
+        Self(std::thread::spawn(move || pci::write_type(group, "DMA")))
+    }
+
+    /// Makes sure that it does not return while somebody has the lock, or comes before it.
+    fn expect_waiting(&self) -> Result<()> {
+        let begin = Instant::now();
+        while begin.elapsed() < WATCHED {
+            ensure!(
+                !self.0.is_finished(),
+                "the tighten returned while it could not look at a ring"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<()> {
+        let begin = Instant::now();
+        while !self.0.is_finished() {
+            ensure!(begin.elapsed() < LONG, "the tighten does not return");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        match self.0.join() {
+            Ok(answer) => answer.context("the tighten failed"),
+            Err(_) => bail!("the tighten panicked"),
+        }
+    }
 }
 
 /// Lets one holder after the other pass. When the last one goes, a hog has the processor.

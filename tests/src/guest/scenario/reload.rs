@@ -2,7 +2,7 @@
 //! Loading and unloading the module while the machine works.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context as _, Result};
 use nix::errno::Errno;
@@ -12,6 +12,7 @@ use crate::guest::bench::Bench;
 use crate::guest::load::Load;
 use crate::guest::modules::{self, LIVE};
 use crate::guest::pci;
+use crate::guest::random::Random;
 
 /// In and out, with a tighten and a relax in between.
 pub fn reload(bench: &Bench) -> Result<()> {
@@ -82,7 +83,8 @@ pub fn unaudited_kernel(bench: &Bench) -> Result<()> {
     modules::unload(LIVE)
 }
 
-/// Two writers switch without a pause while the module comes and goes.
+/// Two writers switch while the module comes and goes. They pause now and then for as long as a clean-up takes: each switch keeps the
+/// module, so that nobody could unload it else.
 pub fn while_switching(bench: &Bench) -> Result<()> {
     let (group, device) = disk()?;
     let load = Load::start(&device)?;
@@ -90,10 +92,13 @@ pub fn while_switching(bench: &Bench) -> Result<()> {
     let switched = AtomicU64::new(0);
     let rounds = bench.of(15, 60);
     let result = std::thread::scope(|scope| {
-        let writers: Vec<_> = (0..2)
-            .map(|_| scope.spawn(|| write_always(group, &stop, &switched)))
+        let writers: Vec<_> = (1..=2)
+            .map(|seed| {
+                let (stop, switched) = (&stop, &switched);
+                scope.spawn(move || write_always(group, seed, stop, switched))
+            })
             .collect();
-        let result = come_and_go(rounds);
+        let result = come_and_go(bench, rounds);
         stop.store(true, Ordering::Relaxed);
         for writer in writers {
             match writer.join() {
@@ -103,7 +108,10 @@ pub fn while_switching(bench: &Bench) -> Result<()> {
         }
         result
     });
-    bench.check("come-and-go", result.map(|()| format!("{rounds} times")));
+    bench.check(
+        "come-and-go",
+        result.map(|refused| format!("{rounds} times; {refused} times it was in use")),
+    );
     let count = switched.load(Ordering::Relaxed);
     bench.fact("switches-meanwhile", count);
     bench.check("switched-meanwhile", some(count));
@@ -120,8 +128,15 @@ fn some(count: u64) -> Result<u64> {
 }
 
 /// Writes both types in turn; EPERM is the kernel's answer while the module is out, all else is a failure.
-fn write_always(group: u32, stop: &AtomicBool, switched: &AtomicU64) -> Result<()> {
+fn write_always(group: u32, seed: u64, stop: &AtomicBool, switched: &AtomicU64) -> Result<()> {
+    let mut random = Random::new(seed);
     while !stop.load(Ordering::Relaxed) {
+        // Most pauses are short, so that switches also meet the module on its way out and in.
+        let pause = match random.below(8) {
+            0 => random.below(800_000),
+            _ => random.below(20_000),
+        };
+        std::thread::sleep(Duration::from_micros(pause));
         for wanted in ["DMA", "DMA-FQ"] {
             match pci::write_type(group, wanted) {
                 Ok(()) if wanted == "DMA" => {
@@ -136,13 +151,25 @@ fn write_always(group: u32, stop: &AtomicBool, switched: &AtomicU64) -> Result<(
     Ok(())
 }
 
-fn come_and_go(rounds: usize) -> Result<()> {
-    for _ in 0..rounds {
+/// Both writers pause for long enough at the same time well before that.
+const GETS_THROUGH: Duration = Duration::from_secs(120);
+
+/// In and out, as soon as it may go; how often it was refused.
+fn come_and_go(bench: &Bench, rounds: usize) -> Result<u64> {
+    let mut refused = 0;
+    for _ in bench.rounds(rounds) {
         load_live()?;
         std::thread::sleep(Duration::from_millis(20));
-        modules::unload(LIVE)?;
+        let begin = Instant::now();
+        // Refused while it is in use, and never otherwise: whatever else comes is passed on.
+        while let Err(errno) = modules::unload_now(LIVE) {
+            ensure!(errno == Errno::EWOULDBLOCK, "the unload: {errno}");
+            ensure!(begin.elapsed() < GETS_THROUGH, "the module stays in use");
+            refused += 1;
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
-    Ok(())
+    Ok(refused)
 }
 
 /// A group that was tightened stays so when the module leaves, and can be relaxed by the kernel itself.

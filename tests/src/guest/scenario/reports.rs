@@ -10,11 +10,10 @@ use nix::unistd::{seteuid, Uid};
 
 use super::{disk, finish, load_live, set_mode, write_type};
 use crate::guest::bench::Bench;
+pub use crate::guest::live::counter;
 use crate::guest::load::Load;
 use crate::guest::uevent::{Event, Events};
 use crate::guest::{cli, pci};
-
-const FOLDER: &str = "/sys/kernel/iommu_live";
 
 /// One switch each way, seen as events and counters.
 pub fn reports(bench: &Bench) -> Result<()> {
@@ -209,18 +208,6 @@ fn idle(load: &Load) -> Result<String> {
     ensure!(done > 0, "the load did nothing, so this shows nothing");
     exactly(before, counter("shimmed_unmaps")?)?;
     Ok(format!("{done} I/Os, none of them through the module"))
-}
-
-/// The value of a counter of the module.
-///
-/// # Errors
-/// When it is not there, or no number.
-pub fn counter(name: &str) -> Result<u64> {
-    let path = format!("{FOLDER}/{name}");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    text.trim()
-        .parse()
-        .with_context(|| format!("{path} is no number: {text}"))
 }
 
 /// Whether a count is what it should be.

@@ -190,16 +190,18 @@ fn read(disk: &str, reads: &AtomicU64, again: &impl Fn(Work<'_>) -> Result<()>) 
 
 /// What the kernel uses for itself.
 #[derive(Debug)]
-struct Memory {
+pub(super) struct Memory {
     /// Of `/proc/meminfo`, in KiB: per-CPU memory, where flush queues are, and slab that cannot be reclaimed.
     per_cpu: u64,
     slab: u64,
+    /// Of `/proc/vmstat`: pages of IOMMUs' page tables.
+    tables: u64,
     /// Objects in use, by slab cache.
     objects: BTreeMap<String, u64>,
 }
 
 impl Memory {
-    fn now() -> Result<Self> {
+    pub(super) fn now() -> Result<Self> {
         // Caches of the kernel's that only look like growth.
         fs::write("/proc/sys/vm/drop_caches", "3").context("cannot drop caches")?;
         // What waits for a grace period, and flush queues, whose timer is 10 ms.
@@ -217,27 +219,44 @@ impl Memory {
         Ok(Self {
             per_cpu: field("Percpu")?,
             slab: field("SUnreclaim")?,
+            tables: tables()?,
             objects: objects()?,
         })
     }
 
-    fn compare(&self, now: &Self) -> Result<String> {
-        let Self { per_cpu, slab, .. } = self;
+    pub(super) fn compare(&self, now: &Self) -> Result<String> {
+        let Self {
+            per_cpu,
+            slab,
+            tables,
+            ..
+        } = self;
         let of = |memory: &Self, name: &str| memory.objects.get(name).copied().unwrap_or_default();
         let iova = (of(self, IOVA), of(now, IOVA));
         let told = format!(
-            "per-CPU {per_cpu} then {} KiB, slab {slab} then {} KiB, {IOVA} {} then {} objects",
-            now.per_cpu, now.slab, iova.0, iova.1
+            "per-CPU {per_cpu} then {} KiB, slab {slab} then {} KiB, page tables {tables} then {} pages, {IOVA} {} then {} objects",
+            now.per_cpu, now.slab, now.tables, iova.0, iova.1
         );
         ensure!(
             now.per_cpu <= per_cpu + 512,
             "per-CPU memory has grown: {told}"
         );
         ensure!(now.slab <= slab + 4096, "slab has grown: {told}");
+        ensure!(now.tables <= tables + 64, "page tables have grown: {told}");
         // Each processor keeps some for later.
         ensure!(iova.1 <= iova.0 + 1024, "IOVAs were lost: {told}");
         Ok(told)
     }
+}
+
+fn tables() -> Result<u64> {
+    let path = "/proc/vmstat";
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+    let mut lines = text.lines();
+    let line = lines.find_map(|line| line.strip_prefix("nr_iommu_pages "));
+    line.with_context(|| format!("{path} has no nr_iommu_pages"))?
+        .parse()
+        .context("nr_iommu_pages is no number")
 }
 
 /// The slab cache of ranges that are mapped.

@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Tasks held in the middle of an unmap while the group is tightened. Only on a kernel with hold points.
+//! Tasks held in the middle of an unmap while the group is tightened: it is strict at once, and they come late.
+//!
+//! On every kernel but for `starved` and `final-flush`, which need a flush timer that can be told to wait.
 
 use std::process::{Child, Command, Stdio};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context as _, Result};
+use nix::errno::Errno;
 
+use super::mutants::one_by_one;
 use super::reports::{counter, exactly};
+use super::soak::Memory;
 use super::{disk, finish, load_live, write_type};
 use crate::guest::bench::Bench;
+use crate::guest::live::{self, LateComers};
 use crate::guest::load::Load;
 use crate::guest::oracle::{Oracle, Point, Sight};
 use crate::guest::scheduler::{self, set_policy, Policy, SECOND};
@@ -17,65 +22,68 @@ use crate::guest::{modules, pci};
 
 /// The flush queue's timer, out of the way: what is queued stays until a switch, or a full ring, flushes it.
 pub(super) const NEVER: u32 = 600_000;
-/// Long enough for a switch that nobody holds up, with checks and under emulation.
-const LONG: Duration = Duration::from_secs(120);
-/// How long a switch that must wait is watched.
+/// How long somebody who must not wait may take, with checks, under emulation and beside hundreds of busy tasks. Who waits for
+/// those that are held never comes back.
+pub(super) const AT_ONCE: Duration = Duration::from_secs(5);
+/// How long a clean-up that must wait is watched. Its grace period has begun by then, and does not wait for who comes later.
 const WATCHED: Duration = Duration::from_secs(2);
 
-/// Something on its way that has to wait while a task is in the middle of an unmap.
-pub(super) struct Waiting<T> {
-    what: &'static str,
-    thread: JoinHandle<Result<T>>,
-}
-
-/// A write of `DMA`.
-pub(super) type Tighten = Waiting<()>;
-
-impl Tighten {
-    pub(super) fn begin(group: u32) -> Self {
-        Self::on("the tighten", move || {
-            pci::write_type(group, "DMA").context("the tighten failed")
-        })
+/// Does something that must not wait for those who are held, and tells how long it took.
+pub(super) fn at_once<T: Send + 'static>(
+    what: &str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<(T, Duration)> {
+    let begin = Instant::now();
+    let thread = std::thread::spawn(work);
+    while !thread.is_finished() {
+        ensure!(begin.elapsed() < AT_ONCE, "{what} waits");
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    match thread.join() {
+        Ok(done) => Ok((done.with_context(|| what.to_owned())?, begin.elapsed())),
+        Err(_) => bail!("{what}: a thread panicked"),
     }
 }
 
-impl<T: Send + 'static> Waiting<T> {
-    pub(super) fn on(
-        what: &'static str,
-        work: impl FnOnce() -> Result<T> + Send + 'static,
-    ) -> Self {
-        let thread = std::thread::spawn(work);
-        Self { what, thread }
-    }
-
-    /// Makes sure that it does not return while somebody is held.
-    pub(super) fn expect_waiting(&self) -> Result<()> {
-        let begin = Instant::now();
-        while begin.elapsed() < WATCHED {
-            ensure!(
-                !self.thread.is_finished(),
-                "{} returned while a task was in the middle of an unmap",
-                self.what
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
-    }
-
-    pub(super) fn finish(self) -> Result<T> {
-        let begin = Instant::now();
-        while !self.thread.is_finished() {
-            ensure!(begin.elapsed() < LONG, "{} does not return", self.what);
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        match self.thread.join() {
-            Ok(answer) => answer,
-            Err(_) => bail!("{}: a thread panicked", self.what),
-        }
-    }
+/// Writes `DMA`, which must not wait for anybody: the group is strict then, and is being cleaned up after. Tells how long it
+/// took to be strict, in nanoseconds.
+pub(super) fn tighten(group: u32) -> Result<u64> {
+    at_once("the tighten", move || {
+        pci::write_type(group, "DMA").context("the tighten failed")
+    })?;
+    live::expect_step(group, "armed")?;
+    counter("last_strict_ns")
 }
 
-/// Attaches the oracle to a lazy group whose queue is only flushed by a switch or a full ring.
+/// Whoever reads the type of the group is answered at once: none of several waits, and what the fastest takes is what an answer takes
+/// if the machine is not busy with something else.
+pub(super) fn read_at_once(group: u32) -> Result<Duration> {
+    const READS: usize = 9;
+    let mut times = Vec::new();
+    for _ in 0..READS {
+        let (read, took) = at_once("a reader of the type", move || pci::type_of(group))?;
+        ensure!(read == "DMA", "the type reads {read}");
+        times.push(took);
+    }
+    let fastest = times.iter().min().copied().unwrap_or_default();
+    ensure!(
+        fastest < Duration::from_millis(50),
+        "readers of the type waited: {times:?}"
+    );
+    Ok(fastest)
+}
+
+/// Nothing of a clean-up moves on while somebody is held.
+fn expect_still(group: u32, step: &str) -> Result<()> {
+    let begin = Instant::now();
+    while begin.elapsed() < WATCHED {
+        live::expect_step(group, step).context("while a task was in the middle of an unmap")?;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// Attaches the oracle to a lazy group whose queue is only flushed by a switch or a full ring, where the kernel allows that.
 pub(super) fn attach() -> Result<Oracle> {
     load_live()?;
     let oracle = Oracle::attach()?;
@@ -97,64 +105,82 @@ pub fn stragglers(bench: &Bench) -> Result<()> {
     let (_, device) = disk()?;
     let load = Load::start(&device)?;
     let count = bench.of(40, 300);
-    for point in Point::ALL {
-        bench.check(
-            point.name(),
-            let_go(&oracle, || held_at(&oracle, point, count)),
-        );
+    for point in oracle.points()? {
+        for count in [1, count] {
+            bench.check(
+                &format!("{count}-{}", point.name()),
+                let_go(&oracle, || held_at(&oracle, point, count)),
+            );
+        }
     }
     finish(bench, load);
     leave(&oracle)
 }
 
-/// A lazy group with empty rings.
+/// A lazy group with empty rings, and nothing to clean up.
 pub(super) fn fresh(oracle: &Oracle) -> Result<()> {
     write_type(oracle.group, "DMA")?;
-    write_type(oracle.group, "DMA-FQ").map(|_| ())
+    write_type(oracle.group, "DMA-FQ")?;
+    live::cleaned_up()
 }
 
-/// Runs `part`; whatever comes of it, nobody is held afterwards.
+/// Runs `part`; whatever comes of it, nobody is held afterwards, nor counted with those who are held next.
 pub(super) fn let_go<T>(oracle: &Oracle, part: impl FnOnce() -> Result<T>) -> Result<T> {
     let result = part();
     oracle.release_all()?;
+    if result.is_err() {
+        // As long as somebody is on his way, there may be nothing to probe yet.
+        std::thread::sleep(WATCHED);
+        let _ = oracle.fire();
+    }
     result
 }
 
 /// Without a switch their pages are reached: what follows is no accident.
 pub(super) fn control(oracle: &Oracle) -> Result<Sight> {
+    const HELD: usize = 20;
     fresh(oracle)?;
-    oracle.hold(0, Point::PageTableChanged, 8)?;
-    oracle.release(0)?;
-    oracle.returned(0)?;
-    let sight = oracle.fire()?;
-    ensure!(sight.reached == 8, "{sight}, expected all while lazy");
-    Ok(sight)
+    oracle.hold(0, Point::Entered, HELD)?;
+    oracle.touch(0)?;
+    oracle.let_go(0)?.of(HELD)?.expect_most()
 }
 
+/// Tasks held at `point` across a tighten. Where the device can still use their pages, it does so after the tighten and before they
+/// go on: else what the tighten flushed would be all that keeps it from them afterwards.
 pub(super) fn held_at(oracle: &Oracle, point: Point, count: usize) -> Result<String> {
     fresh(oracle)?;
+    let before = LateComers::so_far()?;
     oracle.hold(0, point, count)?;
-    let drained = counter("drained")?;
-    let tighten = Tighten::begin(oracle.group);
-    tighten.expect_waiting()?;
-    oracle.release(0)?;
-    tighten.finish()?;
-    oracle.returned(0)?;
-    let drained = counter("drained")? - drained;
-    let sight = oracle.fire()?.expect_none()?;
-    // Who had only sampled takes the strict entry; the others queue, and only the final flush comes for them.
+    let strict = tighten(oracle.group)?;
+    let read = read_at_once(oracle.group)?;
+    expect_still(oracle.group, "armed")?;
+    if point.is_before_the_change() {
+        oracle.touch(0)?;
+    }
+    let sight = oracle.let_go(0)?.of(count)?.expect_none()?;
+    live::cleaned_up()?;
+    let late = before.since()?;
+    // Who had only sampled takes the strict entry; each of the others comes to an armed ring.
+    let wanted = if point == Point::Sampled {
+        0
+    } else {
+        count as u64
+    };
     ensure!(
-        (drained > 0) == (point != Point::Sampled),
-        "{drained} entries were drained"
+        late.came == wanted,
+        "expected {wanted} late comers: {late:?}"
     );
-    Ok(format!("{sight}, {drained} entries drained"))
+    Ok(format!(
+        "{sight}; strict after {} us, read within {} us; {late:?}",
+        strict / 1000,
+        read.as_micros()
+    ))
 }
 
-/// One task across each of the three waits. The writer is let go after the first, who reads the type after the second, and
-/// who unloads the module after the third.
+/// One task across each step of a clean-up.
 pub fn across_each_wait(bench: &Bench) -> Result<()> {
     let oracle = attach()?;
-    for round in 0..bench.of(3, 10) {
+    for round in 0..bench.of(2, 10) {
         bench.check(
             "across-each-wait",
             let_go(&oracle, || across(&oracle)).with_context(|| format!("round {round}")),
@@ -163,39 +189,45 @@ pub fn across_each_wait(bench: &Bench) -> Result<()> {
     leave(&oracle)
 }
 
-pub(super) fn across(oracle: &Oracle) -> Result<Sight> {
+pub(super) fn across(oracle: &Oracle) -> Result<String> {
     fresh(oracle)?;
     // A grace period that an earlier switch still waits for would be held up, and ours begin only after it, with those whom we
     // mean to come too late. Whoever unloads the module has waited for all of them.
     modules::unload(modules::LIVE)?;
     load_live()?;
     let group = oracle.group;
-    oracle.hold(0, Point::PageTableChanged, 1)?;
-    let tighten = Tighten::begin(group);
-    tighten.expect_waiting().context("first wait")?;
+    let before = LateComers::so_far()?;
+    oracle.hold(0, Point::Entered, 1)?;
+    tighten(group)?;
+    expect_still(group, "armed")?;
     // The strict entry is published; this one has sampled "queued" and has not taken it yet.
     oracle.hold(1, Point::Sampled, 1)?;
-    oracle.release(0)?;
-    tighten.finish()?;
-    let reader = Waiting::on("a reader of the type", move || pci::type_of(group));
-    reader.expect_waiting().context("second wait")?;
-    // The mode is cleared; this one samples "strict", and has been through the strict entry.
+    oracle.touch(0)?;
+    let first = oracle.let_go(0)?;
+    live::until(group, "cleared")?;
+    expect_still(group, "cleared")?;
+    read_at_once(group)?;
+    // The mode is cleared; this one samples "strict", and has taken the strict entry.
     oracle.hold(2, Point::PageTableChanged, 1)?;
-    oracle.release(1)?;
-    let read = reader.finish()?;
-    ensure!(read == "DMA", "the type reads {read}");
-    let unload = Waiting::on("the unload", || modules::unload(modules::LIVE));
-    unload.expect_waiting().context("third wait")?;
-    oracle.release(2)?;
-    unload.finish()?;
-    for batch in 0..3 {
-        oracle.returned(batch)?;
-    }
-    load_live()?;
-    oracle.fire()?.expect_none()
+    oracle.touch(1)?;
+    let second = oracle.let_go(1)?;
+    live::until(group, "restored")?;
+    expect_still(group, "restored")?;
+    read_at_once(group)?;
+    let answer = modules::unload_now(modules::LIVE);
+    ensure!(answer == Err(Errno::EWOULDBLOCK), "the unload: {answer:?}");
+    let third = oracle.let_go(2)?.of(3)?.expect_none()?;
+    ensure!(
+        first.reached + second.reached == 0,
+        "STALE DMA: {first}, {second}"
+    );
+    live::cleaned_up()?;
+    let late = before.since()?;
+    ensure!(late.came == 1, "expected one late comer: {late:?}");
+    Ok(third.to_string())
 }
 
-/// A straggler that may go on, but gets next to no processor time.
+/// A straggler that may go on, but gets next to no processor time: nobody waits for it but the clean-up.
 pub fn starved(bench: &Bench) -> Result<()> {
     let oracle = attach()?;
     bench.check("by-a-fifo-hog", let_go(&oracle, || starve(&oracle, true)));
@@ -208,11 +240,11 @@ pub fn starved(bench: &Bench) -> Result<()> {
 /// straggler that only gets what is idle.
 fn starve(oracle: &Oracle, fifo: bool) -> Result<String> {
     fresh(oracle)?;
-    oracle.hold(0, Point::PageTableChanged, 1)?;
+    oracle.hold(0, Point::Entered, 1)?;
     let straggler = scheduler::find("straggler/")?;
     scheduler::pin(straggler, SECOND)?;
-    let tighten = Tighten::begin(oracle.group);
-    tighten.expect_waiting()?;
+    tighten(oracle.group)?;
+    oracle.touch(0)?;
     let hog = Hog::start()?;
     if fifo {
         set_policy(hog.id(), Policy::Fifo(50))?;
@@ -224,9 +256,9 @@ fn starve(oracle: &Oracle, fifo: bool) -> Result<String> {
     std::thread::sleep(WATCHED);
     let ticks = hog.ticks()?.saturating_sub(before);
     drop(hog);
-    tighten.finish()?;
     oracle.returned(0)?;
     let sight = oracle.fire()?.expect_none()?;
+    live::cleaned_up()?;
     // In hundredths of a second.
     ensure!(ticks > 100, "the hog had only {ticks} ticks in 2 s");
     Ok(format!("{sight}; the hog had {ticks} of 200 ticks"))
@@ -245,15 +277,14 @@ fn starve_by_quota(oracle: &Oracle) -> Result<String> {
     write(&format!("{folder}/cpu.max"), "20000 100000")?;
     fresh(oracle)?;
     let first = format!("echo $$ > {folder}/cgroup.procs");
-    let mut straggler = oracle.hold_process(&first, 0, Point::PageTableChanged)?;
-    let tighten = Tighten::begin(oracle.group);
-    tighten.expect_waiting()?;
-    oracle.release(0)?;
-    tighten.finish()?;
-    oracle.returned(0)?;
-    let sight = oracle.fire()?.expect_none()?;
+    let mut straggler = oracle.hold_process(&first, 0, Point::Entered)?;
+    tighten(oracle.group)?;
+    expect_still(oracle.group, "armed")?;
+    oracle.touch(0)?;
+    let sight = oracle.let_go(0)?.of(1)?.expect_none()?;
     let status = straggler.wait().context("cannot wait for the straggler")?;
     ensure!(status.success(), "the straggler ended with {status}");
+    live::cleaned_up()?;
     let path = format!("{folder}/cpu.stat");
     let stat = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let throttled = stat
@@ -329,6 +360,72 @@ pub fn final_flush(bench: &Bench) -> Result<()> {
 
 /// Few enough that no ring fills up.
 const PAGES: usize = 64;
+
+/// Late comers by the thousand: what they leave is collected, and what is given up comes back with the domain, also when that is freed
+/// while it is cleaned up after.
+pub fn late_soak(bench: &Bench) -> Result<()> {
+    const HELD: usize = 40;
+    let rounds = bench.of(10, 200);
+    let oracle = attach()?;
+    one_by_one(&oracle)?;
+    drop(come_and_go(oracle)?);
+    let before = Memory::now()?;
+    let late = LateComers::so_far()?;
+    let mut oracle = Oracle::attach()?;
+    for round in bench.rounds(rounds) {
+        let (held, freed) = if round % 2 == 0 {
+            (one_by_one(&oracle).map(|_| ()), round % 4 == 0)
+        } else {
+            (all_together(&oracle, HELD), round % 4 == 1)
+        };
+        held.with_context(|| format!("round {round}"))?;
+        if freed {
+            oracle.hold(0, Point::Entered, HELD)?;
+            tighten(oracle.group)?;
+            oracle.touch(0)?;
+            // Its driver lets them go on, and then the device goes, and the domain with it.
+            oracle = come_and_go(oracle)?;
+        }
+    }
+    drop(come_and_go(oracle)?);
+    live::cleaned_up()?;
+    let late = late.since();
+    bench.check(
+        "all-are-accounted-for",
+        late.and_then(|late| {
+            ensure!(
+                late.collected > 0 && late.given_up > 0,
+                "nothing of one kind: {late:?}"
+            );
+            Ok(format!("{late:?}"))
+        }),
+    );
+    bench.check("memory-is-what-it-was", before.compare(&Memory::now()?));
+    modules::unload(modules::LIVE)
+}
+
+/// So many at once: most are given up.
+fn all_together(oracle: &Oracle, count: usize) -> Result<()> {
+    fresh(oracle)?;
+    oracle.hold(0, Point::Entered, count)?;
+    tighten(oracle.group)?;
+    oracle.touch(0)?;
+    oracle.let_go(0)?.of(count)?.expect_none()?;
+    live::cleaned_up()
+}
+
+/// The oracle's card is removed, and found again.
+fn come_and_go(oracle: Oracle) -> Result<Oracle> {
+    drop(oracle);
+    let remove = pci::folder(pci::ORACLE).join("remove");
+    at_once("the removal", move || {
+        std::fs::write(remove, "1").context("cannot remove the card")
+    })?;
+    std::fs::write("/sys/bus/pci/rescan", "1").context("cannot rescan")?;
+    // Another driver for such cards is there by now.
+    pci::rebind(pci::ORACLE, "iommuctl_oracle")?;
+    Oracle::attach()
+}
 
 /// Whether the kernel finds memory of the module that nothing points to, after round trips and an unload.
 pub fn leaks(bench: &Bench) -> Result<()> {
