@@ -14,6 +14,7 @@ mod fleet;
 mod inventory;
 mod loads;
 mod matrix;
+mod mutants;
 mod oracle;
 mod packages;
 mod policy;

@@ -21,6 +21,8 @@ pub struct Source {
     pub name: &'static str,
     /// The kernel tree, as seen from inside the root.
     pub tree: String,
+    /// Not the module as it is, but a mutant with this name.
+    pub mutant: Option<&'static str>,
     /// What make is told beside that.
     pub options: Vec<String>,
 }
@@ -40,7 +42,8 @@ impl Source {
                 self.name
             );
         }
-        let out = out(cache, kernel)?;
+        let out = out(cache, kernel)?.join(self.mutant.unwrap_or_default());
+        std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
         let module = out.join(format!("{}.ko", self.name));
         let mark = out.join(format!("{}.source", self.name));
         let hash = self.hash(kernel)?;
@@ -48,7 +51,13 @@ impl Source {
             return Ok(module);
         }
         step(
-            &format!("building {}.ko for {}", self.name, kernel.release),
+            &format!(
+                "building {}.ko{} for {}",
+                self.name,
+                self.mutant
+                    .map_or(String::new(), |mutant| format!(" ({mutant})")),
+                kernel.release
+            ),
             || {
                 let log = cache.log(self.name)?;
                 let built = self.make(&log, root, kernel, self.name, &[])?;

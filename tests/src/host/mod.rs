@@ -25,6 +25,7 @@ pub mod machine;
 pub mod matrix;
 pub mod module_files;
 pub mod monitor;
+pub mod mutants;
 pub mod packaged;
 pub mod packages;
 pub mod prepare;

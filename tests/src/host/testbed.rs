@@ -12,7 +12,9 @@ use super::command::as_root;
 use super::progress::{say, step};
 use super::userspace::checkout;
 use super::workshop::Workshop;
-use super::{checks, deb, demo, fleet, foreign, litmus, loads, packaged, sbom, system, vm};
+use super::{
+    checks, deb, demo, fleet, foreign, litmus, loads, mutants, packaged, sbom, system, vm,
+};
 
 /// Makes stock kernels run in virtual machines, and runs the suites there.
 #[derive(Debug, Parser)]
@@ -66,6 +68,11 @@ enum Command {
         /// Scenarios, or nothing for all those of the machine
         scenarios: Vec<String>,
     },
+    /// Build the module with a mistake in it, and see that the suites notice
+    Mutant {
+        /// Mutants, or nothing for all of them
+        names: Vec<String>,
+    },
     /// Boot a real Debian system from a disk, once for each scenario, and see what the policy does at boot
     System {
         /// Scenarios, or nothing for all of them
@@ -107,6 +114,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Litmus => litmus::run(&checkout()?).map(|()| ExitCode::SUCCESS),
         Command::Loads => loads::run().map(|()| ExitCode::SUCCESS),
         Command::Run { machine, scenarios } => vm::try_out(machine, scenarios),
+        Command::Mutant { names } => mutants::try_out(names),
         Command::System { scenarios } => Ok(match system::try_out(scenarios)? {
             true => ExitCode::SUCCESS,
             false => ExitCode::FAILURE,

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{bail, Result};
+use anyhow::{bail, Context as _, Result};
 
 use super::arch::Arch;
 use super::cache::Cache;
@@ -14,6 +14,7 @@ use super::debug_kernel::{DebugKernel, Watch};
 use super::initramfs::Contents;
 use super::kbuild::Source;
 use super::kernel::Kernel;
+use super::mutants::Mutant;
 use super::packages;
 use super::prepare::Prepared;
 use super::progress::say;
@@ -188,8 +189,25 @@ impl Workshop {
             folder: checkout()?.join("kmod"),
             name: MODULE,
             tree,
+            mutant: None,
             options: self.options(),
         })
+    }
+
+    /// Builds `iommu_live.ko` with a mistake in it.
+    fn mutant(&self, mutant: &'static Mutant) -> Result<PathBuf> {
+        let _lock = self.cache.lock()?;
+        let folder = tempfile::Builder::new()
+            .prefix(mutant.name)
+            .tempdir_in(self.cache.join("run"))
+            .context("cannot make a folder for a mutant")?;
+        mutant.write(folder.path())?;
+        let source = Source {
+            folder: folder.path().to_owned(),
+            mutant: Some(mutant.name),
+            ..self.module_source()?
+        };
+        source.build(&self.cache, &self.builder, &self.kernel)
     }
 
     fn options(&self) -> Vec<String> {
@@ -215,6 +233,7 @@ impl Workshop {
             folder,
             name: ORACLE,
             tree,
+            mutant: None,
             options: self.options(),
         };
         source.build(&self.cache, &self.builder, &self.kernel)
@@ -229,6 +248,18 @@ impl Workshop {
         if with_module {
             modules.push(self.module()?);
         }
+        self.pack(&modules, with_module)
+    }
+
+    /// The same, with a mutant in place of the module.
+    ///
+    /// # Errors
+    /// When anything does not build, or the mutant's patch does not fit.
+    pub fn boot_mutant(&self, mutant: &'static Mutant) -> Result<Boot> {
+        self.pack(&[self.oracle()?, self.mutant(mutant)?], true)
+    }
+
+    fn pack(&self, modules: &[PathBuf], with_module: bool) -> Result<Boot> {
         let programs = Programs::build(&self.cache, &checkout()?, self.kernel.arch)?;
         let kind = if with_module { "-module" } else { "" };
         let name = format!("initramfs-{}{kind}.cpio", self.kernel.release);
@@ -238,7 +269,7 @@ impl Workshop {
             root: &self.root,
             kernel: &self.kernel,
             programs: &programs,
-            modules: &modules,
+            modules,
         };
         contents.write(&initramfs)?;
         Ok(Boot {
