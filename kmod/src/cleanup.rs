@@ -66,7 +66,7 @@ impl ModuleReference {
     /// `None` if the module is about to leave.
     fn get() -> Option<Self> {
         // SAFETY: The module's own code is running, so it is there.
-        unsafe { iommu_live_module_get() }.then_some(Self)
+        unsafe { iommu_live_module_get() }.then(|| Self)
     }
 }
 
