@@ -166,6 +166,7 @@ static void hold_here(int point)
 struct diverted {
 	struct kprobe probe;
 	function *to;
+	bool active;
 };
 
 static unsigned long pass(struct straggler *s, function *on, unsigned long a,
@@ -266,22 +267,27 @@ static struct diverted whole = DIVERTED("iommu_unmap_fast", unmap_fast);
 
 static bool points[POINTS] = { [4] = true };
 
+static bool divert_from(struct diverted *d)
+{
+	/* One that was registered before has both a name and an address. */
+	d->probe.addr = NULL;
+	d->probe.flags = 0;
+	d->active = !register_kprobe(&d->probe);
+	return d->active;
+}
+
 static void divert_stragglers(void)
 {
 	struct diverted *d;
 
 	for (d = entries; d < entries + ARRAY_SIZE(entries); d++)
-		if (!register_kprobe(&d->probe))
+		if (divert_from(d))
 			points[POINT_ENTERED] = true;
-		else
-			d->probe.addr = NULL;
 	if (hold_slot) {
 		memset(points, true, POINT_ENTERED);
-	} else if (!register_kprobe(&whole.probe)) {
+	} else if (divert_from(&whole)) {
 		points[POINT_SAMPLED] = true;
 		points[POINT_CHANGED] = true;
-	} else {
-		whole.probe.addr = NULL;
 	}
 }
 
@@ -290,10 +296,11 @@ static void divert_no_more(void)
 	struct diverted *d;
 
 	for (d = entries; d < entries + ARRAY_SIZE(entries); d++)
-		if (d->probe.addr)
+		if (d->active)
 			unregister_kprobe(&d->probe);
-	if (whole.probe.addr)
+	if (whole.active)
 		unregister_kprobe(&whole.probe);
+	whole.active = false;
 }
 
 /* Lets every task of the batch finish its unmap, then forgets the batch. */
