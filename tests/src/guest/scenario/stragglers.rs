@@ -138,8 +138,13 @@ pub(super) fn let_go<T>(oracle: &Oracle, part: impl FnOnce() -> Result<T>) -> Re
 
 /// Without a switch their pages are reached: what follows is no accident.
 pub(super) fn control(oracle: &Oracle) -> Result<Sight> {
-    const HELD: usize = 20;
     fresh(oracle)?;
+    while_lazy(oracle)
+}
+
+/// The same in a group that has not been switched yet.
+pub(super) fn while_lazy(oracle: &Oracle) -> Result<Sight> {
+    const HELD: usize = 20;
     oracle.hold(0, Point::Entered, HELD)?;
     oracle.touch(0)?;
     oracle.let_go(0)?.of(HELD)?.expect_most()
@@ -149,6 +154,11 @@ pub(super) fn control(oracle: &Oracle) -> Result<Sight> {
 /// go on: else what the tighten flushed would be all that keeps it from them afterwards.
 pub(super) fn held_at(oracle: &Oracle, point: Point, count: usize) -> Result<String> {
     fresh(oracle)?;
+    held(oracle, point, count)
+}
+
+/// The same in a group that is lazy.
+pub(super) fn held(oracle: &Oracle, point: Point, count: usize) -> Result<String> {
     let before = LateComers::so_far()?;
     oracle.hold(0, point, count)?;
     let strict = tighten(oracle.group)?;
@@ -368,7 +378,7 @@ pub fn late_soak(bench: &Bench) -> Result<()> {
     let rounds = bench.of(10, 200);
     let oracle = attach()?;
     one_by_one(&oracle)?;
-    drop(come_and_go(oracle)?);
+    come_and_go()?;
     let before = Memory::now()?;
     let late = LateComers::so_far()?;
     let mut oracle = Oracle::attach()?;
@@ -384,10 +394,10 @@ pub fn late_soak(bench: &Bench) -> Result<()> {
             tighten(oracle.group)?;
             oracle.touch(0)?;
             // Its driver lets them go on, and then the device goes, and the domain with it.
-            oracle = come_and_go(oracle)?;
+            oracle = come_and_go()?;
         }
     }
-    drop(come_and_go(oracle)?);
+    come_and_go()?;
     live::cleaned_up()?;
     let late = late.since();
     bench.check(
@@ -415,8 +425,7 @@ fn all_together(oracle: &Oracle, count: usize) -> Result<()> {
 }
 
 /// The oracle's card is removed, and found again.
-fn come_and_go(oracle: Oracle) -> Result<Oracle> {
-    drop(oracle);
+fn come_and_go() -> Result<Oracle> {
     let remove = pci::folder(pci::ORACLE).join("remove");
     at_once("the removal", move || {
         std::fs::write(remove, "1").context("cannot remove the card")
