@@ -390,6 +390,7 @@ pub fn late_soak(bench: &Bench) -> Result<()> {
         };
         held.with_context(|| format!("round {round}"))?;
         if freed {
+            fresh(&oracle)?;
             oracle.hold(0, Point::Entered, HELD)?;
             tighten(oracle.group)?;
             oracle.touch(0)?;
