@@ -189,6 +189,21 @@ pub fn expect_long_hold() {
     LONG_HOLD_EXPECTED.store(true, Ordering::Relaxed);
 }
 
+/// Within what somebody is answered who does not wait: a kernel with checks, emulated, takes some twenty times as long for everything.
+///
+/// # Errors
+/// When the kernel does not tell which it is.
+pub fn answer() -> Result<Duration> {
+    let path = "/proc/sys/kernel/osrelease";
+    let release = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+    let slow = if release.contains("-iommuctl-") {
+        20
+    } else {
+        1
+    };
+    Ok(slow * Duration::from_millis(50))
+}
+
 /// Remembers what [`expect_sound`] looks at: for whoever unloads the module.
 pub fn remember() {
     for (name, most) in [("longest_hold_ns", &LONGEST), ("tripped", &TRIPPED)] {
