@@ -182,7 +182,8 @@ impl<'a> Ring<'a> {
     }
 
     /// Puts it back to what it was, with `mask`, and gives back what a late comer left, whose number
-    /// it adds to `collected`. Whether it was armed, and as it was left.
+    /// it adds to `collected`. Whether it was armed, and as it was left; if not, it stays what it is, but
+    /// for an armed one that somebody changed, which becomes an armed one again.
     pub(crate) fn disarm(self, mask: u32, cookie: Cookie<'_>, collected: &mut u64) -> bool {
         let mut late = LateComer::none();
         {
@@ -191,6 +192,11 @@ impl<'a> Ring<'a> {
                 && self.head().load(Relaxed) == 0
                 && self.tail().load(Relaxed) == 0;
             if !as_left {
+                if self.mask() == ARMED {
+                    // The kernel's loops over it would never end, with its lock held.
+                    self.head().store(0, Relaxed);
+                    self.tail().store(0, Relaxed);
+                }
                 return false;
             }
             self.slot().take(&mut late, &locked);
