@@ -14,7 +14,7 @@
 use std::fmt;
 
 use crate::args::BootDefault;
-use crate::trusted::{Content, Root, TrustError};
+use crate::sys::trusted::{Content, Root, TrustError};
 
 /// The word before ours.
 const MARK: &str = "iommuctl.defaults";

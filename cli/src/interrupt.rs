@@ -12,7 +12,6 @@ use iommuctl_policy::{DomainType, Group, GroupId, Route, TypeRequest};
 use crate::advice::{self, Facts, Kind};
 use crate::checks::{self, Check, Finding, Inspector};
 use crate::lock::Lock;
-use crate::own_dir::OwnDir;
 use crate::proc::Proc;
 use crate::rebind::account::{Account, End};
 use crate::rebind::engine;
@@ -24,9 +23,10 @@ use crate::rebind::plan::{Plan, Write};
 use crate::rebind::survey;
 use crate::result::{milliseconds, GroupResult, Interrupted, Outcome, WriteReport};
 use crate::route::Allowed;
-use crate::signals::Signals;
+use crate::sys::kernfs::TreeError;
+use crate::sys::private_dir::OwnDir;
+use crate::sys::signals::Signals;
 use crate::sysfs::{Problems, Sysfs};
-use crate::tree::TreeError;
 
 /// What is to be done, the same for each group.
 #[derive(Clone, Copy, Debug)]

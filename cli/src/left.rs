@@ -6,7 +6,7 @@ use std::path::Path;
 use iommuctl_policy::GroupId;
 
 use crate::lock::Lock;
-use crate::own_dir::{OwnDir, OwnDirError};
+use crate::sys::private_dir::{OwnDir, OwnDirError};
 use crate::{bench, rebind};
 
 /// The groups with a journal, by number.

@@ -18,8 +18,8 @@ use nix::fcntl::{fcntl, FcntlArg};
 use nix::libc;
 use serde::{Deserialize, Serialize};
 
-use crate::dir::errno;
-use crate::own_dir::{OwnDir, OwnDirError};
+use crate::sys::atomic_file::errno;
+use crate::sys::private_dir::{OwnDir, OwnDirError};
 
 const NAME: &str = "lock";
 /// Locked, together, by all who wait.

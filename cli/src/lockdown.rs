@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::lock::{is_locked, try_lock};
-use crate::own_dir::{read_published, OwnDir, OwnDirError};
+use crate::sys::private_dir::{read_published, OwnDir, OwnDirError};
 
 /// The record.
 const RECORD: &str = "lockdown.json";

@@ -12,11 +12,11 @@ use serde::Serialize;
 use crate::args::{Color, Global};
 use crate::audit::trail::Trail;
 use crate::exit::{Exit, Failure};
-use crate::own_dir::OwnDirError;
 use crate::render::style;
 use crate::resolve::ResolveError;
+use crate::sys::private_dir::OwnDirError;
+use crate::sys::trusted::TrustError;
 use crate::sysfs::Problems;
-use crate::trusted::TrustError;
 
 /// The version of every JSON document. It changes when a document changes in a way that breaks its readers.
 const VERSION: u32 = 1;

@@ -7,7 +7,7 @@ use std::path::Path;
 use iommuctl_policy::{errors, parse, ParseError, Policy, PolicyFile};
 use serde::Serialize;
 
-use crate::trusted::{read_untrusted, Content, Root, TrustError};
+use crate::sys::trusted::{read_untrusted, Content, Root, TrustError};
 
 /// Where policies are, the most important place first.
 pub const FOLDERS: [&str; 4] = [

@@ -6,8 +6,8 @@ use iommuctl_policy::Route;
 use crate::interrupt::Tools;
 use crate::rebind::fuse::Fuse;
 use crate::result::{GroupResult, Outcome};
-use crate::signals::Signals;
 use crate::switch::Switch;
+use crate::sys::signals::Signals;
 use crate::sysfs::Problems;
 use crate::turn::Turn;
 

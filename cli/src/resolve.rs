@@ -10,9 +10,9 @@ use iommuctl_policy::{Device, GroupId, Inventory};
 use nix::sys::stat::{major, minor};
 
 use crate::proc::Proc;
+use crate::sys::kernfs::TreeError;
 use crate::sysfs::Sysfs;
 use crate::target::Target;
-use crate::tree::TreeError;
 
 /// A target stands for no group on this machine.
 #[derive(Debug, thiserror::Error)]

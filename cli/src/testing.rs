@@ -4,7 +4,7 @@
 use iommuctl_policy::{Device, DomainType, Group, GroupId};
 use tempfile::TempDir;
 
-use crate::own_dir::OwnDir;
+use crate::sys::private_dir::OwnDir;
 
 /// A `/run/iommuctl` of its own, and the folder that it goes with.
 pub fn run_dir() -> (TempDir, OwnDir) {

@@ -4,7 +4,7 @@
 
 use crate::audit::trail::Trail;
 use crate::lock::Lock;
-use crate::own_dir::OwnDir;
+use crate::sys::private_dir::OwnDir;
 
 /// It is ours until this is dropped.
 #[derive(Debug)]

@@ -29,7 +29,7 @@ use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use crate::audit::event::Writer;
 use crate::exit::Exit;
 use crate::proc::Proc;
-use crate::signals;
+use crate::sys::signals;
 
 /// What the child is told by, before the text.
 const CHILD: &str = "write-text";

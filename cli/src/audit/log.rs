@@ -15,9 +15,9 @@ use super::chain::{Body, Key, Note, Tip};
 use super::end::End;
 use super::head::Head;
 use super::state::{Kept as _, StateError};
-use crate::dir::errno;
 use crate::lock::try_lock;
-use crate::own_dir::{OwnDir, OwnDirError};
+use crate::sys::atomic_file::errno;
+use crate::sys::private_dir::{OwnDir, OwnDirError};
 use nix::errno::Errno;
 
 /// The file that is written to.

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use super::chain::{Record, LINE_LIMIT};
 use super::event::Event;
 use super::log::{LogError, Places, Snapshot};
-use crate::dir::errno;
+use crate::sys::atomic_file::errno;
 
 /// A line.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 
-use crate::own_dir::{OwnDir, OwnDirError};
+use crate::sys::private_dir::{OwnDir, OwnDirError};
 
 /// What is kept in a file of its own.
 pub trait Kept: Serialize + DeserializeOwned {

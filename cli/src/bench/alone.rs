@@ -15,7 +15,7 @@ use super::subject::Subject;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::lock::{locked_by, try_lock_signed, Lock};
-use crate::own_dir::{OwnDir, OwnDirError};
+use crate::sys::private_dir::{OwnDir, OwnDirError};
 
 const NAME: &str = "lock-bench";
 /// How often it is tried, and how long apart: one that was just killed has threads that end a moment later.

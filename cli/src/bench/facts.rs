@@ -6,7 +6,7 @@ use iommuctl_policy::{evaluate_group, DomainType, Group, RuleName, TypeRequest};
 use super::scope::{Facts, Lockdown, Policy};
 use crate::context::Context;
 use crate::policy_files;
-use crate::trusted::Root;
+use crate::sys::trusted::Root;
 
 /// What is known about `group`. With `against_policy`, the policy is not asked.
 #[must_use]

@@ -28,11 +28,11 @@ use crate::audit::trail::Trail;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::lock::Lock;
-use crate::own_dir::OwnDir;
 use crate::result::Outcome;
 use crate::route::Allowed;
-use crate::signals;
 use crate::switch::Switch;
+use crate::sys::private_dir::OwnDir;
+use crate::sys::signals;
 use crate::sysfs::Problems;
 
 /// How long the one that measures may be silent. Under a load that starves it this is too short, and the bench fails: the type is

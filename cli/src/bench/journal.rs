@@ -8,7 +8,7 @@ use iommuctl_policy::{Group, GroupId};
 use serde::{Deserialize, Serialize};
 
 use super::mode::Mode;
-use crate::own_dir::{OwnDir, OwnDirError};
+use crate::sys::private_dir::{OwnDir, OwnDirError};
 
 const PREFIX: &str = "bench-";
 /// The version of the file.

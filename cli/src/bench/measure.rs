@@ -16,8 +16,8 @@ use super::schedule::{Schedule, DEPTHS};
 use super::scope::{Reason, Why};
 use crate::context::Context;
 use crate::lock::Lock;
-use crate::own_dir::OwnDir;
-use crate::signals::Signals;
+use crate::sys::private_dir::OwnDir;
+use crate::sys::signals::Signals;
 
 /// Why it was not brought to its end.
 #[derive(Debug, thiserror::Error)]

@@ -14,10 +14,10 @@ use crate::audit::event::BENCH;
 use crate::audit::trail::Trail;
 use crate::context::Context;
 use crate::lock::Lock;
-use crate::own_dir::OwnDir;
 use crate::result::Outcome;
 use crate::route::Allowed;
 use crate::switch::Switch;
+use crate::sys::private_dir::OwnDir;
 use crate::sysfs::Problems;
 
 /// How often it is tried.

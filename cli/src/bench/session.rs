@@ -17,7 +17,7 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::signals::Signals;
+use crate::sys::signals::Signals;
 use crate::turn::Turn;
 
 /// What is measured, and how long others are waited for.

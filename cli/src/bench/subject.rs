@@ -10,9 +10,9 @@ use super::disk::{Disk, DiskError};
 use super::mode::Mode;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::sys::kernfs::{Tree, TreeError};
 use crate::sysfs::{Bottom, Object};
 use crate::target::Target;
-use crate::tree::{Tree, TreeError};
 
 /// Why there is nothing to be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

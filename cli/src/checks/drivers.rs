@@ -4,7 +4,7 @@
 use iommuctl_policy::Device;
 
 use super::{some_of, Check, Finding, Inspector};
-use crate::tree::TreeError;
+use crate::sys::kernfs::TreeError;
 
 impl Inspector<'_> {
     pub(super) fn drivers(&self, devices: &[&Device]) -> Result<Vec<Finding>, TreeError> {

@@ -19,8 +19,8 @@ use iommuctl_policy::{Device, Group};
 use serde::Serialize;
 
 use crate::proc::Proc;
+use crate::sys::kernfs::TreeError;
 use crate::sysfs::Sysfs;
-use crate::tree::TreeError;
 
 /// What is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

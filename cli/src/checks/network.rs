@@ -8,7 +8,7 @@ use iommuctl_policy::Device;
 use nix::ifaddrs::getifaddrs;
 
 use super::{Check, Finding, Inspector};
-use crate::tree::TreeError;
+use crate::sys::kernfs::TreeError;
 
 impl Inspector<'_> {
     pub(super) fn network(&self, devices: &[&Device]) -> Result<Vec<Finding>, TreeError> {

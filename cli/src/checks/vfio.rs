@@ -5,7 +5,7 @@
 use iommuctl_policy::{Device, Group};
 
 use super::{Check, Finding, Inspector};
-use crate::tree::TreeError;
+use crate::sys::kernfs::TreeError;
 
 impl Inspector<'_> {
     /// The devices of `group` that a program has open.

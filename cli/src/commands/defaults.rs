@@ -13,8 +13,8 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::proc::Proc;
 use crate::render;
+use crate::sys::trusted::{Content, Root};
 use crate::sysfs::Sysfs;
-use crate::trusted::{Content, Root};
 
 /// What `defaults` found.
 #[derive(Debug, Serialize)]

@@ -19,12 +19,12 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::lockdown::{Record, Remembered, Store};
 use crate::output::Output;
-use crate::program;
 use crate::progress::Progress;
 use crate::queue;
 use crate::render;
 use crate::result::{exit, GroupResult, Outcome};
 use crate::route::Allowed;
+use crate::sys::path_lookup;
 use crate::sysfs::Problems;
 
 /// Why a group is left as it is that user space maps.
@@ -124,7 +124,7 @@ fn check_command(program: &OsStr, global: &Global) -> Result<(), Failure> {
         let message = "--json does not go with --while: standard output is the command's";
         return Err(Failure::new(Exit::Usage, message));
     }
-    program::check(program)
+    path_lookup::check(program)
 }
 
 /// What would be done about every group that is not strict. Nothing is.
@@ -257,7 +257,7 @@ fn run_command(command: &[OsString]) -> anyhow::Result<Exit> {
     let status = Command::new(program)
         .args(arguments)
         .status()
-        .map_err(|error| program::failure(program, &error))?;
+        .map_err(|error| path_lookup::failure(program, &error))?;
     // As shells do: 128 and the signal.
     let code = status.code().or_else(|| status.signal().map(|s| 128 + s));
     let code = code.and_then(|c| u8::try_from(c).ok());

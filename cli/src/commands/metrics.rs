@@ -12,14 +12,14 @@ use crate::audit::log::Places;
 use crate::audit::state::{Kept as _, StateError};
 use crate::commands::policy::{differences, wrong};
 use crate::context::Context;
-use crate::dir;
 use crate::exit::{Exit, Failure};
 use crate::metrics::{text, Family, Format, Kind};
 use crate::output::Output;
-use crate::own_dir::{OwnDir, OwnDirError};
 use crate::policy_files;
+use crate::sys::atomic_file;
+use crate::sys::private_dir::{OwnDir, OwnDirError};
+use crate::sys::trusted::Root;
 use crate::sysfs::{Module, Problems};
-use crate::trusted::Root;
 
 /// The node exporter reads the file as a user of its own.
 const MODE: u32 = 0o644;
@@ -46,7 +46,7 @@ pub fn run(args: &MetricsArgs, global: &Global, output: &mut Output) -> anyhow::
         None => output.raw(text(&families, Format::OpenMetrics).as_bytes())?,
         Some(path) => {
             let text = text(&families, Format::Prometheus);
-            dir::write_whole(path, text.as_bytes(), MODE)
+            atomic_file::write_whole(path, text.as_bytes(), MODE)
                 .map_err(|why| Failure::new(Exit::Failed, why))?;
         }
     }

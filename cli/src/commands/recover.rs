@@ -19,7 +19,6 @@ use crate::exit::Exit;
 use crate::interrupt::way_back;
 use crate::lock::Lock;
 use crate::output::Output;
-use crate::own_dir::OwnDir;
 use crate::progress::Progress;
 use crate::rebind::account::Account;
 use crate::rebind::engine;
@@ -30,6 +29,7 @@ use crate::rebind::machine::Bound;
 use crate::rebind::plan::{Plan, Subject};
 use crate::render;
 use crate::result::{GroupResult, Outcome};
+use crate::sys::private_dir::OwnDir;
 use crate::sysfs::Sysfs;
 
 /// What `recover` did.
@@ -210,12 +210,13 @@ impl Work<'_> {
         tick: &mut dyn FnMut(&str),
         report: &mut Recovered,
     ) {
-        let removed = |report: &mut Recovered, result: Result<(), crate::own_dir::OwnDirError>| {
-            report.done = result.is_ok();
-            if let Err(error) = result {
-                report.message = Some(error.to_string());
-            }
-        };
+        let removed =
+            |report: &mut Recovered, result: Result<(), crate::sys::private_dir::OwnDirError>| {
+                report.done = result.is_ok();
+                if let Err(error) = result {
+                    report.message = Some(error.to_string());
+                }
+            };
         let Some(plan) = &found.plan else {
             report.message = Some("nothing had been done yet".to_owned());
             if means.is_some() {

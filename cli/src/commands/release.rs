@@ -13,8 +13,8 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::lockdown::{Record, Store};
 use crate::output::Output;
-use crate::own_dir::OwnDir;
 use crate::route::Allowed;
+use crate::sys::private_dir::OwnDir;
 use crate::sysfs::Problems;
 
 /// Runs the command.

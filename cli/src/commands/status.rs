@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::lockdown::InForce;
 use crate::output::Output;
-use crate::own_dir::OwnDir;
+use crate::sys::private_dir::OwnDir;
 use crate::sysfs::{Iommu, Module, Problems};
 use crate::{bench, left, rebind, render};
 

@@ -17,7 +17,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::render::audit::log::Shown;
-use crate::signals::Signals;
+use crate::sys::signals::Signals;
 use crate::sysfs::Problems;
 
 /// How often every group is looked at without the module: somebody is waiting in front of it.

@@ -2,7 +2,7 @@
 //! Whether everything on this machine is in order: what was found, and for what is not, what puts it right.
 //!
 //! One function for each [`Id`], from the [`Machine`] to findings. Nothing here changes anything, and of the programs that are
-//! asked ([`crate::ask`]) none does. What cannot be looked at is not guessed: it is [`Level::Unknown`]. What does not apply, such
+//! asked ([`crate::sys::subprocess`]) none does. What cannot be looked at is not guessed: it is [`Level::Unknown`]. What does not apply, such
 //! as the signature of a module that is not there, is left out.
 
 mod audit;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::machine::{errno_of, why};
 use super::support::{install, Support, PACKAGE};
 use super::{systemd, Finding, Id, Machine};
-use crate::trusted::{Content, Root, TrustError};
+use crate::sys::trusted::{Content, Root, TrustError};
 
 /// Where a loaded module is (`Documentation/ABI/stable/sysfs-module`).
 pub const LOADED: &str = "module/iommu_live";

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use super::machine::{errno_of, why, RUN_AS_ROOT};
 use super::{Finding, Id, Machine};
-use crate::ask::Answer;
-use crate::trusted::{Content, Folder, Root, TrustError};
+use crate::sys::subprocess::Answer;
+use crate::sys::trusted::{Content, Folder, Root, TrustError};
 
 /// The variable of the firmware (UEFI specification, section 3.3): four bytes of attributes, which the kernel puts first
 /// (`fs/efivarfs`), and one that is 1 if it is on.

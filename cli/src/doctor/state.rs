@@ -5,7 +5,7 @@ use super::machine::why;
 use super::{Finding, Id, Machine};
 use crate::left::Left;
 use crate::lockdown::LockdownError;
-use crate::own_dir::OwnDirError;
+use crate::sys::private_dir::OwnDirError;
 
 /// Whether a rebind or a bench was interrupted.
 pub fn recover(machine: &Machine<'_>) -> Finding {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::machine::{errno_of, why};
 use super::{Finding, Id, Machine};
-use crate::ask::{ask, Answer};
-use crate::trusted::TrustError;
+use crate::sys::subprocess::{ask, Answer};
+use crate::sys::trusted::TrustError;
 
 /// Comes with the package that builds the module, and says whether that works for a kernel.
 const CAN_BUILD: (&str, &str) = ("usr/lib/iommu-live", "can-build");

@@ -10,7 +10,7 @@ use flate2::read::GzDecoder;
 use iommuctl_policy::DomainType;
 
 use super::{Proc, LARGE_FILE_LIMIT};
-use crate::tree::TreeError;
+use crate::sys::kernfs::TreeError;
 
 /// The parameters that have to do with IOMMU groups and their types.
 const PARAMETERS: [&str; 6] = [

@@ -25,7 +25,7 @@ pub use policy_word::PolicyWord;
 pub use processes::{Connection, OpenFile};
 pub use swaps::Swap;
 
-use crate::tree::{Tree, TreeError};
+use crate::sys::kernfs::{Tree, TreeError};
 
 /// `mountinfo` and `cpuinfo` grow with the machine: a container host has thousands of mounts.
 const LARGE_FILE_LIMIT: usize = 16 * 1024 * 1024;

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use super::Proc;
-use crate::tree::TreeError;
+use crate::sys::kernfs::TreeError;
 
 /// What the kernel command line says about the policy.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use super::Proc;
-use crate::tree::TreeError;
+use crate::sys::kernfs::TreeError;
 
 /// How many parents are looked at. A login through sudo and tmux has some five.
 const MAX_PARENTS: usize = 64;

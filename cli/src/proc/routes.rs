@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Proc;
-use crate::tree::TreeError;
+use crate::sys::kernfs::TreeError;
 
 /// Flags of a route (`include/uapi/linux/route.h`, `ipv6_route.h`).
 const UP: u32 = 0x1;

@@ -2,7 +2,7 @@
 //! `/proc/swaps` (proc(5)): what the kernel swaps to.
 
 use super::Proc;
-use crate::tree::TreeError;
+use crate::sys::kernfs::TreeError;
 
 /// Something the kernel swaps to.
 #[derive(Clone, Debug, PartialEq, Eq)]

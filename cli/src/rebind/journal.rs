@@ -17,8 +17,8 @@ use serde::Serialize;
 use super::fuse::Fuse;
 use super::plan::{Plan, Step};
 use super::record::{parse, Begin, Parsed, Record, Wrong, VERSION};
-use crate::dir::errno;
-use crate::own_dir::{OwnDir, OwnDirError};
+use crate::sys::atomic_file::errno;
+use crate::sys::private_dir::{OwnDir, OwnDirError};
 
 const PREFIX: &str = "rebind-";
 

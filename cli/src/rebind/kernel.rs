@@ -11,7 +11,7 @@ use super::plan::{Offers, Plan, Step, Subject, Write};
 use super::survey;
 use crate::audit::event::Writer;
 use crate::lock::Lock;
-use crate::signals::Signals;
+use crate::sys::signals::Signals;
 use crate::sysfs::Sysfs;
 use crate::writer::{self, Written};
 

@@ -5,8 +5,8 @@ use iommuctl_policy::{Device, DomainType, Group, TypeRequest};
 
 use super::plan::{Offers, Override, Plan, Subject};
 use super::record::is_plain;
+use crate::sys::kernfs::TreeError;
 use crate::sysfs::Sysfs;
-use crate::tree::TreeError;
 
 /// Plans to give `request` to `group`, for which `devices` of it lose their driver.
 ///

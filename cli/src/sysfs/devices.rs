@@ -7,7 +7,7 @@ use std::str::FromStr;
 use iommuctl_policy::{Device, GroupId, Removable};
 
 use super::{Problems, Sysfs};
-use crate::tree::TreeError;
+use crate::sys::kernfs::TreeError;
 
 /// How many layers of stacked devices (dm on md on loop on …) are looked through. The kernel allows eight.
 const MAX_LAYERS: usize = 16;

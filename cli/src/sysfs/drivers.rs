@@ -6,7 +6,7 @@
 use std::os::fd::OwnedFd;
 
 use super::Sysfs;
-use crate::tree::TreeError;
+use crate::sys::kernfs::TreeError;
 
 /// What `driver_override` says when it names no driver: a null pointer, as the kernel prints it.
 const NO_OVERRIDE: &str = "(null)";

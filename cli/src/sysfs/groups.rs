@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use iommuctl_policy::{DomainType, Group, GroupId, Inventory, ReservedRegion};
 
 use super::{Problems, Sysfs};
-use crate::tree::{Folder, TreeError};
+use crate::sys::kernfs::{Folder, TreeError};
 
 const GROUPS: &str = "kernel/iommu_groups";
 

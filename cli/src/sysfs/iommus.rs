@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::{Problems, Sysfs};
-use crate::tree::ATTRIBUTE_LIMIT;
+use crate::sys::kernfs::ATTRIBUTE_LIMIT;
 
 const CLASS: &str = "class/iommu";
 

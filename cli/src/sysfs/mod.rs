@@ -26,7 +26,7 @@ pub use iommus::Iommu;
 pub use module::Module;
 pub use objects::Object;
 
-use crate::tree::{Tree, TreeError};
+use crate::sys::kernfs::{Tree, TreeError};
 
 /// sysfs, opened.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 //! What devices offer to the rest of the system: block devices (`class/block`) and network interfaces (`class/net`).
 
 use super::Sysfs;
-use crate::tree::TreeError;
+use crate::sys::kernfs::TreeError;
 
 /// A block device or a network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use super::uevent::{self, Message};
 use super::{Recorder, BATCH};
 use crate::audit::chain::Note;
 use crate::audit::event::Event;
-use crate::signals::Signals;
+use crate::sys::signals::Signals;
 
 /// How often every group is looked at if the kernel tells of each write: only for what went wrong.
 const SELDOM: Duration = Duration::from_secs(60);

@@ -20,7 +20,7 @@ use crate::audit::{journal, kernel, settings};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::Output;
-use crate::signals::Signals;
+use crate::sys::signals::Signals;
 
 /// The most events at once that the journal and the audit system are told of one by one. They are slower than the log, and
 /// journald drops what comes too fast.

@@ -17,12 +17,12 @@ use crate::audit::history::{time, Author, Change, Counts, Device, History, Past,
 use crate::audit::read::{self, Position};
 use crate::audit::spans::{Span, State, States};
 use crate::audit::story::{Entry, Story};
-use crate::dir;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::pci_ids::PciNames;
 use crate::proc::Proc;
 use crate::render::audit::{html, report as render};
+use crate::sys::atomic_file;
 
 /// The log is for root alone, and so is what is made of it.
 const MODE: u32 = 0o600;
@@ -211,7 +211,7 @@ pub fn run(args: &ReportArgs, global: &Global, output: &mut Output) -> anyhow::R
         None => output.report(&report, |w, r| render::write(w, r))?,
         Some(path) => {
             let page = html::page(&report);
-            dir::write_whole(path, page.as_bytes(), MODE)
+            atomic_file::write_whole(path, page.as_bytes(), MODE)
                 .map_err(|why| Failure::new(Exit::Failed, why))?;
             output.report(&report, |w, r| render::headline(w, r))?;
         }

@@ -12,9 +12,9 @@ use crate::audit::state::{Kept as _, StateError};
 use crate::audit::verify::{verify, Verdict};
 use crate::exit::Exit;
 use crate::output::Output;
-use crate::own_dir::OwnDir;
 use crate::render;
-use crate::trusted::Root;
+use crate::sys::private_dir::OwnDir;
+use crate::sys::trusted::Root;
 
 /// What `audit verify` found.
 #[derive(Debug, Serialize)]

@@ -17,8 +17,8 @@ use crate::proc::PolicyWord;
 use crate::progress::Progress;
 use crate::render;
 use crate::result::Outcome;
+use crate::sys::trusted::Root;
 use crate::sysfs::Problems;
-use crate::trusted::Root;
 
 /// What `policy apply` did, or `policy plan` would do.
 #[derive(Debug, Serialize)]

@@ -9,7 +9,7 @@ use crate::exit::Exit;
 use crate::output::Output;
 use crate::policy_files::{self, FileReport};
 use crate::render;
-use crate::trusted::Root;
+use crate::sys::trusted::Root;
 
 /// What `policy check` found.
 #[derive(Debug, Serialize)]

@@ -21,7 +21,7 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::policy_files::{self, LoadError, Loaded};
-use crate::trusted::Root;
+use crate::sys::trusted::Root;
 
 /// Runs the command.
 pub fn run(args: &PolicyArgs, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {

@@ -181,7 +181,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::tree::tests::tree;
+    use crate::sys::kernfs::tests::tree;
 
     #[test]
     fn a_folder_says_what_the_tree_says() {

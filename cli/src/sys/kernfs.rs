@@ -6,7 +6,7 @@
 //! built, are read and resolved by [`Tree::link`] instead. Reads are bounded, and text is checked before it is handed
 //! on, so that no control character of a hostile device name reaches a terminal.
 
-mod folder;
+mod dir;
 
 use std::fs::File;
 use std::io::Read;
@@ -19,7 +19,7 @@ use nix::fcntl::{openat2, readlinkat, OFlag, OpenHow, ResolveFlag};
 use nix::sys::stat::{fstat, Mode, SFlag};
 use nix::sys::statfs::{fstatfs, FsType};
 
-pub use folder::Folder;
+pub use dir::Folder;
 
 /// The most that is read of one attribute. The kernel's own limit for sysfs is one page; a page is at most 64 KiB.
 pub const ATTRIBUTE_LIMIT: usize = 64 * 1024;

@@ -12,7 +12,7 @@ use nix::sys::stat::{fstat, FileStat, Mode, SFlag};
 use nix::unistd::{unlinkat, UnlinkatFlags};
 
 use super::{check, os, TrustError, LIMIT};
-use crate::dir;
+use crate::sys::atomic_file;
 
 /// A folder nobody else can write, opened.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Folder {
     ///
     /// [`TrustError::Os`].
     pub fn names(&self) -> Result<Vec<String>, TrustError> {
-        dir::names(&self.handle).map_err(os("list", &self.path))
+        atomic_file::names(&self.handle).map_err(os("list", &self.path))
     }
 
     /// What is behind `name`.
@@ -110,7 +110,7 @@ impl Folder {
     pub fn replace(&self, name: &str, text: &[u8], mode: u32) -> Result<(), TrustError> {
         let mode = Mode::from_bits_truncate(mode);
         let path = self.path.join(name);
-        dir::replace(&self.handle, name, text, mode).map_err(os("write", &path))
+        atomic_file::replace(&self.handle, name, text, mode).map_err(os("write", &path))
     }
 
     /// Takes `name` away, if it is there.
@@ -147,7 +147,7 @@ fn text(fd: OwnedFd, stat: &FileStat, path: &Path) -> Result<String, TrustError>
     let mut bytes = Vec::new();
     let more = u64::try_from(LIMIT).unwrap_or(u64::MAX).saturating_add(1);
     if let Err(error) = File::from(fd).take(more).read_to_end(&mut bytes) {
-        return Err(os("read", path)(dir::errno(&error)));
+        return Err(os("read", path)(atomic_file::errno(&error)));
     }
     if bytes.len() > LIMIT {
         return Err(TrustError::TooLong(shown()));

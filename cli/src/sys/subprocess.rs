@@ -19,7 +19,7 @@ use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::{killpg, Signal};
 use nix::unistd::Pid;
 
-use crate::dir::errno;
+use super::atomic_file::errno;
 
 /// Where the programs that a program starts are looked for.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";

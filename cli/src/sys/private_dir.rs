@@ -19,7 +19,7 @@ use nix::fcntl::{openat, renameat, OFlag};
 use nix::sys::stat::{fchmod, fstat, mkdirat, FileStat, Mode, SFlag};
 use nix::unistd::{fsync, geteuid, unlinkat, Uid, UnlinkatFlags};
 
-use crate::dir::{self, errno};
+use super::atomic_file::{self, errno};
 
 const NAME: &str = "iommuctl";
 /// For us alone; others may only pass through: what is below `policy.d` is for everybody to read.
@@ -203,7 +203,7 @@ impl OwnDir {
     ///
     /// [`OwnDirError`], if it cannot be listed.
     pub fn names(&self) -> Result<Vec<String>, OwnDirError> {
-        dir::names(&self.handle).map_err(|e| failed("list", &self.path, e))
+        atomic_file::names(&self.handle).map_err(|e| failed("list", &self.path, e))
     }
 
     /// The groups that have a file here whose name is `prefix` and the group's number, by number.
@@ -226,7 +226,8 @@ impl OwnDir {
     /// [`OwnDirError`], if that does not work; what was there before then still is.
     pub fn publish(&self, name: &str, bytes: &[u8]) -> Result<(), OwnDirError> {
         let path = self.path.join(name);
-        dir::replace(&self.handle, name, bytes, PUBLIC).map_err(|e| failed("write", &path, e))
+        atomic_file::replace(&self.handle, name, bytes, PUBLIC)
+            .map_err(|e| failed("write", &path, e))
     }
 
     /// The same, for us alone.
@@ -236,7 +237,7 @@ impl OwnDir {
     /// [`OwnDirError`], if that does not work; what was there before then still is.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), OwnDirError> {
         let path = self.path.join(name);
-        dir::replace(&self.handle, name, bytes, FILE).map_err(|e| failed("write", &path, e))
+        atomic_file::replace(&self.handle, name, bytes, FILE).map_err(|e| failed("write", &path, e))
     }
 
     /// Removes `name`, if it is there, for good.

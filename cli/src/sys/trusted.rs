@@ -6,7 +6,7 @@
 //! link, and what is judged is the open file and not the name. Links *on the way* to a folder are followed, within the
 //! root: `/usr/local` is one on some systems, and the check of what was reached covers them.
 
-mod folder;
+mod dir;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::{openat, openat2, OFlag, OpenHow, ResolveFlag};
 use nix::sys::stat::{fstat, FileStat, Mode, SFlag};
 
-pub use folder::{read_untrusted, Content, Folder};
+pub use dir::{read_untrusted, Content, Folder};
 
 /// The longest file that is read, in bytes. A policy of a thousand rules has some hundred thousand.
 pub const LIMIT: usize = 4 * 1024 * 1024;
