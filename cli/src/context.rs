@@ -17,7 +17,6 @@ use crate::bench::restore::restore;
 use crate::exit::{Exit, Failure};
 use crate::lock::{Lock, LockError};
 use crate::lockdown::{self, InForce, LockdownError, Store};
-use crate::output::Output;
 use crate::pci_ids::PciNames;
 use crate::proc::Proc;
 use crate::rebind::journal;
@@ -27,6 +26,7 @@ use crate::switch::Switch;
 use crate::sys::private_dir::OwnDir;
 use crate::sysfs::{Problems, Sysfs};
 use crate::target::Target;
+use crate::terminal::output::Output;
 use crate::turn::Turn;
 
 /// How long the kernel may take to make a group strict again that a bench left lazy.

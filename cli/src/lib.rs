@@ -52,17 +52,16 @@ pub mod writer;
 
 mod commands;
 mod context;
-mod output;
-mod progress;
 mod render;
 mod report;
+pub mod terminal;
 #[cfg(test)]
 mod testing;
 
 use args::{Args, BenchGuardArgs, Command};
 use context::Context;
 use exit::Exit;
-use output::Output;
+use terminal::output::Output;
 
 /// Runs the process that puts the type back after a bench.
 #[must_use]

@@ -15,9 +15,9 @@ use super::schedule::{Schedule, DEPTHS};
 use crate::args::Global;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::output::Output;
-use crate::progress::Progress;
 use crate::sys::signals::Signals;
+use crate::terminal::output::Output;
+use crate::terminal::progress::Progress;
 use crate::turn::Turn;
 
 /// What is measured, and how long others are waited for.

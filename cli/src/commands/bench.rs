@@ -20,9 +20,9 @@ use crate::bench::session::Session;
 use crate::bench::subject::{self, Refusal, Subject};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::output::Output;
 use crate::render;
 use crate::sysfs::Problems;
+use crate::terminal::output::Output;
 
 /// What `bench` found.
 #[derive(Debug, Serialize)]
@@ -121,7 +121,7 @@ fn end(
 ) -> anyhow::Result<Exit> {
     report.exit_code = exit.code();
     report.domain_type = context.sysfs.domain_type(report.group).ok().flatten();
-    let unicode = render::locale::is_unicode();
+    let unicode = crate::terminal::locale::is_unicode();
     output.report(&report, |w, r| render::bench::write(w, r, unicode))?;
     let refusal = report.refusal.as_ref().map(|r| (&r.message, &r.advice));
     let why = report.not_compared.as_ref();

@@ -6,7 +6,7 @@ use clap_complete::Shell;
 
 use crate::args::Args;
 use crate::exit::Exit;
-use crate::output::Output;
+use crate::terminal::output::Output;
 
 /// Runs the command.
 pub fn run(shell: Shell, output: &mut Output) -> anyhow::Result<Exit> {

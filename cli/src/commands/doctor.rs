@@ -7,9 +7,9 @@ use crate::args::Global;
 use crate::context::Context;
 use crate::doctor::{look, Finding, Level, Machine};
 use crate::exit::Exit;
-use crate::output::Output;
 use crate::render;
 use crate::sysfs::Problems;
+use crate::terminal::output::Output;
 
 /// What `doctor` found.
 #[derive(Debug, Serialize)]

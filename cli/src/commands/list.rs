@@ -7,10 +7,10 @@ use serde::Serialize;
 use crate::args::ListArgs;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::Output;
 use crate::render;
 use crate::report::GroupReport;
 use crate::sysfs::Problems;
+use crate::terminal::output::Output;
 
 /// What `list` found.
 #[derive(Debug, Serialize)]

@@ -18,14 +18,14 @@ use crate::audit::trail::Trail;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::lockdown::{Record, Remembered, Store};
-use crate::output::Output;
-use crate::progress::Progress;
 use crate::queue;
 use crate::render;
 use crate::result::{exit, GroupResult, Outcome};
 use crate::route::Allowed;
 use crate::sys::path_lookup;
 use crate::sysfs::Problems;
+use crate::terminal::output::Output;
+use crate::terminal::progress::Progress;
 
 /// Why a group is left as it is that user space maps.
 const UNMANAGED: &str =

@@ -14,12 +14,12 @@ use crate::commands::policy::{differences, wrong};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::metrics::{text, Family, Format, Kind};
-use crate::output::Output;
 use crate::policy_files;
 use crate::sys::atomic_file;
 use crate::sys::private_dir::{OwnDir, OwnDirError};
 use crate::sys::trusted::Root;
 use crate::sysfs::{Module, Problems};
+use crate::terminal::output::Output;
 
 /// The node exporter reads the file as a user of its own.
 const MODE: u32 = 0o644;

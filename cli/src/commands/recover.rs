@@ -18,8 +18,6 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::interrupt::way_back;
 use crate::lock::Lock;
-use crate::output::Output;
-use crate::progress::Progress;
 use crate::rebind::account::Account;
 use crate::rebind::engine;
 use crate::rebind::fuse::Fuse;
@@ -31,6 +29,8 @@ use crate::render;
 use crate::result::{GroupResult, Outcome};
 use crate::sys::private_dir::OwnDir;
 use crate::sysfs::Sysfs;
+use crate::terminal::output::Output;
+use crate::terminal::progress::Progress;
 
 /// What `recover` did.
 #[derive(Debug, Serialize)]

@@ -12,10 +12,10 @@ use crate::audit::trail::Trail;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::lockdown::{Record, Store};
-use crate::output::Output;
 use crate::route::Allowed;
 use crate::sys::private_dir::OwnDir;
 use crate::sysfs::Problems;
+use crate::terminal::output::Output;
 
 /// Runs the command.
 pub fn run(args: &ReleaseArgs, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {

@@ -12,8 +12,6 @@ use crate::args::{RouteChoice, SetModeArgs};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::lockdown::is_laxer;
-use crate::output::Output;
-use crate::progress::Progress;
 use crate::queue;
 use crate::rebind::fuse::Fuse;
 use crate::render;
@@ -21,6 +19,8 @@ use crate::result::{exit, GroupResult, Outcome};
 use crate::route::Allowed;
 use crate::switch::Switch;
 use crate::sysfs::Problems;
+use crate::terminal::output::Output;
+use crate::terminal::progress::Progress;
 
 /// What `set-mode` did.
 #[derive(Debug, Serialize)]

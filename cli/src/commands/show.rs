@@ -7,11 +7,11 @@ use serde::Serialize;
 use crate::args::ShowArgs;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::Output;
 use crate::render;
 use crate::report::GroupReport;
 use crate::route::{self, Allowed, Decision};
 use crate::sysfs::Problems;
+use crate::terminal::output::Output;
 
 /// What `show` found.
 #[derive(Debug, Serialize)]

@@ -13,9 +13,9 @@ use super::recover::Interrupted;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::lockdown::InForce;
-use crate::output::Output;
 use crate::sys::private_dir::OwnDir;
 use crate::sysfs::{Iommu, Module, Problems};
+use crate::terminal::output::Output;
 use crate::{bench, left, rebind, render};
 
 /// What `status` found.

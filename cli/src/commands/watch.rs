@@ -15,10 +15,10 @@ use crate::audit::recorder::Recorder;
 use crate::audit::story::Entry;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::Output;
 use crate::render::audit::log::Shown;
 use crate::sys::signals::Signals;
 use crate::sysfs::Problems;
+use crate::terminal::output::Output;
 
 /// How often every group is looked at without the module: somebody is waiting in front of it.
 const OFTEN: Duration = Duration::from_secs(2);

@@ -3,13 +3,13 @@
 
 use std::io::{self, Write};
 
-use super::style;
-use super::table::Table;
 use crate::bench::figures::{Comparison, Measurement};
 use crate::bench::mode::Mode;
 use crate::bench::schedule::DEPTHS;
 use crate::bench::stats::Ratio;
 use crate::commands::bench::BenchReport;
+use crate::terminal::style;
+use crate::terminal::table::Table;
 
 /// How long the longest bar is, in columns.
 const WIDTH: usize = 40;

@@ -3,8 +3,8 @@
 
 use std::io::{self, Write};
 
-use super::style;
 use crate::commands::defaults::{ChangeReport, DefaultsReport};
+use crate::terminal::style;
 
 /// Writes what groups start as, and why.
 pub fn write(w: &mut dyn Write, report: &DefaultsReport) -> io::Result<()> {

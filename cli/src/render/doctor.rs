@@ -5,9 +5,9 @@ use std::io::{self, Write};
 
 use anstyle::Style;
 
-use super::style;
 use crate::commands::doctor::DoctorReport;
 use crate::doctor::{Finding, Level};
+use crate::terminal::style;
 
 /// The widths of the first two columns: those of the longest words there are.
 const LEVEL: usize = 7;

@@ -3,10 +3,10 @@
 
 use std::io::{self, Write};
 
-use super::style;
-use super::table::Table;
 use crate::commands::list::ListReport;
 use crate::report::DeviceReport;
+use crate::terminal::style;
+use crate::terminal::table::Table;
 
 /// Writes the table.
 pub fn write(w: &mut dyn Write, report: &ListReport) -> io::Result<()> {

@@ -3,9 +3,9 @@
 
 use std::io::{self, Write};
 
-use super::style;
-use super::table::Table;
 use crate::commands::recover::{Interrupted, RecoverReport, Recovered, RecoveredDevice};
+use crate::terminal::style;
+use crate::terminal::table::Table;
 
 /// Writes the table.
 pub fn write(w: &mut dyn Write, report: &RecoverReport) -> io::Result<()> {

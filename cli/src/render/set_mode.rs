@@ -5,10 +5,10 @@ use std::io::{self, Write};
 
 use iommuctl_policy::{Route, TypeRequest};
 
-use super::style;
-use super::table::Table;
 use crate::commands::set_mode::SetModeReport;
 use crate::result::{GroupResult, Interrupted, Member, Outcome};
+use crate::terminal::style;
+use crate::terminal::table::Table;
 
 /// Writes the table, and below it what was interrupted, or what would be written.
 pub fn write(w: &mut dyn Write, report: &SetModeReport) -> io::Result<()> {

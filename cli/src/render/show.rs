@@ -4,9 +4,9 @@
 use std::io::{self, Write};
 
 use super::list::describe;
-use super::style;
 use crate::commands::show::{Change, ShowGroup, ShowReport};
 use crate::report::DeviceReport;
+use crate::terminal::style;
 
 /// Writes everything.
 pub fn write(w: &mut dyn Write, report: &ShowReport) -> io::Result<()> {

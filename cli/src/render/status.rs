@@ -6,11 +6,11 @@ use std::io::{self, Write};
 
 use iommuctl_policy::DomainType;
 
-use super::style;
 use crate::commands::recover::Interrupted;
 use crate::commands::status::{Left, StatusReport};
 use crate::lockdown::InForce;
 use crate::sysfs::{Iommu, Module};
+use crate::terminal::style;
 
 /// Writes everything, one subject on each line.
 pub fn write(w: &mut dyn Write, report: &StatusReport) -> io::Result<()> {

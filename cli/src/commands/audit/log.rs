@@ -12,9 +12,9 @@ use crate::audit::log::Places;
 use crate::audit::read::{self, Position};
 use crate::audit::story::{Entry, Story};
 use crate::exit::Exit;
-use crate::output::Output;
 use crate::proc::Proc;
 use crate::render::audit::log as render;
+use crate::terminal::output::Output;
 
 /// How often the log is looked at for what is new.
 const AGAIN: Duration = Duration::from_millis(500);

@@ -9,7 +9,7 @@ pub mod verify;
 use crate::args::{AuditArgs, AuditCommand, Global};
 use crate::audit::log::{LogError, Places, Snapshot};
 use crate::exit::{Exit, Failure};
-use crate::output::Output;
+use crate::terminal::output::Output;
 
 /// Runs the command.
 pub fn run(args: &AuditArgs, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {

@@ -19,8 +19,8 @@ use crate::audit::recorder::{Recorder, BATCH};
 use crate::audit::{journal, kernel, settings};
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::Output;
 use crate::sys::signals::Signals;
+use crate::terminal::output::Output;
 
 /// The most events at once that the journal and the audit system are told of one by one. They are slower than the log, and
 /// journald drops what comes too fast.

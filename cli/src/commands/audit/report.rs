@@ -18,11 +18,11 @@ use crate::audit::read::{self, Position};
 use crate::audit::spans::{Span, State, States};
 use crate::audit::story::{Entry, Story};
 use crate::exit::{Exit, Failure};
-use crate::output::Output;
 use crate::pci_ids::PciNames;
 use crate::proc::Proc;
 use crate::render::audit::{html, report as render};
 use crate::sys::atomic_file;
+use crate::terminal::output::Output;
 
 /// The log is for root alone, and so is what is made of it.
 const MODE: u32 = 0o600;

@@ -11,10 +11,10 @@ use crate::audit::settings;
 use crate::audit::state::{Kept as _, StateError};
 use crate::audit::verify::{verify, Verdict};
 use crate::exit::Exit;
-use crate::output::Output;
 use crate::render;
 use crate::sys::private_dir::OwnDir;
 use crate::sys::trusted::Root;
+use crate::terminal::output::Output;
 
 /// What `audit verify` found.
 #[derive(Debug, Serialize)]

@@ -11,14 +11,14 @@ use crate::apply::{exit, Application, PolicyResult};
 use crate::args::{ApplyArgs, Global};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::output::Output;
 use crate::policy_files::{self, FileReport, Loaded};
 use crate::proc::PolicyWord;
-use crate::progress::Progress;
 use crate::render;
 use crate::result::Outcome;
 use crate::sys::trusted::Root;
 use crate::sysfs::Problems;
+use crate::terminal::output::Output;
+use crate::terminal::progress::Progress;
 
 /// What `policy apply` did, or `policy plan` would do.
 #[derive(Debug, Serialize)]

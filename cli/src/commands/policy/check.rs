@@ -6,10 +6,10 @@ use serde::Serialize;
 use super::wrong;
 use crate::args::{CheckArgs, Global};
 use crate::exit::Exit;
-use crate::output::Output;
 use crate::policy_files::{self, FileReport};
 use crate::render;
 use crate::sys::trusted::Root;
+use crate::terminal::output::Output;
 
 /// What `policy check` found.
 #[derive(Debug, Serialize)]

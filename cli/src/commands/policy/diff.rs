@@ -11,10 +11,10 @@ use super::look;
 use crate::args::{DiffArgs, Global};
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::Output;
 use crate::policy_files::FileReport;
 use crate::render;
 use crate::sysfs::Problems;
+use crate::terminal::output::Output;
 
 /// What `policy diff` found.
 #[derive(Debug, Serialize)]

@@ -11,11 +11,11 @@ use crate::apply::{Application, PolicyResult};
 use crate::args::{ExplainArgs, Global};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::output::Output;
 use crate::pci_ids::PciNames;
 use crate::render;
 use crate::sysfs::Problems;
 use crate::target::Target;
+use crate::terminal::output::Output;
 
 /// What `policy explain` found.
 #[derive(Debug, Serialize)]

@@ -8,8 +8,8 @@ use iommuctl_policy::{generate, write};
 
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::Output;
 use crate::sysfs::Problems;
+use crate::terminal::output::Output;
 
 /// Where the packages put the schema; the comment makes editors look there.
 const SCHEMA_PATH: &str = "/usr/share/iommuctl/policy.schema.json";

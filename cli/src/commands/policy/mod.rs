@@ -19,9 +19,9 @@ use std::path::Path;
 use crate::args::{Global, PolicyArgs, PolicyCommand, Source};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::output::Output;
 use crate::policy_files::{self, LoadError, Loaded};
 use crate::sys::trusted::Root;
+use crate::terminal::output::Output;
 
 /// Runs the command.
 pub fn run(args: &PolicyArgs, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {

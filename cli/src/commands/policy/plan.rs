@@ -9,8 +9,8 @@ use crate::apply::{exit, Application};
 use crate::args::{Global, PlanArgs};
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::Output;
 use crate::sysfs::Problems;
+use crate::terminal::output::Output;
 
 /// Runs the command.
 pub fn run(

@@ -9,8 +9,8 @@ use jiff::tz::TimeZone;
 use crate::audit::event::{printable, Event, Learned, Outcome};
 use crate::audit::story::Entry;
 use crate::audit::words;
-use crate::output::Output;
-use crate::render::style;
+use crate::terminal::output::Output;
+use crate::terminal::style;
 
 /// What is shown, line by line.
 pub struct Shown {

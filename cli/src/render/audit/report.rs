@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use crate::audit::event::printable;
 use crate::audit::spans::State;
 use crate::commands::audit::report::{DeviceReport, PastReport, SpanReport};
-use crate::render::style;
-use crate::render::table::Table;
+use crate::terminal::style;
+use crate::terminal::table::Table;
 
 /// The most spans of one device that are shown.
 const MOST: usize = 20;

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use crate::audit::verify::Finding;
 use crate::commands::audit::verify::VerifyReport;
-use crate::render::style;
+use crate::terminal::style;
 
 /// Writes what was found.
 pub fn write(w: &mut dyn Write, report: &VerifyReport) -> io::Result<()> {

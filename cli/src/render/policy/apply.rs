@@ -9,9 +9,9 @@ use super::rules;
 use crate::apply::PolicyResult;
 use crate::commands::policy::ApplyReport;
 use crate::render::set_mode::{devices, interruptions, outcome};
-use crate::render::style;
-use crate::render::table::Table;
 use crate::result::Outcome;
+use crate::terminal::style;
+use crate::terminal::table::Table;
 
 /// Writes it; with `all`, the groups that are as they should be, too.
 pub fn write(w: &mut dyn Write, report: &ApplyReport, all: bool) -> io::Result<()> {

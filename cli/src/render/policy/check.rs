@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use super::no_policy;
 use crate::commands::policy::CheckReport;
 use crate::policy_files::{FileReport, Status};
-use crate::render::style;
-use crate::render::table::Table;
+use crate::terminal::style;
+use crate::terminal::table::Table;
 
 /// Writes it.
 pub fn write(w: &mut dyn Write, report: &CheckReport) -> io::Result<()> {

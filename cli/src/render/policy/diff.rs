@@ -5,8 +5,8 @@ use std::io::{self, Write};
 
 use super::{no_policy, rules};
 use crate::commands::policy::DiffReport;
-use crate::render::style;
-use crate::render::table::Table;
+use crate::terminal::style;
+use crate::terminal::table::Table;
 
 /// Writes it.
 pub fn write(w: &mut dyn Write, report: &DiffReport) -> io::Result<()> {

@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use iommuctl_policy::{Goal, MemberWish, Route, Step, Trial, Wish};
 
 use crate::commands::policy::ExplainReport;
-use crate::render::style;
 use crate::result::Outcome;
+use crate::terminal::style;
 
 /// Writes it.
 pub fn write(w: &mut dyn Write, report: &ExplainReport) -> io::Result<()> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::style::TemplateError;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::render::locale::is_unicode;
+use super::locale::is_unicode;
 
 /// The line is as long as the terminal is wide, and the cursor would stand behind its end: there the `^C` of whoever wants to stop
 /// begins another line, which is then the one that is cleared. So the cursor goes back, far enough for a few of them.

@@ -9,10 +9,10 @@ use nix::errno::Errno;
 use nix::unistd::geteuid;
 use serde::Serialize;
 
+use super::style;
 use crate::args::{Color, Global};
 use crate::audit::trail::Trail;
 use crate::exit::{Exit, Failure};
-use crate::render::style;
 use crate::resolve::ResolveError;
 use crate::sys::private_dir::OwnDirError;
 use crate::sys::trusted::TrustError;
