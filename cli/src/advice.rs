@@ -7,7 +7,7 @@
 use iommuctl_policy::{DomainType, Group, TypeRequest};
 use nix::errno::Errno;
 
-use crate::proc::{Capabilities, Kernel};
+use crate::kernel::procfs::{Capabilities, Kernel};
 
 /// What a kernel without the `type` attribute needs.
 pub const NEEDS_TYPE_FILE: &str =

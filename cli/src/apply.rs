@@ -18,8 +18,8 @@ use iommuctl_policy::{
 use serde::Serialize;
 
 use crate::audit::trail::Trail;
-use crate::context::Context;
 use crate::exit::Exit;
+use crate::kernel::machine::Context;
 use crate::lockdown::{self, is_laxer};
 use crate::queue;
 use crate::rebind::fuse::Fuse;

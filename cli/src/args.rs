@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The command line, as clap sees it. Nothing here touches the system: what the words mean on this machine is found
-//! out in a second step (see `crate::resolve`).
+//! out in a second step (see `crate::kernel::resolve`).
 
 mod audit;
 mod bench;
@@ -16,8 +16,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use iommuctl_policy::{ClassFilter, TypeRequest};
 
 use crate::exit;
+use crate::kernel::target::Target;
 use crate::overrides::Overrides;
-use crate::target::Target;
 
 pub use audit::{AuditArgs, AuditCommand, LogArgs, MetricsArgs, Period, RecordArgs, ReportArgs};
 use audit::{METRICS_HELP, WATCH_HELP};

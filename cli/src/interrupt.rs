@@ -11,8 +11,9 @@ use iommuctl_policy::{DomainType, Group, GroupId, Route, TypeRequest};
 
 use crate::advice::{self, Facts, Kind};
 use crate::checks::{self, Check, Finding, Inspector};
+use crate::kernel::procfs::Proc;
+use crate::kernel::sysfs::{Problems, Sysfs};
 use crate::lock::Lock;
-use crate::proc::Proc;
 use crate::rebind::account::{Account, End};
 use crate::rebind::engine;
 use crate::rebind::fuse::Fuse;
@@ -26,7 +27,6 @@ use crate::route::Allowed;
 use crate::sys::kernfs::TreeError;
 use crate::sys::private_dir::OwnDir;
 use crate::sys::signals::Signals;
-use crate::sysfs::{Problems, Sysfs};
 
 /// What is to be done, the same for each group.
 #[derive(Clone, Copy, Debug)]

@@ -35,23 +35,17 @@ pub mod lock;
 pub mod lockdown;
 pub mod metrics;
 pub mod overrides;
-pub mod pci_ids;
 pub mod policy_files;
-pub mod proc;
 pub mod queue;
 pub mod rebind;
-pub mod resolve;
 pub mod result;
 pub mod route;
 pub mod switch;
 pub mod sys;
-pub mod sysfs;
-pub mod target;
 pub mod turn;
-pub mod writer;
 
 mod commands;
-mod context;
+pub mod kernel;
 mod render;
 mod report;
 pub mod terminal;
@@ -59,8 +53,8 @@ pub mod terminal;
 mod testing;
 
 use args::{Args, BenchGuardArgs, Command};
-use context::Context;
 use exit::Exit;
+use kernel::machine::Context;
 use terminal::output::Output;
 
 /// Runs the process that puts the type back after a bench.

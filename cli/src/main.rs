@@ -5,13 +5,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use iommuctl::args::{Args, BenchGuardArgs, BENCH_GUARD};
-use iommuctl::writer;
+use iommuctl::kernel::attribute_write;
 
 fn main() -> ExitCode {
     let words = std::env::args_os;
     // One for each group that is switched: what all the other commands are is not made up for it.
-    if let Some(text) = writer::asked_to_write(words()) {
-        return writer::child(&text).into();
+    if let Some(text) = attribute_write::asked_to_write(words()) {
+        return attribute_write::child(&text).into();
     }
     if words().nth(1).is_some_and(|word| word == BENCH_GUARD) {
         return iommuctl::guard(&BenchGuardArgs::parse_from(words().skip(1))).into();

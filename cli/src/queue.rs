@@ -4,11 +4,11 @@
 use iommuctl_policy::Route;
 
 use crate::interrupt::Tools;
+use crate::kernel::sysfs::Problems;
 use crate::rebind::fuse::Fuse;
 use crate::result::{GroupResult, Outcome};
 use crate::switch::Switch;
 use crate::sys::signals::Signals;
-use crate::sysfs::Problems;
 use crate::turn::Turn;
 
 /// What is being done before the first of them, for people.

@@ -4,7 +4,7 @@
 use iommuctl_policy::{Device, DomainType, Group, GroupId, PciAddress, PciClass, PciId, Removable};
 use serde::Serialize;
 
-use crate::pci_ids::PciNames;
+use crate::kernel::pci_ids::PciNames;
 
 /// A number with its name.
 #[derive(Debug, Serialize)]

@@ -12,12 +12,12 @@ use crate::advice::{self, Facts, Kind};
 use crate::audit::trail::Trail;
 use crate::checks::Check;
 use crate::interrupt::Interrupt;
+use crate::kernel::attribute_write::{self, Written};
+use crate::kernel::procfs::{Capabilities, Proc};
+use crate::kernel::sysfs::{Problems, Sysfs};
 use crate::lock::Lock;
-use crate::proc::{Capabilities, Proc};
 use crate::result::{milliseconds, GroupResult, Outcome, WriteReport};
 use crate::route::{self, Allowed, Decision};
-use crate::sysfs::{Problems, Sysfs};
-use crate::writer::{self, Written};
 
 /// How many groups are switched at the same time. The grace periods of switches that run together are shared, so many
 /// groups take hardly longer than one; but each has a process of its own.
@@ -244,7 +244,8 @@ impl Switch<'_> {
         // Left behind, a live switch needs no lock of its own: no device is unbound, and the kernel itself keeps the group. Who
         // wants to know that nobody writes any more has it kept.
         let keep = self.keep.and_then(|lock| lock.share().ok());
-        let (written, writer) = writer::write(type_file, self.request.as_str(), self.timeout, keep);
+        let (written, writer) =
+            attribute_write::write(type_file, self.request.as_str(), self.timeout, keep);
         result.writer = writer;
         match written {
             Written::Accepted(took) => {

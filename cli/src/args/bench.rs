@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{seconds, Global, Wait};
 use crate::bench::schedule::{LONGEST, SHORTEST};
-use crate::target::Target;
+use crate::kernel::target::Target;
 
 /// Below the short help.
 const SHORT_HELP: &str = "\

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Subcommand;
 
 use super::{seconds, Patience, Wait};
-use crate::target::Target;
+use crate::kernel::target::Target;
 
 /// How the commands about policies end; more to the point than the general table. `check` does not look at the machine.
 const CHECK_EXIT: &str = "\

@@ -18,9 +18,9 @@ use super::event::{Event, Learned, Phase, Who};
 use super::log::Log;
 use super::settings::{self, SettingsError};
 use super::{journal, kernel};
-use crate::proc::Proc;
+use crate::kernel::procfs::Proc;
+use crate::kernel::sysfs::{Problems, Sysfs};
 use crate::result::GroupResult;
-use crate::sysfs::{Problems, Sysfs};
 
 /// A change that was announced.
 #[derive(Debug)]

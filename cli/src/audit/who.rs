@@ -2,7 +2,7 @@
 //! Who a process is, as far as the kernel tells (proc(5)).
 
 use crate::audit::event::{printable, Event, Who, Writer};
-use crate::proc::Proc;
+use crate::kernel::procfs::Proc;
 
 impl Who {
     /// This process.

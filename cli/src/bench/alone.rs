@@ -12,8 +12,8 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::subject::Subject;
-use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::kernel::machine::Context;
 use crate::lock::{locked_by, try_lock_signed, Lock};
 use crate::sys::private_dir::{OwnDir, OwnDirError};
 

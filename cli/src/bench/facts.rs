@@ -4,7 +4,7 @@
 use iommuctl_policy::{evaluate_group, DomainType, Group, RuleName, TypeRequest};
 
 use super::scope::{Facts, Lockdown, Policy};
-use crate::context::Context;
+use crate::kernel::machine::Context;
 use crate::policy_files;
 use crate::sys::trusted::Root;
 

@@ -25,15 +25,15 @@ use super::restore::restore;
 use crate::args::BenchGuardArgs;
 use crate::audit::event::BENCH;
 use crate::audit::trail::Trail;
-use crate::context::Context;
 use crate::exit::Exit;
+use crate::kernel::machine::Context;
+use crate::kernel::sysfs::Problems;
 use crate::lock::Lock;
 use crate::result::Outcome;
 use crate::route::Allowed;
 use crate::switch::Switch;
 use crate::sys::private_dir::OwnDir;
 use crate::sys::signals;
-use crate::sysfs::Problems;
 
 /// How long the one that measures may be silent. Under a load that starves it this is too short, and the bench fails: the type is
 /// back all the same.

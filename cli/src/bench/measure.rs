@@ -14,7 +14,7 @@ use super::load::{Counted, Cut};
 use super::mode::Mode;
 use super::schedule::{Schedule, DEPTHS};
 use super::scope::{Reason, Why};
-use crate::context::Context;
+use crate::kernel::machine::Context;
 use crate::lock::Lock;
 use crate::sys::private_dir::OwnDir;
 use crate::sys::signals::Signals;

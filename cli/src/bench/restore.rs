@@ -12,13 +12,13 @@ use super::journal::Journal;
 use super::mode::Mode;
 use crate::audit::event::BENCH;
 use crate::audit::trail::Trail;
-use crate::context::Context;
+use crate::kernel::machine::Context;
+use crate::kernel::sysfs::Problems;
 use crate::lock::Lock;
 use crate::result::Outcome;
 use crate::route::Allowed;
 use crate::switch::Switch;
 use crate::sys::private_dir::OwnDir;
-use crate::sysfs::Problems;
 
 /// How often it is tried.
 const ATTEMPTS: usize = 3;

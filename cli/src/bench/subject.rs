@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use super::disk::{Disk, DiskError};
 use super::mode::Mode;
-use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::kernel::machine::Context;
+use crate::kernel::sysfs::{Bottom, Object};
+use crate::kernel::target::Target;
 use crate::sys::kernfs::{Tree, TreeError};
-use crate::sysfs::{Bottom, Object};
-use crate::target::Target;
 
 /// Why there is nothing to be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -18,9 +18,9 @@ use std::collections::BTreeSet;
 use iommuctl_policy::{Device, Group};
 use serde::Serialize;
 
-use crate::proc::Proc;
+use crate::kernel::procfs::Proc;
+use crate::kernel::sysfs::Sysfs;
 use crate::sys::kernfs::TreeError;
-use crate::sysfs::Sysfs;
 
 /// What is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

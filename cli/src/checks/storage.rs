@@ -15,8 +15,8 @@ use nix::sys::stat::Mode;
 use procfs::process::MountInfo;
 
 use super::{some_of, Check, Finding, Inspector};
+use crate::kernel::sysfs::Object;
 use crate::sys::kernfs::TreeError;
-use crate::sysfs::Object;
 
 /// What was found to be in use: directories in sysfs, relative to its root.
 type Known = Vec<String>;

@@ -18,10 +18,10 @@ use crate::bench::schedule::Schedule;
 use crate::bench::scope::{scope, Scope, Why};
 use crate::bench::session::Session;
 use crate::bench::subject::{self, Refusal, Subject};
-use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::kernel::machine::Context;
+use crate::kernel::sysfs::Problems;
 use crate::render;
-use crate::sysfs::Problems;
 use crate::terminal::output::Output;
 
 /// What `bench` found.

@@ -10,10 +10,10 @@ use serde::Serialize;
 use crate::args::{BootDefault, DefaultsArgs, DefaultsCommand, Global};
 use crate::boot::{change, others, words, Action, Added, Loader};
 use crate::exit::{Exit, Failure};
-use crate::proc::Proc;
+use crate::kernel::procfs::Proc;
+use crate::kernel::sysfs::Sysfs;
 use crate::render;
 use crate::sys::trusted::{Content, Root};
-use crate::sysfs::Sysfs;
 use crate::terminal::output::Output;
 
 /// What `defaults` found.

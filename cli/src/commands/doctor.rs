@@ -4,11 +4,11 @@
 use serde::Serialize;
 
 use crate::args::Global;
-use crate::context::Context;
 use crate::doctor::{look, Finding, Level, Machine};
 use crate::exit::Exit;
+use crate::kernel::machine::Context;
+use crate::kernel::sysfs::Problems;
 use crate::render;
-use crate::sysfs::Problems;
 use crate::terminal::output::Output;
 
 /// What `doctor` found.

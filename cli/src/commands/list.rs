@@ -5,11 +5,11 @@ use iommuctl_policy::{Device, Group};
 use serde::Serialize;
 
 use crate::args::ListArgs;
-use crate::context::Context;
 use crate::exit::Exit;
+use crate::kernel::machine::Context;
+use crate::kernel::sysfs::Problems;
 use crate::render;
 use crate::report::GroupReport;
-use crate::sysfs::Problems;
 use crate::terminal::output::Output;
 
 /// What `list` found.

@@ -15,15 +15,15 @@ use serde::Serialize;
 use super::release;
 use crate::args::{Global, LockdownArgs};
 use crate::audit::trail::Trail;
-use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::kernel::machine::Context;
+use crate::kernel::sysfs::Problems;
 use crate::lockdown::{Record, Remembered, Store};
 use crate::queue;
 use crate::render;
 use crate::result::{exit, GroupResult, Outcome};
 use crate::route::Allowed;
 use crate::sys::path_lookup;
-use crate::sysfs::Problems;
 use crate::terminal::output::Output;
 use crate::terminal::progress::Progress;
 

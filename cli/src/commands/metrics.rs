@@ -11,14 +11,14 @@ use crate::audit::head::Head;
 use crate::audit::log::Places;
 use crate::audit::state::{Kept as _, StateError};
 use crate::commands::policy::{differences, wrong};
-use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::kernel::machine::Context;
+use crate::kernel::sysfs::{Module, Problems};
 use crate::metrics::{text, Family, Format, Kind};
 use crate::policy_files;
 use crate::sys::atomic_file;
 use crate::sys::private_dir::{OwnDir, OwnDirError};
 use crate::sys::trusted::Root;
-use crate::sysfs::{Module, Problems};
 use crate::terminal::output::Output;
 
 /// The node exporter reads the file as a user of its own.

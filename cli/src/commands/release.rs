@@ -9,12 +9,12 @@ use iommuctl_policy::{DomainType, GroupId, Inventory, TypeRequest};
 use super::lockdown::{self, LockdownReport};
 use crate::args::{Global, ReleaseArgs};
 use crate::audit::trail::Trail;
-use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::kernel::machine::Context;
+use crate::kernel::sysfs::Problems;
 use crate::lockdown::{Record, Store};
 use crate::route::Allowed;
 use crate::sys::private_dir::OwnDir;
-use crate::sysfs::Problems;
 use crate::terminal::output::Output;
 
 /// Runs the command.

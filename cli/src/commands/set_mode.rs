@@ -9,8 +9,9 @@ use serde::Serialize;
 
 use crate::advice;
 use crate::args::{RouteChoice, SetModeArgs};
-use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::kernel::machine::Context;
+use crate::kernel::sysfs::Problems;
 use crate::lockdown::is_laxer;
 use crate::queue;
 use crate::rebind::fuse::Fuse;
@@ -18,7 +19,6 @@ use crate::render;
 use crate::result::{exit, GroupResult, Outcome};
 use crate::route::Allowed;
 use crate::switch::Switch;
-use crate::sysfs::Problems;
 use crate::terminal::output::Output;
 use crate::terminal::progress::Progress;
 

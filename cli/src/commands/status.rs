@@ -10,11 +10,11 @@ use nix::errno::Errno;
 use serde::Serialize;
 
 use super::recover::Interrupted;
-use crate::context::Context;
 use crate::exit::Exit;
+use crate::kernel::machine::Context;
+use crate::kernel::sysfs::{Iommu, Module, Problems};
 use crate::lockdown::InForce;
 use crate::sys::private_dir::OwnDir;
-use crate::sysfs::{Iommu, Module, Problems};
 use crate::terminal::output::Output;
 use crate::{bench, left, rebind, render};
 

@@ -13,11 +13,11 @@ use crate::audit::recorder::run::{run as work, Sink};
 use crate::audit::recorder::socket::Socket;
 use crate::audit::recorder::Recorder;
 use crate::audit::story::Entry;
-use crate::context::Context;
 use crate::exit::Exit;
+use crate::kernel::machine::Context;
+use crate::kernel::sysfs::Problems;
 use crate::render::audit::log::Shown;
 use crate::sys::signals::Signals;
-use crate::sysfs::Problems;
 use crate::terminal::output::Output;
 
 /// How often every group is looked at without the module: somebody is waiting in front of it.

@@ -9,9 +9,9 @@ use super::machine::why;
 use super::{Finding, Id, Machine};
 use crate::advice;
 use crate::boot::Loader;
-use crate::proc::Kernel;
+use crate::kernel::procfs::Kernel;
+use crate::kernel::sysfs::Problems;
 use crate::render::status::iommus;
-use crate::sysfs::Problems;
 
 /// Where the kernel shows the tables of the firmware (`Documentation/ABI/testing/sysfs-firmware-acpi`). Their names are for
 /// everybody to see.

@@ -11,14 +11,14 @@ use nix::unistd::geteuid;
 use super::module::{self, Installed};
 use crate::args::Global;
 use crate::commands::policy::differences;
-use crate::context::Context;
+use crate::kernel::machine::Context;
+use crate::kernel::procfs::Kernel;
+use crate::kernel::sysfs::{Module, Problems};
 use crate::lockdown::{InForce, LockdownError};
 use crate::policy_files::{self, LoadError, Loaded};
-use crate::proc::Kernel;
 use crate::sys::kernfs::TreeError;
 use crate::sys::subprocess::{Answer, AskError, Asker};
 use crate::sys::trusted::{Root, TrustError};
-use crate::sysfs::{Module, Problems};
 
 /// How long a program may take that reads one file or asks one service.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -10,10 +10,10 @@ use super::machine::{Bound, Machine, WriteError};
 use super::plan::{Offers, Plan, Step, Subject, Write};
 use super::survey;
 use crate::audit::event::Writer;
+use crate::kernel::attribute_write::{self, Written};
+use crate::kernel::sysfs::Sysfs;
 use crate::lock::Lock;
 use crate::sys::signals::Signals;
-use crate::sysfs::Sysfs;
-use crate::writer::{self, Written};
 
 /// How long a wait for something to come back lasts, before it is looked for again.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -98,7 +98,7 @@ impl Machine for Kernel<'_> {
         let keep = self.lock.share();
         let keep =
             keep.map_err(|e| WriteError::Broken(format!("Failed to share the lock: {e}")))?;
-        let (written, writer) = writer::write(file, &write.text, self.timeout, Some(keep));
+        let (written, writer) = attribute_write::write(file, &write.text, self.timeout, Some(keep));
         if write.path == self.plan.type_path() {
             self.writer = writer;
         }

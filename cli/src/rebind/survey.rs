@@ -5,8 +5,8 @@ use iommuctl_policy::{Device, DomainType, Group, TypeRequest};
 
 use super::plan::{Offers, Override, Plan, Subject};
 use super::record::is_plain;
+use crate::kernel::sysfs::Sysfs;
 use crate::sys::kernfs::TreeError;
-use crate::sysfs::Sysfs;
 
 /// Plans to give `request` to `group`, for which `devices` of it lose their driver.
 ///

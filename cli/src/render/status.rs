@@ -8,8 +8,8 @@ use iommuctl_policy::DomainType;
 
 use crate::commands::recover::Interrupted;
 use crate::commands::status::{Left, StatusReport};
+use crate::kernel::sysfs::{Iommu, Module};
 use crate::lockdown::InForce;
-use crate::sysfs::{Iommu, Module};
 use crate::terminal::style;
 
 /// Writes everything, one subject on each line.

@@ -13,10 +13,10 @@ use super::style;
 use crate::args::{Color, Global};
 use crate::audit::trail::Trail;
 use crate::exit::{Exit, Failure};
-use crate::resolve::ResolveError;
+use crate::kernel::resolve::ResolveError;
+use crate::kernel::sysfs::Problems;
 use crate::sys::private_dir::OwnDirError;
 use crate::sys::trusted::TrustError;
-use crate::sysfs::Problems;
 
 /// The version of every JSON document. It changes when a document changes in a way that breaks its readers.
 const VERSION: u32 = 1;

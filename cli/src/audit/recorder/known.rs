@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::audit::event::{Event, Learned, Phase, Writer};
-use crate::proc::Proc;
+use crate::kernel::procfs::Proc;
 
 /// The most that are remembered as begun. Each takes some hundred bytes, and whoever ends, in whatever way, is forgotten.
 const MOST_OPEN: usize = 4096;

@@ -19,8 +19,8 @@ use iommuctl_policy::{Group, GroupId};
 
 use crate::audit::clock;
 use crate::audit::event::{members, Event, Learned, Member, Outcome, Who, Writer};
-use crate::proc::Proc;
-use crate::sysfs::{Problems, Sysfs};
+use crate::kernel::procfs::Proc;
+use crate::kernel::sysfs::{Problems, Sysfs};
 use known::{Known, Ledger};
 use uevent::Report;
 

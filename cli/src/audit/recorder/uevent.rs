@@ -8,7 +8,7 @@ use iommuctl_policy::GroupId;
 use nix::libc;
 
 use crate::audit::event::{printable, Outcome, Who};
-use crate::proc::login_uid;
+use crate::kernel::procfs::login_uid;
 
 /// Buses whose devices can be in a group.
 const BUSES: [&str; 5] = ["pci", "platform", "amba", "fsl-mc", "cdx"];

@@ -12,7 +12,7 @@ use crate::audit::log::Places;
 use crate::audit::read::{self, Position};
 use crate::audit::story::{Entry, Story};
 use crate::exit::Exit;
-use crate::proc::Proc;
+use crate::kernel::procfs::Proc;
 use crate::render::audit::log as render;
 use crate::terminal::output::Output;
 

@@ -17,8 +17,8 @@ use crate::audit::recorder::run::{run as work, Sink};
 use crate::audit::recorder::socket::Socket;
 use crate::audit::recorder::{Recorder, BATCH};
 use crate::audit::{journal, kernel, settings};
-use crate::context::Context;
 use crate::exit::Exit;
+use crate::kernel::machine::Context;
 use crate::sys::signals::Signals;
 use crate::terminal::output::Output;
 

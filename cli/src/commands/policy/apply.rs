@@ -9,14 +9,14 @@ use serde::Serialize;
 use super::wrong;
 use crate::apply::{exit, Application, PolicyResult};
 use crate::args::{ApplyArgs, Global};
-use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::kernel::machine::Context;
+use crate::kernel::procfs::PolicyWord;
+use crate::kernel::sysfs::Problems;
 use crate::policy_files::{self, FileReport, Loaded};
-use crate::proc::PolicyWord;
 use crate::render;
 use crate::result::Outcome;
 use crate::sys::trusted::Root;
-use crate::sysfs::Problems;
 use crate::terminal::output::Output;
 use crate::terminal::progress::Progress;
 

@@ -9,11 +9,11 @@ use serde::Serialize;
 
 use super::look;
 use crate::args::{DiffArgs, Global};
-use crate::context::Context;
 use crate::exit::Exit;
+use crate::kernel::machine::Context;
+use crate::kernel::sysfs::Problems;
 use crate::policy_files::FileReport;
 use crate::render;
-use crate::sysfs::Problems;
 use crate::terminal::output::Output;
 
 /// What `policy diff` found.

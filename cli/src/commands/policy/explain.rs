@@ -9,12 +9,12 @@ use serde::Serialize;
 use super::look;
 use crate::apply::{Application, PolicyResult};
 use crate::args::{ExplainArgs, Global};
-use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::pci_ids::PciNames;
+use crate::kernel::machine::Context;
+use crate::kernel::pci_ids::PciNames;
+use crate::kernel::sysfs::Problems;
+use crate::kernel::target::Target;
 use crate::render;
-use crate::sysfs::Problems;
-use crate::target::Target;
 use crate::terminal::output::Output;
 
 /// What `policy explain` found.
@@ -97,7 +97,9 @@ fn find<'a>(
     }
     let target: Target = text
         .parse()
-        .map_err(|e: crate::target::ParseTargetError| Failure::new(Exit::Usage, e.to_string()))?;
+        .map_err(|e: crate::kernel::target::ParseTargetError| {
+            Failure::new(Exit::Usage, e.to_string())
+        })?;
     let groups = context.resolve(&[target], inventory)?;
     let mut groups = groups.into_iter().filter_map(|id| inventory.group(id));
     let (first, more) = (groups.next(), groups.next());

@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use anyhow::anyhow;
 use iommuctl_policy::{generate, write};
 
-use crate::context::Context;
 use crate::exit::Exit;
-use crate::sysfs::Problems;
+use crate::kernel::machine::Context;
+use crate::kernel::sysfs::Problems;
 use crate::terminal::output::Output;
 
 /// Where the packages put the schema; the comment makes editors look there.

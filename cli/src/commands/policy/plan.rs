@@ -7,9 +7,9 @@ use super::apply::{self, ApplyReport};
 use super::look;
 use crate::apply::{exit, Application};
 use crate::args::{Global, PlanArgs};
-use crate::context::Context;
 use crate::exit::Exit;
-use crate::sysfs::Problems;
+use crate::kernel::machine::Context;
+use crate::kernel::sysfs::Problems;
 use crate::terminal::output::Output;
 
 /// Runs the command.

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use iommuctl_policy::{Device, GroupId, Inventory};
 use nix::sys::stat::{major, minor};
 
-use crate::proc::Proc;
+use super::procfs::Proc;
+use super::sysfs::Sysfs;
+use super::target::Target;
 use crate::sys::kernfs::TreeError;
-use crate::sysfs::Sysfs;
-use crate::target::Target;
 
 /// A target stands for no group on this machine.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What people name when they mean a group. Pure: what it stands for on this machine is found out in
-//! `crate::resolve`.
+//! `super::resolve`.
 
 use std::fmt;
 use std::path::PathBuf;

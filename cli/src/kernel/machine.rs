@@ -8,6 +8,11 @@ use std::time::Duration;
 use iommuctl_policy::{GroupId, Inventory, TypeRequest};
 use nix::errno::Errno;
 
+use super::pci_ids::PciNames;
+use super::procfs::Proc;
+use super::resolve::{ResolveError, Resolver};
+use super::sysfs::{Problems, Sysfs};
+use super::target::Target;
 use crate::advice;
 use crate::args::Global;
 use crate::audit::trail::Trail;
@@ -17,15 +22,10 @@ use crate::bench::restore::restore;
 use crate::exit::{Exit, Failure};
 use crate::lock::{Lock, LockError};
 use crate::lockdown::{self, InForce, LockdownError, Store};
-use crate::pci_ids::PciNames;
-use crate::proc::Proc;
 use crate::rebind::journal;
-use crate::resolve::{ResolveError, Resolver};
 use crate::route::Allowed;
 use crate::switch::Switch;
 use crate::sys::private_dir::OwnDir;
-use crate::sysfs::{Problems, Sysfs};
-use crate::target::Target;
 use crate::terminal::output::Output;
 use crate::turn::Turn;
 

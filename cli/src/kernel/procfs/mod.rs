@@ -2,11 +2,11 @@
 //! Typed readers of the parts of procfs that matter here: mounts, swaps, routes, open files, capabilities, the kernel's
 //! command line and configuration (proc(5)).
 
-mod busy;
+mod boot_parameter;
 mod capabilities;
+mod cpu_time;
 mod identity;
-mod kernel;
-mod policy_word;
+mod kernel_options;
 mod processes;
 mod routes;
 mod swaps;
@@ -18,10 +18,10 @@ use nix::sys::statfs::PROC_SUPER_MAGIC;
 use procfs::process::{MountInfos, Status};
 use procfs::FromBufRead;
 
+pub use boot_parameter::PolicyWord;
 pub use capabilities::Capabilities;
 pub use identity::login_uid;
-pub use kernel::{Kernel, KernelDefault};
-pub use policy_word::PolicyWord;
+pub use kernel_options::{Kernel, KernelDefault};
 pub use processes::{Connection, OpenFile};
 pub use swaps::Swap;
 

@@ -26,9 +26,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 
+use super::procfs::Proc;
 use crate::audit::event::Writer;
 use crate::exit::Exit;
-use crate::proc::Proc;
 use crate::sys::signals;
 
 /// What the child is told by, before the text.

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The running kernel: its file systems, the writes to them, and what a target names on this machine.
+
+pub mod attribute_write;
+pub mod machine;
+pub mod pci_ids;
+pub mod procfs;
+pub mod resolve;
+pub mod sysfs;
+pub mod target;
