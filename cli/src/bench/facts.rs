@@ -4,8 +4,8 @@
 use iommuctl_policy::{evaluate_group, DomainType, Group, RuleName, TypeRequest};
 
 use super::scope::{Facts, Lockdown, Policy};
+use crate::config::policy_files;
 use crate::kernel::machine::Context;
-use crate::policy_files;
 use crate::sys::trusted::Root;
 
 /// What is known about `group`. With `against_policy`, the policy is not asked.

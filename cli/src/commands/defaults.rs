@@ -8,7 +8,7 @@ use iommuctl_policy::DomainType;
 use serde::Serialize;
 
 use crate::args::{BootDefault, DefaultsArgs, DefaultsCommand, Global};
-use crate::boot::{change, others, words, Action, Added, Loader};
+use crate::config::boot_loader::{change, others, words, Action, Added, Loader};
 use crate::exit::{Exit, Failure};
 use crate::kernel::procfs::Proc;
 use crate::kernel::sysfs::Sysfs;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::machine::why;
 use super::{Finding, Id, Level, Machine};
-use crate::policy_files::FOLDERS;
+use crate::config::policy_files::FOLDERS;
 use crate::sys::subprocess::ask;
 
 /// A maker of initramfs images.

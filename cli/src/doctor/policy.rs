@@ -3,8 +3,8 @@
 
 use super::machine::{errno_of, why, Differs};
 use super::{systemd, Finding, Id, Machine};
+use crate::config::policy_files::{LoadError, Status};
 use crate::kernel::procfs::PolicyWord;
-use crate::policy_files::{LoadError, Status};
 
 /// Applies the policy at boot.
 const UNIT: &str = "iommuctl-policy.service";

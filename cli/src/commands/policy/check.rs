@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use super::wrong;
 use crate::args::{CheckArgs, Global};
+use crate::config::policy_files::{self, FileReport};
 use crate::exit::Exit;
-use crate::policy_files::{self, FileReport};
 use crate::render;
 use crate::sys::trusted::Root;
 use crate::terminal::output::Output;

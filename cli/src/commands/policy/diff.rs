@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use super::look;
 use crate::args::{DiffArgs, Global};
+use crate::config::policy_files::FileReport;
 use crate::exit::Exit;
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
-use crate::policy_files::FileReport;
 use crate::render;
 use crate::terminal::output::Output;
 

@@ -17,9 +17,9 @@ pub use explain::ExplainReport;
 use std::path::Path;
 
 use crate::args::{Global, PolicyArgs, PolicyCommand, Source};
+use crate::config::policy_files::{self, LoadError, Loaded};
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
-use crate::policy_files::{self, LoadError, Loaded};
 use crate::sys::trusted::Root;
 use crate::terminal::output::Output;
 

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::no_policy;
 use crate::commands::policy::CheckReport;
-use crate::policy_files::{FileReport, Status};
+use crate::config::policy_files::{FileReport, Status};
 use crate::terminal::style;
 use crate::terminal::table::Table;
 

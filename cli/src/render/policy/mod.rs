@@ -10,7 +10,7 @@ use std::io::{self, Write};
 
 use iommuctl_policy::RuleName;
 
-use crate::policy_files::FOLDERS;
+use crate::config::policy_files::FOLDERS;
 
 /// Says that there is no policy, and where one would be.
 fn no_policy(w: &mut dyn Write) -> io::Result<()> {
