@@ -20,11 +20,11 @@ use serde::Serialize;
 use crate::audit::trail::Trail;
 use crate::exit::Exit;
 use crate::kernel::machine::Context;
-use crate::lockdown::{self, is_laxer};
 use crate::queue;
 use crate::rebind::fuse::Fuse;
 use crate::result::{exit_by, GroupResult, Outcome};
 use crate::route::Allowed;
+use crate::state::lockdown::{self, is_laxer};
 use crate::switch::Switch;
 use crate::turn::Turn;
 

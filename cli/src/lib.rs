@@ -29,9 +29,6 @@ pub mod checks;
 pub mod doctor;
 pub mod exit;
 pub mod interrupt;
-pub mod left;
-pub mod lock;
-pub mod lockdown;
 pub mod metrics;
 pub mod overrides;
 pub mod queue;
@@ -47,6 +44,7 @@ pub mod config;
 pub mod kernel;
 mod render;
 mod report;
+pub mod state;
 pub mod terminal;
 #[cfg(test)]
 mod testing;

@@ -15,9 +15,9 @@ use crate::interrupt::Interrupt;
 use crate::kernel::attribute_write::{self, Written};
 use crate::kernel::procfs::{Capabilities, Proc};
 use crate::kernel::sysfs::{Problems, Sysfs};
-use crate::lock::Lock;
 use crate::result::{milliseconds, GroupResult, Outcome, WriteReport};
 use crate::route::{self, Allowed, Decision};
+use crate::state::change_lock::Lock;
 
 /// How many groups are switched at the same time. The grace periods of switches that run together are shared, so many
 /// groups take hardly longer than one; but each has a process of its own.

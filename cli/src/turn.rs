@@ -3,7 +3,7 @@
 //! takes its turn, whichever it is and whoever started it.
 
 use crate::audit::trail::Trail;
-use crate::lock::Lock;
+use crate::state::change_lock::Lock;
 use crate::sys::private_dir::OwnDir;
 
 /// It is ours until this is dropped.

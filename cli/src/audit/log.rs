@@ -15,7 +15,7 @@ use super::chain::{Body, Key, Note, Tip};
 use super::end::End;
 use super::head::Head;
 use super::state::{Kept as _, StateError};
-use crate::lock::try_lock;
+use crate::state::change_lock::try_lock;
 use crate::sys::atomic_file::errno;
 use crate::sys::private_dir::{OwnDir, OwnDirError};
 use nix::errno::Errno;

@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use super::subject::Subject;
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
-use crate::lock::{locked_by, try_lock_signed, Lock};
+use crate::state::change_lock::{locked_by, try_lock_signed, Lock};
 use crate::sys::private_dir::{OwnDir, OwnDirError};
 
 const NAME: &str = "lock-bench";

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::guard::{Answer, Ask};
 use super::mode::Mode;
 use crate::args::{Global, BENCH_GUARD};
-use crate::lock::Lock;
+use crate::state::change_lock::Lock;
 
 /// How often it is told that we are there.
 pub const BEAT: Duration = Duration::from_millis(100);

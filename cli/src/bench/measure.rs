@@ -15,7 +15,7 @@ use super::mode::Mode;
 use super::schedule::{Schedule, DEPTHS};
 use super::scope::{Reason, Why};
 use crate::kernel::machine::Context;
-use crate::lock::Lock;
+use crate::state::change_lock::Lock;
 use crate::sys::private_dir::OwnDir;
 use crate::sys::signals::Signals;
 

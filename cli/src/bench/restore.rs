@@ -14,9 +14,9 @@ use crate::audit::event::BENCH;
 use crate::audit::trail::Trail;
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
-use crate::lock::Lock;
 use crate::result::Outcome;
 use crate::route::Allowed;
+use crate::state::change_lock::Lock;
 use crate::switch::Switch;
 use crate::sys::private_dir::OwnDir;
 

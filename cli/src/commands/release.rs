@@ -12,8 +12,8 @@ use crate::audit::trail::Trail;
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
-use crate::lockdown::{Record, Store};
 use crate::route::Allowed;
+use crate::state::lockdown::{Record, Store};
 use crate::sys::private_dir::OwnDir;
 use crate::terminal::output::Output;
 

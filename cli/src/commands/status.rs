@@ -13,10 +13,11 @@ use super::recover::Interrupted;
 use crate::exit::Exit;
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::{Iommu, Module, Problems};
-use crate::lockdown::InForce;
+use crate::state::lockdown::InForce;
+use crate::state::unfinished;
 use crate::sys::private_dir::OwnDir;
 use crate::terminal::output::Output;
-use crate::{bench, left, rebind, render};
+use crate::{bench, rebind, render};
 
 /// What `status` found.
 #[derive(Debug, Serialize)]
@@ -110,7 +111,7 @@ pub fn run(context: &Context, output: &mut Output) -> anyhow::Result<Exit> {
 
 /// What was interrupted. While somebody is at work, what is there may be theirs, and is nothing to be told of.
 fn interrupted(context: &Context, output: &mut Output) -> Vec<Left> {
-    match left::Left::look(context.run_root.as_deref()) {
+    match unfinished::Left::look(context.run_root.as_deref()) {
         Ok((left, Some(run))) if !left.busy => {
             let rebinds = left.rebinds.iter().map(|id| rebind(context, &run, *id));
             let benches = left.benches.iter().map(|id| bench(context, &run, *id));

@@ -15,7 +15,7 @@ use crate::config::policy_files::{self, LoadError, Loaded};
 use crate::kernel::machine::Context;
 use crate::kernel::procfs::Kernel;
 use crate::kernel::sysfs::{Module, Problems};
-use crate::lockdown::{InForce, LockdownError};
+use crate::state::lockdown::{InForce, LockdownError};
 use crate::sys::kernfs::TreeError;
 use crate::sys::subprocess::{Answer, AskError, Asker};
 use crate::sys::trusted::{Root, TrustError};
@@ -128,7 +128,7 @@ impl<'a> Machine<'a> {
         };
         let differences = differences(&loaded.policy, inventory).into_iter();
         let differing = differences.map(|d| Differs {
-            laxer: crate::lockdown::is_laxer(d.domain_type.as_ref(), d.wanted),
+            laxer: crate::state::lockdown::is_laxer(d.domain_type.as_ref(), d.wanted),
             group: d.group,
             wanted: d.wanted,
         });

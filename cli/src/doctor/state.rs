@@ -3,8 +3,8 @@
 
 use super::machine::why;
 use super::{Finding, Id, Machine};
-use crate::left::Left;
-use crate::lockdown::LockdownError;
+use crate::state::lockdown::LockdownError;
+use crate::state::unfinished::Left;
 use crate::sys::private_dir::OwnDirError;
 
 /// Whether a rebind or a bench was interrupted.

@@ -12,7 +12,7 @@ use super::survey;
 use crate::audit::event::Writer;
 use crate::kernel::attribute_write::{self, Written};
 use crate::kernel::sysfs::Sysfs;
-use crate::lock::Lock;
+use crate::state::change_lock::Lock;
 use crate::sys::signals::Signals;
 
 /// How long a wait for something to come back lasts, before it is looked for again.

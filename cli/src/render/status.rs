@@ -9,7 +9,7 @@ use iommuctl_policy::DomainType;
 use crate::commands::recover::Interrupted;
 use crate::commands::status::{Left, StatusReport};
 use crate::kernel::sysfs::{Iommu, Module};
-use crate::lockdown::InForce;
+use crate::state::lockdown::InForce;
 use crate::terminal::style;
 
 /// Writes everything, one subject on each line.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use iommuctl_policy::GroupId;
 
-use crate::lock::Lock;
+use super::change_lock::Lock;
 use crate::sys::private_dir::{OwnDir, OwnDirError};
 use crate::{bench, rebind};
 

@@ -16,7 +16,7 @@ use iommuctl_policy::{DomainType, Group, GroupId, TypeRequest};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::lock::{is_locked, try_lock};
+use super::change_lock::{is_locked, try_lock};
 use crate::sys::private_dir::{read_published, OwnDir, OwnDirError};
 
 /// The record.
