@@ -6,26 +6,13 @@
 //! [`read`] reads it, [`story`] tells what happened, and [`history`] what each device was, and for how long. [`journal`]
 //! and [`kernel`] are the other places events go to.
 
-pub mod boots;
-pub mod chain;
-pub mod checked;
 pub mod clock;
-mod end;
 pub mod event;
-pub mod head;
 pub mod history;
-pub mod journal;
-pub mod kernel;
 pub mod log;
-pub mod read;
+mod process;
 pub mod recorder;
+pub mod sentence;
 pub mod settings;
-pub mod spans;
-pub mod state;
-pub mod story;
-#[cfg(test)]
-mod tests;
+pub mod sinks;
 pub mod trail;
-pub mod verify;
-mod who;
-pub mod words;

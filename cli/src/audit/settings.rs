@@ -6,8 +6,8 @@ use std::path::Path;
 
 use iommuctl_policy::{parse_audit_settings, AuditSettings, ParseError};
 
-use super::chain::Key;
-use super::log::{Log, Places, Rotation};
+use super::log::chain::Key;
+use super::log::file::{Log, Places, Rotation};
 use crate::sys::trusted::{Content, Root, TrustError};
 
 const FOLDER: &str = "etc/iommuctl";

@@ -12,12 +12,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use iommuctl_policy::{AuditSettings, Group, GroupId, Require, Route, TypeRequest};
 
-use super::chain::Body;
 use super::clock;
 use super::event::{Event, Learned, Phase, Who};
-use super::log::Log;
+use super::log::chain::Body;
+use super::log::file::Log;
 use super::settings::{self, SettingsError};
-use super::{journal, kernel};
+use super::sinks::{journald, linux_audit};
 use crate::kernel::procfs::Proc;
 use crate::kernel::sysfs::{Problems, Sysfs};
 use crate::result::GroupResult;
@@ -163,13 +163,13 @@ impl Trail {
         // What was announced is in the log, and of interest again only if nothing follows.
         let announced = event.phase == Phase::Opened && logged.is_ok();
         let journalled = match (self.settings.journal, announced) {
-            (true, false) => journal::send(&self.root, event).map_err(|e| e.to_string()),
+            (true, false) => journald::send(&self.root, event).map_err(|e| e.to_string()),
             (true, true) => Ok(()),
             (false, _) => Err("it is switched off in audit.yaml".to_owned()),
         };
         if self.settings.linux_audit && event.phase == Phase::Closed {
             // It does not count: a kernel whose audit is off takes messages all the same, and forgets them.
-            if let Err(why) = kernel::send(event) {
+            if let Err(why) = linux_audit::send(event) {
                 self.trouble(format!("the Linux audit system was not told: {why}"));
             }
         }

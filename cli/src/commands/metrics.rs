@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use iommuctl_policy::{DomainType, Inventory};
 
 use crate::args::{Global, MetricsArgs};
-use crate::audit::checked::Checked;
-use crate::audit::head::Head;
-use crate::audit::log::Places;
-use crate::audit::state::{Kept as _, StateError};
+use crate::audit::log::file::Places;
+use crate::audit::log::head::Head;
+use crate::audit::log::json_file::{Kept as _, StateError};
+use crate::audit::log::last_verified::Checked;
 use crate::commands::policy::{differences, wrong};
 use crate::config::policy_files;
 use crate::exit::{Exit, Failure};

@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::args::Global;
-use crate::audit::chain::Note;
 use crate::audit::event::{Event, Learned};
+use crate::audit::history::changes::Entry;
+use crate::audit::log::chain::Note;
 use crate::audit::recorder::run::{run as work, Sink};
 use crate::audit::recorder::socket::Socket;
 use crate::audit::recorder::Recorder;
-use crate::audit::story::Entry;
 use crate::exit::Exit;
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;

@@ -3,10 +3,10 @@
 
 use super::machine::{errno_of, why};
 use super::{systemd, Finding, Id, Machine};
-use crate::audit::log::{LogError, Places, Snapshot, LOCK, NAME};
+use crate::audit::log::file::{LogError, Places, Snapshot, LOCK, NAME};
+use crate::audit::log::json_file::StateError;
+use crate::audit::log::verify::{verify, Verdict};
 use crate::audit::settings::{self, SettingsError};
-use crate::audit::state::StateError;
-use crate::audit::verify::{verify, Verdict};
 
 /// Records what others change.
 const UNIT: &str = "iommuctl-audit.service";

@@ -8,7 +8,7 @@
 //! The memory it takes has a bound: [`BATCH`] events at a time, one entry for each group, and a few thousand processes. What
 //! comes faster waits in the socket, in the kernel.
 
-pub mod known;
+pub mod ledger;
 pub mod run;
 pub mod socket;
 pub mod uevent;
@@ -21,7 +21,7 @@ use crate::audit::clock;
 use crate::audit::event::{members, Event, Learned, Member, Outcome, Who, Writer};
 use crate::kernel::procfs::Proc;
 use crate::kernel::sysfs::{Problems, Sysfs};
-use known::{Known, Ledger};
+use ledger::{Known, Ledger};
 use uevent::Report;
 
 /// The most events that are recorded at once.

@@ -10,8 +10,8 @@ use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use super::socket::{Received, Socket};
 use super::uevent::{self, Message};
 use super::{Recorder, BATCH};
-use crate::audit::chain::Note;
 use crate::audit::event::Event;
+use crate::audit::log::chain::Note;
 use crate::sys::signals::Signals;
 
 /// How often every group is looked at if the kernel tells of each write: only for what went wrong.

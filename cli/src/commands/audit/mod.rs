@@ -7,7 +7,7 @@ pub mod report;
 pub mod verify;
 
 use crate::args::{AuditArgs, AuditCommand, Global};
-use crate::audit::log::{LogError, Places, Snapshot};
+use crate::audit::log::file::{LogError, Places, Snapshot};
 use crate::exit::{Exit, Failure};
 use crate::terminal::output::Output;
 

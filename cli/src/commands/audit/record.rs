@@ -9,14 +9,15 @@ use iommuctl_policy::AuditSettings;
 
 use super::places;
 use crate::args::{Global, RecordArgs};
-use crate::audit::chain::{Body, Note};
 use crate::audit::event::Event;
-use crate::audit::log::{Log, Places};
-use crate::audit::read::{self, Position};
+use crate::audit::log::chain::{Body, Note};
+use crate::audit::log::file::{Log, Places};
+use crate::audit::log::read::{self, Position};
 use crate::audit::recorder::run::{run as work, Sink};
 use crate::audit::recorder::socket::Socket;
 use crate::audit::recorder::{Recorder, BATCH};
-use crate::audit::{journal, kernel, settings};
+use crate::audit::settings;
+use crate::audit::sinks::{journald, linux_audit};
 use crate::exit::Exit;
 use crate::kernel::machine::Context;
 use crate::sys::signals::Signals;
@@ -91,12 +92,12 @@ impl Keeper<'_> {
         }
         for event in events {
             if self.settings.journal {
-                if let Err(error) = journal::send(&self.root, event) {
+                if let Err(error) = journald::send(&self.root, event) {
                     self.complain(format!("the journal was not told: {error}"));
                 }
             }
             if self.settings.linux_audit {
-                if let Err(why) = kernel::send(event) {
+                if let Err(why) = linux_audit::send(event) {
                     self.complain(format!("the Linux audit system was not told: {why}"));
                 }
             }

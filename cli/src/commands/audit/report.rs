@@ -10,13 +10,13 @@ use serde::Serialize;
 
 use super::{places, snapshot, unreadable};
 use crate::args::{Global, ReportArgs};
-use crate::audit::boots::Boots;
 use crate::audit::clock;
 use crate::audit::event::{Event, Member};
-use crate::audit::history::{time, Author, Change, Counts, Device, History, Past, Window};
-use crate::audit::read::{self, Position};
-use crate::audit::spans::{Span, State, States};
-use crate::audit::story::{Entry, Story};
+use crate::audit::history::boots::Boots;
+use crate::audit::history::changes::{Entry, Story};
+use crate::audit::history::devices::{time, Author, Change, Counts, Device, History, Past, Window};
+use crate::audit::history::spans::{Span, State, States};
+use crate::audit::log::read::{self, Position};
 use crate::exit::{Exit, Failure};
 use crate::kernel::pci_ids::PciNames;
 use crate::kernel::procfs::Proc;

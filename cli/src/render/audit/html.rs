@@ -13,8 +13,8 @@ use jiff::Timestamp;
 
 use super::report::{duration, state, verdict, when};
 use crate::audit::event::{Learned, Outcome};
-use crate::audit::history::Change;
-use crate::audit::spans::{State, States};
+use crate::audit::history::devices::Change;
+use crate::audit::history::spans::{State, States};
 use crate::commands::audit::report::{DeviceReport, PastReport, SpanReport};
 use words::{about, details, happened, known, name, share, summary, unprotected};
 

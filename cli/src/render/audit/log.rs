@@ -7,8 +7,8 @@ use iommuctl_policy::DomainType;
 use jiff::tz::TimeZone;
 
 use crate::audit::event::{printable, Event, Learned, Outcome};
-use crate::audit::story::Entry;
-use crate::audit::words;
+use crate::audit::history::changes::Entry;
+use crate::audit::sentence;
 use crate::terminal::output::Output;
 use crate::terminal::style;
 
@@ -67,7 +67,7 @@ impl Shown {
     /// Shows one, and below it what it means, for people.
     pub fn explained(&mut self, entry: &Entry, output: &mut Output) -> anyhow::Result<()> {
         self.entry(entry, output)?;
-        let meaning = words::meaning(&entry.event);
+        let meaning = sentence::meaning(&entry.event);
         if let (Some(meaning), false, false) = (meaning, output.is_json(), output.is_quiet()) {
             let dim = style::DIM;
             output.raw(format!("{:21}{dim}{meaning}{dim:#}\n", "").as_bytes())?;
@@ -132,7 +132,7 @@ fn rest(event: &Event) -> String {
     if let (true, Some(requested)) = (failed, &event.requested) {
         words.push(format!("wanted {requested}"));
     }
-    match (words::by(&event.who), event.learned) {
+    match (sentence::by(&event.who), event.learned) {
         (Some(by), _) => words.push(format!("by {by}")),
         (None, Learned::Comparison) if event.outcome != Some(Outcome::FirstSeen) => {
             words.push("by nobody knows whom: found by comparison".to_owned());

@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use jiff::Timestamp;
 
 use crate::audit::event::printable;
-use crate::audit::spans::State;
+use crate::audit::history::spans::State;
 use crate::commands::audit::report::{DeviceReport, PastReport, SpanReport};
 use crate::terminal::style;
 use crate::terminal::table::Table;

@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 
-use crate::audit::verify::Finding;
+use crate::audit::log::verify::Finding;
 use crate::commands::audit::verify::VerifyReport;
 use crate::terminal::style;
 

@@ -2,8 +2,8 @@
 //! What the page says in words. Most of it has parts of the log in it, and is no HTML yet.
 
 use crate::audit::event::{Learned, Outcome};
-use crate::audit::history::Change;
-use crate::audit::spans::State;
+use crate::audit::history::devices::Change;
+use crate::audit::history::spans::State;
 use crate::commands::audit::report::{DeviceReport, PastReport};
 use crate::render::audit::report::{authors, duration, interrupted, rounded};
 

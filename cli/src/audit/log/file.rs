@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::chain::{Body, Key, Note, Tip};
-use super::end::End;
 use super::head::Head;
-use super::state::{Kept as _, StateError};
+use super::json_file::{Kept as _, StateError};
+use super::tail::End;
 use crate::state::change_lock::try_lock;
 use crate::sys::atomic_file::errno;
 use crate::sys::private_dir::{OwnDir, OwnDirError};

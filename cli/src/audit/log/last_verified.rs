@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::state::Kept;
+use super::json_file::Kept;
 
 /// What `audit verify` found last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

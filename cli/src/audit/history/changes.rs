@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::event::{Event, Learned, Outcome, Phase, Writer};
+use crate::audit::event::{Event, Learned, Outcome, Phase, Writer};
 
 /// How long one word on a write waits for the other.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(2);
@@ -147,8 +147,8 @@ fn unconfirmed(event: Event) -> Entry {
 mod tests {
     use iommuctl_policy::GroupId;
 
-    use super::super::event::Moment;
     use super::*;
+    use crate::audit::event::Moment;
 
     fn event(id: &str, second: i64, learned: Learned, pid: u32) -> Event {
         let moment = Moment {

@@ -16,10 +16,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::boots::Boots;
-use super::event::{Learned, Member, Outcome};
+use super::changes::Entry;
 use super::spans::{Spans, State};
-use super::story::Entry;
-use super::words;
+use crate::audit::event::{Learned, Member, Outcome};
+use crate::audit::sentence;
 
 /// The most changes of one device that are kept: the latest.
 const MOST_LISTED: usize = 100;
@@ -206,7 +206,7 @@ impl Device {
             counts.not_back += u64::from(gone.milliseconds.is_none());
         }
         if outcome == Outcome::Changed {
-            self.author(words::by_whom(&event.who));
+            self.author(sentence::by_whom(&event.who));
         }
         if matches!(outcome, Outcome::Unchanged | Outcome::FirstSeen) && gone.is_none() {
             return;
@@ -219,7 +219,7 @@ impl Device {
             new_type: event.new_type.clone(),
             outcome,
             learned: event.learned,
-            by: words::by(&event.who),
+            by: sentence::by(&event.who),
             route: event.route.clone(),
             message: event.message.clone(),
             interrupted_milliseconds: gone.and_then(|gone| gone.milliseconds),

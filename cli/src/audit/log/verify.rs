@@ -11,10 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::chain::{Hash, Key, Link, Note, Tip, LINE_LIMIT};
-use super::event::VERSION;
+use super::file::{LogError, Snapshot};
 use super::head::Head;
-use super::log::{LogError, Snapshot};
 use super::read::{self, Position};
+use crate::audit::event::VERSION;
 
 /// How many findings are listed. A log that was replaced by another has one for each line.
 const MOST: usize = 1000;

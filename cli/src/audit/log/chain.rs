@@ -4,7 +4,7 @@
 //! A line of the log is one JSON object with `v` (1), `seq` (from 1, without a gap), `prev` (SHA-256 of the bytes of the
 //! line before it without its newline; zeros for the first) and either an `event` or a `note` about the log itself. So
 //! whatever happens to a line in the middle shows in the line after it; what happens at the end shows in the
-//! [`crate::audit::head`], which is kept elsewhere.
+//! [`super::head`], which is kept elsewhere.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +13,7 @@ use hmac::{Hmac, Mac};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-use super::event::{Event, VERSION};
+use crate::audit::event::{Event, VERSION};
 
 /// The longest line there can be. A group with a thousand devices has some 200 KiB.
 pub const LINE_LIMIT: usize = 1024 * 1024;

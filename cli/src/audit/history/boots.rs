@@ -9,9 +9,9 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::event::Event;
-use super::log::{LogError, Places};
-use super::read;
+use crate::audit::event::Event;
+use crate::audit::log::file::{LogError, Places};
+use crate::audit::log::read;
 
 /// Below this, two clocks agree: then an event has the time that `audit log` shows for it.
 const AGREE_MS: i64 = 2000;
@@ -96,8 +96,8 @@ impl Boots {
 mod tests {
     use iommuctl_policy::GroupId;
 
-    use super::super::event::{Learned, Moment};
     use super::*;
+    use crate::audit::event::{Learned, Moment};
 
     #[test]
     fn a_clock_that_was_set_counts_for_nothing() {

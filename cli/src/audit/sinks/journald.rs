@@ -6,8 +6,8 @@ use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
-use super::event::{Event, Phase};
-use super::words;
+use crate::audit::event::{Event, Phase};
+use crate::audit::sentence;
 
 /// The `MESSAGE_ID` of every change. `journalctl MESSAGE_ID=…` finds them.
 pub const MESSAGE_ID: &str = "3cd768da2d60453a88a39243c5957c0c";
@@ -27,7 +27,7 @@ pub fn send(root: &Path, event: &Event) -> io::Result<()> {
     text.field("PRIORITY", if failed { "4" } else { "5" });
     text.field("MESSAGE_ID", MESSAGE_ID);
     text.field("SYSLOG_IDENTIFIER", "iommuctl");
-    text.field("MESSAGE", &words::sentence(event));
+    text.field("MESSAGE", &sentence::sentence(event));
     text.field("IOMMUCTL_ID", &event.id);
     let phase = match event.phase {
         Phase::Opened => "opened",

@@ -6,8 +6,8 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Take};
 use std::os::unix::fs::MetadataExt;
 
 use super::chain::{Record, LINE_LIMIT};
-use super::event::Event;
-use super::log::{LogError, Places, Snapshot};
+use super::file::{LogError, Places, Snapshot};
+use crate::audit::event::Event;
 use crate::sys::atomic_file::errno;
 
 /// A line.

@@ -8,11 +8,11 @@ use iommuctl_policy::GroupId;
 use tempfile::TempDir;
 
 use super::chain::{Body, Key, Note};
-use super::clock;
-use super::event::{Event, Learned, Outcome};
-use super::log::{Log, Places, Rotation, Snapshot, NAME};
+use super::file::{Log, Places, Rotation, Snapshot, NAME};
 use super::read::{self, Position};
 use super::verify::{verify, Finding, Verdict};
+use crate::audit::clock;
+use crate::audit::event::{Event, Learned, Outcome};
 
 const LARGE: Rotation = Rotation {
     bytes: 1 << 30,

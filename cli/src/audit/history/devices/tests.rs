@@ -55,7 +55,7 @@ fn history(entries: &[Entry], window: (Option<i64>, i64), running: &str) -> Past
 /// Seconds, and what it was.
 fn spans(past: &Past) -> Vec<(i64, i64, &'static str)> {
     let spans = past.devices[0].spans.filled(past.from);
-    let name = |span: &crate::audit::spans::Span| span.states.single().unwrap().as_str();
+    let name = |span: &crate::audit::history::spans::Span| span.states.single().unwrap().as_str();
     spans
         .iter()
         .map(|s| (s.from / 1000, s.to / 1000, name(s)))

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::chain::Tip;
-use super::event::{Event, Phase};
-use super::state::Kept;
+use super::json_file::Kept;
+use crate::audit::event::{Event, Phase};
 
 /// What was written last, and how much in all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
