@@ -20,25 +20,16 @@
 //! that everything here, including what writes, can be run on a folder of plain files. What is done is recorded in
 //! [`audit`]. Whether all of this is in order on a machine is what [`doctor`] finds out.
 
-pub mod advice;
-pub mod apply;
 pub mod args;
 pub mod audit;
 pub mod bench;
-pub mod checks;
 pub mod doctor;
 pub mod exit;
-pub mod interrupt;
 pub mod metrics;
 pub mod overrides;
-pub mod queue;
-pub mod rebind;
-pub mod result;
-pub mod route;
-pub mod switch;
 pub mod sys;
-pub mod turn;
 
+pub mod change;
 mod commands;
 pub mod config;
 pub mod kernel;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::checks::Check;
+use crate::change::checks::Check;
 
 /// The heading over what overrides a check.
 const OVERRIDES: &str =

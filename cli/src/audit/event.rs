@@ -7,7 +7,7 @@ use iommuctl_policy::{Device, DomainType, Group, GroupId, Route, TypeRequest};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::result::{self, GroupResult};
+use crate::change::outcome::{self, GroupResult};
 
 /// The version of the format of a record. It changes when a record changes in a way that breaks its readers.
 pub const VERSION: u32 = 1;
@@ -106,15 +106,15 @@ impl Outcome {
     }
 }
 
-impl From<result::Outcome> for Outcome {
-    fn from(outcome: result::Outcome) -> Self {
+impl From<outcome::Outcome> for Outcome {
+    fn from(outcome: outcome::Outcome) -> Self {
         match outcome {
-            result::Outcome::Unchanged => Self::Unchanged,
-            result::Outcome::Changed => Self::Changed,
-            result::Outcome::Refused => Self::Refused,
-            result::Outcome::Planned | result::Outcome::Stopped => Self::Stopped,
-            result::Outcome::Failed => Self::Failed,
-            result::Outcome::TimedOut => Self::TimedOut,
+            outcome::Outcome::Unchanged => Self::Unchanged,
+            outcome::Outcome::Changed => Self::Changed,
+            outcome::Outcome::Refused => Self::Refused,
+            outcome::Outcome::Planned | outcome::Outcome::Stopped => Self::Stopped,
+            outcome::Outcome::Failed => Self::Failed,
+            outcome::Outcome::TimedOut => Self::TimedOut,
         }
     }
 }

@@ -18,9 +18,9 @@ use super::log::chain::Body;
 use super::log::file::Log;
 use super::settings::{self, SettingsError};
 use super::sinks::{journald, linux_audit};
+use crate::change::outcome::GroupResult;
 use crate::kernel::procfs::Proc;
 use crate::kernel::sysfs::{Problems, Sysfs};
-use crate::result::GroupResult;
 
 /// A change that was announced.
 #[derive(Debug)]

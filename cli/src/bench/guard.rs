@@ -25,13 +25,13 @@ use super::restore::restore;
 use crate::args::BenchGuardArgs;
 use crate::audit::event::BENCH;
 use crate::audit::trail::Trail;
+use crate::change::live::Switch;
+use crate::change::outcome::Outcome;
+use crate::change::route::Allowed;
 use crate::exit::Exit;
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
-use crate::result::Outcome;
-use crate::route::Allowed;
 use crate::state::change_lock::Lock;
-use crate::switch::Switch;
 use crate::sys::private_dir::OwnDir;
 use crate::sys::signals;
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::mode::Mode;
 use super::subject::{Kind, Refusal};
-use crate::route::{self, decide, Allowed, Decision};
+use crate::change::route::{self, decide, Allowed, Decision};
 
 /// The flag that overrides [`Reason::Policy`], and nothing else.
 pub const FLAG: &str = "--allow-against-policy";

@@ -13,12 +13,12 @@ use super::measure::{Ended, Means, Stop};
 use super::restore::restore;
 use super::schedule::{Schedule, DEPTHS};
 use crate::args::Global;
+use crate::change::session::Turn;
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::sys::signals::Signals;
 use crate::terminal::output::Output;
 use crate::terminal::progress::Progress;
-use crate::turn::Turn;
 
 /// What is measured, and how long others are waited for.
 pub struct Session<'a> {

@@ -78,7 +78,7 @@ pub fn find(context: &Context, target: &Target, inventory: &Inventory) -> anyhow
         return Err(several(target, &format!("{} groups", groups.len())).into());
     };
     let Some(group) = inventory.group(*id) else {
-        return Err(Failure::new(Exit::Failed, crate::advice::VANISHED).into());
+        return Err(Failure::new(Exit::Failed, crate::change::advice::VANISHED).into());
     };
     let subject = |path: &str| {
         let disk = path.rsplit('/').next().unwrap_or(path).to_owned();

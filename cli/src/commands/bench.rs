@@ -5,7 +5,6 @@ use iommuctl_policy::{DomainType, GroupId};
 use nix::errno::Errno;
 use serde::Serialize;
 
-use crate::advice::VANISHED;
 use crate::args::{BenchArgs, Global};
 use crate::bench::advice::{recommend, About, Recommendation};
 use crate::bench::alone;
@@ -18,6 +17,7 @@ use crate::bench::schedule::Schedule;
 use crate::bench::scope::{scope, Scope, Why};
 use crate::bench::session::Session;
 use crate::bench::subject::{self, Refusal, Subject};
+use crate::change::advice::VANISHED;
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;

@@ -15,13 +15,13 @@ use serde::Serialize;
 use super::release;
 use crate::args::{Global, LockdownArgs};
 use crate::audit::trail::Trail;
+use crate::change::outcome::{exit, GroupResult, Outcome};
+use crate::change::rebind_queue;
+use crate::change::route::Allowed;
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
-use crate::queue;
 use crate::render;
-use crate::result::{exit, GroupResult, Outcome};
-use crate::route::Allowed;
 use crate::state::lockdown::{Record, Remembered, Store};
 use crate::sys::path_lookup;
 use crate::terminal::output::Output;
@@ -212,7 +212,9 @@ pub fn switch(
 ) -> Vec<GroupResult> {
     let switch = context.switch(request, Allowed::Live, timeout);
     let mut progress = Progress::new(output.wants_progress(), groups.len());
-    let results = switch.run(groups, trail, |done| progress.tick(done, queue::LIVE));
+    let results = switch.run(groups, trail, |done| {
+        progress.tick(done, rebind_queue::LIVE)
+    });
     progress.finish();
     results
 }

@@ -7,18 +7,18 @@ use anyhow::Context as _;
 use iommuctl_policy::{GroupId, Inventory, TypeRequest};
 use serde::Serialize;
 
-use crate::advice;
 use crate::args::{RouteChoice, SetModeArgs};
+use crate::change::advice;
+use crate::change::live::Switch;
+use crate::change::outcome::{exit, GroupResult, Outcome};
+use crate::change::rebind::kill_point::Fuse;
+use crate::change::rebind_queue;
+use crate::change::route::Allowed;
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
-use crate::queue;
-use crate::rebind::fuse::Fuse;
 use crate::render;
-use crate::result::{exit, GroupResult, Outcome};
-use crate::route::Allowed;
 use crate::state::lockdown::is_laxer;
-use crate::switch::Switch;
 use crate::terminal::output::Output;
 use crate::terminal::progress::Progress;
 
@@ -109,10 +109,12 @@ fn change(
 ) -> anyhow::Result<Vec<GroupResult>> {
     let turn = context.turn(args.wait.lock_timeout, output)?;
     let mut progress = Progress::new(output.wants_progress(), groups.len());
-    let mut results = switch.run(groups, &turn.trail, |done| progress.tick(done, queue::LIVE));
+    let mut results = switch.run(groups, &turn.trail, |done| {
+        progress.tick(done, rebind_queue::LIVE)
+    });
     let pairs = results.iter_mut().map(|result| (switch, result));
     let tick = |done: usize, doing: &str| progress.tick(done, doing);
-    queue::run(pairs, &turn, &mut Fuse::new(args.die_at), tick);
+    rebind_queue::run(pairs, &turn, &mut Fuse::new(args.die_at), tick);
     progress.finish();
     output.audit(&turn.trail);
     Ok(results)

@@ -5,12 +5,12 @@ use iommuctl_policy::{Group, ReservedRegion, Route, TypeRequest};
 use serde::Serialize;
 
 use crate::args::ShowArgs;
+use crate::change::route::{self, Allowed, Decision};
 use crate::exit::Exit;
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
 use crate::render;
 use crate::report::GroupReport;
-use crate::route::{self, Allowed, Decision};
 use crate::terminal::output::Output;
 
 /// What `show` found.

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use serde::Serialize;
 
 use super::recover::Interrupted;
+use crate::change::rebind;
 use crate::exit::Exit;
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::{Iommu, Module, Problems};
@@ -17,7 +18,7 @@ use crate::state::lockdown::InForce;
 use crate::state::unfinished;
 use crate::sys::private_dir::OwnDir;
 use crate::terminal::output::Output;
-use crate::{bench, rebind, render};
+use crate::{bench, render};
 
 /// What `status` found.
 #[derive(Debug, Serialize)]

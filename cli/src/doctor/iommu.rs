@@ -7,7 +7,7 @@ use iommuctl_policy::DomainType;
 
 use super::machine::why;
 use super::{Finding, Id, Machine};
-use crate::advice;
+use crate::change::advice;
 use crate::config::boot_loader::Loader;
 use crate::kernel::procfs::Kernel;
 use crate::kernel::sysfs::Problems;

@@ -13,21 +13,21 @@ use super::procfs::Proc;
 use super::resolve::{ResolveError, Resolver};
 use super::sysfs::{Problems, Sysfs};
 use super::target::Target;
-use crate::advice;
 use crate::args::Global;
 use crate::audit::trail::Trail;
 use crate::bench;
 use crate::bench::mode::Mode;
 use crate::bench::restore::restore;
+use crate::change::advice;
+use crate::change::live::Switch;
+use crate::change::rebind::journal;
+use crate::change::route::Allowed;
+use crate::change::session::Turn;
 use crate::exit::{Exit, Failure};
-use crate::rebind::journal;
-use crate::route::Allowed;
 use crate::state::change_lock::{Lock, LockError};
 use crate::state::lockdown::{self, InForce, LockdownError, Store};
-use crate::switch::Switch;
 use crate::sys::private_dir::OwnDir;
 use crate::terminal::output::Output;
-use crate::turn::Turn;
 
 /// How long the kernel may take to make a group strict again that a bench left lazy.
 const BENCH: Duration = Duration::from_secs(30);

@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use iommuctl_policy::TypeRequest;
 
 use super::set_mode::rows;
+use crate::change::outcome::GroupResult;
 use crate::commands::lockdown::LockdownReport;
-use crate::result::GroupResult;
 
 /// Writes it.
 pub fn write(w: &mut dyn Write, report: &LockdownReport, released: bool) -> io::Result<()> {

@@ -7,7 +7,7 @@
 //!
 //! A lockdown lasts while somebody holds it: a plain `lockdown` until a `release`, `lockdown --while` until its process
 //! ends. Such a process holds a lock on a file of its own, which the kernel lets go of whatever becomes of it. The record
-//! is read and changed only by a command whose turn it is ([`crate::turn`]).
+//! is read and changed only by a command whose turn it is ([`crate::change::session`]).
 
 use std::fs::File;
 use std::path::Path;

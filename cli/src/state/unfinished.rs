@@ -6,8 +6,9 @@ use std::path::Path;
 use iommuctl_policy::GroupId;
 
 use super::change_lock::Lock;
+use crate::bench;
+use crate::change::rebind;
 use crate::sys::private_dir::{OwnDir, OwnDirError};
-use crate::{bench, rebind};
 
 /// The groups with a journal, by number.
 #[derive(Debug, Default)]

@@ -7,15 +7,15 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use super::wrong;
-use crate::apply::{exit, Application, PolicyResult};
 use crate::args::{ApplyArgs, Global};
+use crate::change::outcome::Outcome;
+use crate::change::policy::{exit, Application, PolicyResult};
 use crate::config::policy_files::{self, FileReport, Loaded};
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::procfs::PolicyWord;
 use crate::kernel::sysfs::Problems;
 use crate::render;
-use crate::result::Outcome;
 use crate::sys::trusted::Root;
 use crate::terminal::output::Output;
 use crate::terminal::progress::Progress;

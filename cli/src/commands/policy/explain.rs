@@ -7,8 +7,8 @@ use iommuctl_policy::{
 use serde::Serialize;
 
 use super::look;
-use crate::apply::{Application, PolicyResult};
 use crate::args::{ExplainArgs, Global};
+use crate::change::policy::{Application, PolicyResult};
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::pci_ids::PciNames;

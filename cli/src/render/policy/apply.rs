@@ -6,10 +6,10 @@ use std::io::{self, Write};
 use iommuctl_policy::{OnFailure, Route};
 
 use super::rules;
-use crate::apply::PolicyResult;
+use crate::change::outcome::Outcome;
+use crate::change::policy::PolicyResult;
 use crate::commands::policy::ApplyReport;
 use crate::render::set_mode::{devices, interruptions, outcome};
-use crate::result::Outcome;
 use crate::terminal::style;
 use crate::terminal::table::Table;
 

@@ -12,17 +12,18 @@
 
 pub mod account;
 pub mod engine;
-pub mod fuse;
 pub mod journal;
-pub mod kernel;
+pub mod journal_format;
+pub mod kill_point;
 pub mod machine;
 pub mod plan;
-pub mod record;
+pub mod real_machine;
 pub mod survey;
 
-mod apart;
-mod back;
+mod bring_back;
 #[cfg(test)]
 mod fake;
+pub mod group;
 #[cfg(test)]
 mod tests;
+mod unbind;

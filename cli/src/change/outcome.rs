@@ -6,8 +6,8 @@ use std::time::Duration;
 use iommuctl_policy::{DomainType, Group, GroupId, Route};
 use serde::Serialize;
 
+use super::checks::Finding;
 use crate::audit::event::Writer;
-use crate::checks::Finding;
 use crate::exit::Exit;
 
 /// How it ended for a group.

@@ -7,7 +7,7 @@
 
 use iommuctl_policy::{DomainType, Group, Route, RouteLimit, TypeRequest};
 
-use crate::advice;
+use super::advice;
 use crate::args::RouteChoice;
 
 /// What the user allows.

@@ -205,7 +205,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rebind::fake::{plan, subject};
+    use crate::change::rebind::fake::{plan, subject};
 
     #[test]
     fn every_write_in_its_order() {

@@ -14,9 +14,9 @@ use std::io::Write as _;
 use iommuctl_policy::GroupId;
 use serde::Serialize;
 
-use super::fuse::Fuse;
+use super::journal_format::{parse, Begin, Parsed, Record, Wrong, VERSION};
+use super::kill_point::Fuse;
 use super::plan::{Plan, Step};
-use super::record::{parse, Begin, Parsed, Record, Wrong, VERSION};
 use crate::sys::atomic_file::errno;
 use crate::sys::private_dir::{OwnDir, OwnDirError};
 
@@ -234,7 +234,7 @@ pub fn read(run: &OwnDir, group: GroupId) -> Result<Option<Found>, JournalError>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rebind::fake::plan;
+    use crate::change::rebind::fake::plan;
     use crate::testing::run_dir;
 
     #[test]

@@ -3,8 +3,8 @@
 
 use iommuctl_policy::{Device, DomainType, Group, TypeRequest};
 
+use super::journal_format::is_plain;
 use super::plan::{Offers, Override, Plan, Subject};
-use super::record::is_plain;
 use crate::kernel::sysfs::Sysfs;
 use crate::sys::kernfs::TreeError;
 

@@ -17,16 +17,16 @@ use iommuctl_policy::{
 };
 use serde::Serialize;
 
+use super::live::Switch;
+use super::outcome::{exit_by, GroupResult, Outcome};
+use super::rebind::kill_point::Fuse;
+use super::rebind_queue;
+use super::route::Allowed;
+use super::session::Turn;
 use crate::audit::trail::Trail;
 use crate::exit::Exit;
 use crate::kernel::machine::Context;
-use crate::queue;
-use crate::rebind::fuse::Fuse;
-use crate::result::{exit_by, GroupResult, Outcome};
-use crate::route::Allowed;
 use crate::state::lockdown::{self, is_laxer};
-use crate::switch::Switch;
-use crate::turn::Turn;
 
 /// A rule can allow a rebind, and none of what speaks against it.
 const IN_USE: &str = "a policy interrupts nothing that is in use, whatever its rules say; `iommuctl set-mode --route \
@@ -184,7 +184,7 @@ impl Application<'_> {
             let total = results.len();
             let pairs = results.iter_mut().map(|(switch, result)| (*switch, result));
             let tick = |done: usize, doing: &str| tick(done, total, doing);
-            queue::run(pairs, turn, &mut Fuse::default(), tick);
+            rebind_queue::run(pairs, turn, &mut Fuse::default(), tick);
         }
         results
             .into_iter()
@@ -255,7 +255,7 @@ fn live<'a>(
         // One of them says it for all; if another is just saying it, that is as good.
         if let Ok(mut tick) = tick.try_lock() {
             let done = done.iter().map(|d| d.load(Ordering::Relaxed)).sum();
-            tick(done, total, queue::LIVE);
+            tick(done, total, rebind_queue::LIVE);
         }
     };
     std::thread::scope(|scope| {

@@ -3,13 +3,13 @@
 
 use iommuctl_policy::Route;
 
-use crate::interrupt::Tools;
+use super::live::Switch;
+use super::outcome::{GroupResult, Outcome};
+use super::rebind::group::Tools;
+use super::rebind::kill_point::Fuse;
+use super::session::Turn;
 use crate::kernel::sysfs::Problems;
-use crate::rebind::fuse::Fuse;
-use crate::result::{GroupResult, Outcome};
-use crate::switch::Switch;
 use crate::sys::signals::Signals;
-use crate::turn::Turn;
 
 /// What is being done before the first of them, for people.
 pub const LIVE: &str = "waiting for the kernel";

@@ -9,20 +9,20 @@ use std::time::{Duration, Instant};
 
 use iommuctl_policy::{DomainType, Group, GroupId, Route, TypeRequest};
 
-use crate::advice::{self, Facts, Kind};
-use crate::checks::{self, Check, Finding, Inspector};
+use super::account::{Account, End};
+use super::engine;
+use super::journal::Journal;
+use super::kill_point::Fuse;
+use super::machine::Bound;
+use super::plan::{Plan, Write};
+use super::real_machine::Kernel;
+use super::survey;
+use crate::change::advice::{self, Facts, Kind};
+use crate::change::checks::{self, Check, Finding, Inspector};
+use crate::change::outcome::{milliseconds, GroupResult, Interrupted, Outcome, WriteReport};
+use crate::change::route::Allowed;
 use crate::kernel::procfs::Proc;
 use crate::kernel::sysfs::{Problems, Sysfs};
-use crate::rebind::account::{Account, End};
-use crate::rebind::engine;
-use crate::rebind::fuse::Fuse;
-use crate::rebind::journal::Journal;
-use crate::rebind::kernel::Kernel;
-use crate::rebind::machine::Bound;
-use crate::rebind::plan::{Plan, Write};
-use crate::rebind::survey;
-use crate::result::{milliseconds, GroupResult, Interrupted, Outcome, WriteReport};
-use crate::route::Allowed;
 use crate::state::change_lock::Lock;
 use crate::sys::kernfs::TreeError;
 use crate::sys::private_dir::OwnDir;
@@ -241,7 +241,7 @@ fn refuse(result: &mut GroupResult, findings: Vec<Finding>) {
     result.writes.clear();
 }
 
-fn interrupted(plan: &Plan, devices: &[crate::rebind::account::Interruption]) -> Vec<Interrupted> {
+fn interrupted(plan: &Plan, devices: &[super::account::Interruption]) -> Vec<Interrupted> {
     let pairs = plan.subjects.iter().zip(devices);
     let pairs = pairs.filter(|(_, device)| device.interrupted);
     let report = pairs.map(|(subject, device)| Interrupted {

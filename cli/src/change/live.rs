@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use iommuctl_policy::{Group, GroupId, Inventory, Route, TypeRequest};
 
-use crate::advice::{self, Facts, Kind};
+use super::advice::{self, Facts, Kind};
+use super::checks::Check;
+use super::outcome::{milliseconds, GroupResult, Outcome, WriteReport};
+use super::rebind::group::Interrupt;
+use super::route::{self, Allowed, Decision};
 use crate::audit::trail::Trail;
-use crate::checks::Check;
-use crate::interrupt::Interrupt;
 use crate::kernel::attribute_write::{self, Written};
 use crate::kernel::procfs::{Capabilities, Proc};
 use crate::kernel::sysfs::{Problems, Sysfs};
-use crate::result::{milliseconds, GroupResult, Outcome, WriteReport};
-use crate::route::{self, Allowed, Decision};
 use crate::state::change_lock::Lock;
 
 /// How many groups are switched at the same time. The grace periods of switches that run together are shared, so many
