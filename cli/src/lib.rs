@@ -48,7 +48,7 @@ use terminal::output::Output;
 /// Runs the process that puts the type back after a bench.
 #[must_use]
 pub fn guard(args: &BenchGuardArgs) -> Exit {
-    match bench::guard::child(args) {
+    match bench::guard::child::child(args) {
         Ok(exit) => exit,
         Err(error) => Output::new(&args.global).failure(&error),
     }

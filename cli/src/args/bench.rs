@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{seconds, Global, Wait};
-use crate::bench::schedule::{LONGEST, SHORTEST};
+use crate::bench::measure::schedule::{LONGEST, SHORTEST};
 use crate::kernel::target::Target;
 
 /// Below the short help.

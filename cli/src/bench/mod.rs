@@ -11,22 +11,12 @@
 //! type back. If both are killed, a [`journal`] is left, from which [`restore`] does it: as part of `iommuctl recover`, and, where
 //! the group is to become strict again, before whatever else changes a group next.
 
-pub mod advice;
-pub mod alone;
-pub mod change;
+pub mod difference;
 pub mod disk;
-pub mod facts;
-pub mod figures;
 pub mod guard;
-pub mod histogram;
-pub mod journal;
-pub mod keeper;
-pub mod load;
 pub mod measure;
 pub mod mode;
-pub mod restore;
-pub mod schedule;
+pub mod recommendation;
 pub mod scope;
 pub mod session;
-pub mod stats;
-pub mod subject;
+pub mod single_instance;

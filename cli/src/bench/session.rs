@@ -7,11 +7,11 @@ use anyhow::Context as _;
 use iommuctl_policy::GroupId;
 
 use super::disk::Disk;
-use super::journal;
-use super::keeper::{Keeper, KeeperError};
-use super::measure::{Ended, Means, Stop};
-use super::restore::restore;
-use super::schedule::{Schedule, DEPTHS};
+use super::guard::journal;
+use super::guard::parent::{Keeper, KeeperError};
+use super::guard::restore::restore;
+use super::measure::rounds::{Ended, Means, Stop};
+use super::measure::schedule::{Schedule, DEPTHS};
 use crate::args::Global;
 use crate::change::session::Turn;
 use crate::exit::{Exit, Failure};

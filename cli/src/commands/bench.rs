@@ -6,17 +6,17 @@ use nix::errno::Errno;
 use serde::Serialize;
 
 use crate::args::{BenchArgs, Global};
-use crate::bench::advice::{recommend, About, Recommendation};
-use crate::bench::alone;
 use crate::bench::disk::{Disk, DiskError};
-use crate::bench::facts::gather;
-use crate::bench::figures::{comparisons, measurements, Comparison, Measurement, Slot};
-use crate::bench::measure::Ended;
+use crate::bench::measure::figures::{comparisons, measurements, Comparison, Measurement, Slot};
+use crate::bench::measure::rounds::Ended;
+use crate::bench::measure::schedule::Schedule;
 use crate::bench::mode::Mode;
-use crate::bench::schedule::Schedule;
-use crate::bench::scope::{scope, Scope, Why};
+use crate::bench::recommendation::{recommend, About, Recommendation};
+use crate::bench::scope::disk_of::{self, Refusal, Subject};
+use crate::bench::scope::facts::gather;
+use crate::bench::scope::rules::{scope, Scope, Why};
 use crate::bench::session::Session;
-use crate::bench::subject::{self, Refusal, Subject};
+use crate::bench::single_instance;
 use crate::change::advice::VANISHED;
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
@@ -76,10 +76,10 @@ impl BenchReport {
 
 /// Runs the command.
 pub fn run(args: &BenchArgs, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
-    subject::check(&args.device)?;
+    disk_of::check(&args.device)?;
     let context = Context::open(global)?;
     let inventory = context.inventory(&mut Problems::default())?;
-    let subject = match subject::find(&context, &args.device, &inventory)? {
+    let subject = match disk_of::find(&context, &args.device, &inventory)? {
         Ok(subject) => subject,
         Err((group, refusal)) => {
             let mut report = BenchReport::new(args.dry_run, group);
@@ -89,7 +89,7 @@ pub fn run(args: &BenchArgs, global: &Global, output: &mut Output) -> anyhow::Re
             return end(report, &context, Exit::Refused, output);
         }
     };
-    alone::check(&context, &subject)?;
+    single_instance::check(&context, &subject)?;
     let bench = Bench {
         args,
         global,
@@ -221,7 +221,7 @@ impl Bench<'_> {
         let both = matches!(scope, Ok((_, None)));
         // Before it is our turn: who waits for that ends another bench. Who may not change a group makes nothing in `/run`.
         let _alone = match self.context.may_change() {
-            Ok(()) => Some(alone::begin(self.context, self.subject)?),
+            Ok(()) => Some(single_instance::begin(self.context, self.subject)?),
             Err(failure) if both => return Err(failure.into()),
             Err(_) => None,
         };

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::args::{Global, RecoverArgs};
 use crate::audit::trail::Trail;
 use crate::bench;
-use crate::bench::restore::{restore, Restored};
+use crate::bench::guard::restore::{restore, Restored};
 use crate::change::outcome::{GroupResult, Outcome};
 use crate::change::rebind::account::Account;
 use crate::change::rebind::engine;
@@ -101,7 +101,7 @@ pub fn run(args: &RecoverArgs, global: &Global, output: &mut Output) -> anyhow::
             }
         };
         let left = journal::left_behind(&run)?;
-        let benches = bench::journal::left_behind(&run)?;
+        let benches = bench::guard::journal::left_behind(&run)?;
         let mut fuse = Fuse::new(args.die_at);
         let mut progress = Progress::new(output.wants_progress(), left.len());
         for (done, group) in left.into_iter().enumerate() {
@@ -274,7 +274,7 @@ impl Benches<'_> {
     /// Without the means to do anything, only looks.
     fn one(&self, group: GroupId, means: Option<&Means>) -> Recovered {
         let mut report = Recovered::new(group, Interrupted::Bench);
-        let journal = match bench::journal::read(self.run, group) {
+        let journal = match bench::guard::journal::read(self.run, group) {
             Ok(Some(journal)) => journal,
             // Whoever had it has ended meanwhile.
             Ok(None) => {

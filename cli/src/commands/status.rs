@@ -142,7 +142,7 @@ fn rebind(context: &Context, run: &OwnDir, group: GroupId) -> Left {
 }
 
 fn bench(context: &Context, run: &OwnDir, group: GroupId) -> Left {
-    let found = bench::journal::read(run, group).ok().flatten();
+    let found = bench::guard::journal::read(run, group).ok().flatten();
     let original = found.map(|journal| journal.original.to_string());
     left(context, group, Interrupted::Bench, original)
 }

@@ -16,8 +16,8 @@ use super::target::Target;
 use crate::args::Global;
 use crate::audit::trail::Trail;
 use crate::bench;
+use crate::bench::guard::restore::restore;
 use crate::bench::mode::Mode;
-use crate::bench::restore::restore;
 use crate::change::advice;
 use crate::change::live::Switch;
 use crate::change::rebind::journal;
@@ -160,8 +160,8 @@ impl Context {
     /// A bench that was killed together with its guard may have left a group lazy that is to be strict. Whoever changes something
     /// next makes it strict first: before a lockdown remembers what it found. The other way about, it is only said.
     fn end_benches(&self, turn: &Turn, output: &mut Output) -> anyhow::Result<()> {
-        for group in bench::journal::left_behind(&turn.run)? {
-            let remark = match bench::journal::read(&turn.run, group) {
+        for group in bench::guard::journal::left_behind(&turn.run)? {
+            let remark = match bench::guard::journal::read(&turn.run, group) {
                 Ok(None) => continue,
                 Ok(Some(journal)) if journal.original == Mode::Strict || !journal.switched => {
                     let (run, trail) = (&turn.run, &turn.trail);

@@ -3,10 +3,10 @@
 
 use std::io::{self, Write};
 
-use crate::bench::figures::{Comparison, Measurement};
+use crate::bench::measure::figures::{Comparison, Measurement};
+use crate::bench::measure::schedule::DEPTHS;
+use crate::bench::measure::stats::Ratio;
 use crate::bench::mode::Mode;
-use crate::bench::schedule::DEPTHS;
-use crate::bench::stats::Ratio;
 use crate::commands::bench::BenchReport;
 use crate::terminal::style;
 use crate::terminal::table::Table;

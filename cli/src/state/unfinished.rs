@@ -35,7 +35,7 @@ impl Left {
         let before = Lock::is_held(&run)?;
         let left = Self {
             rebinds: rebind::journal::left_behind(&run)?,
-            benches: bench::journal::left_behind(&run)?,
+            benches: bench::guard::journal::left_behind(&run)?,
             busy: before || Lock::is_held(&run)?,
         };
         Ok((left, Some(run)))

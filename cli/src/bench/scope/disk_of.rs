@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use iommuctl_policy::{Device, Group, GroupId, Inventory, PciAddress};
 use serde::Serialize;
 
-use super::disk::{Disk, DiskError};
-use super::mode::Mode;
+use crate::bench::disk::{Disk, DiskError};
+use crate::bench::mode::Mode;
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::{Bottom, Object};

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::subject::Subject;
+use super::scope::disk_of::Subject;
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::state::change_lock::{locked_by, try_lock_signed, Lock};

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What follows from the figures, in a sentence, and what to do next. Pure.
 //!
-//! A difference is only claimed where "no difference" is outside the limits ([`stats`](super::stats)).
+//! A difference is only claimed where "no difference" is outside the limits ([`stats`](super::measure::stats)).
 
 use iommuctl_policy::PciAddress;
 use serde::Serialize;
 
-use super::change::{largest, Change};
-use super::figures::Comparison;
+use super::difference::{largest, Change};
+use super::measure::figures::Comparison;
+use super::measure::stats::CONFIDENCE;
 use super::mode::Mode;
-use super::stats::CONFIDENCE;
 
 /// If lazy could still be faster by more than this, nothing was found out.
 const VAGUE: f64 = 0.10;
@@ -178,7 +178,7 @@ fn policy(verdict: Verdict, about: &About<'_>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::stats::Ratio;
+    use crate::bench::measure::stats::Ratio;
 
     fn ratio(ratio: f64, low: f64, high: f64) -> Option<Ratio> {
         Some(Ratio { ratio, low, high })

@@ -11,9 +11,9 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::disk::{Disk, DiskError, PATIENCE};
 use super::histogram::Histogram;
-use super::keeper::BEAT;
+use crate::bench::disk::{Disk, DiskError, PATIENCE};
+use crate::bench::guard::parent::BEAT;
 
 /// What is left out at the beginning of each slot: threads start, queues fill.
 const WARM: Duration = Duration::from_millis(40);

@@ -7,8 +7,8 @@
 use iommuctl_policy::{Group, TypeRequest};
 use serde::Serialize;
 
-use super::mode::Mode;
-use super::subject::{Kind, Refusal};
+use super::disk_of::{Kind, Refusal};
+use crate::bench::mode::Mode;
 use crate::change::route::{self, decide, Allowed, Decision};
 
 /// The flag that overrides [`Reason::Policy`], and nothing else.

@@ -20,11 +20,11 @@ use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::journal::Journal;
-use super::mode::Mode;
 use super::restore::restore;
 use crate::args::BenchGuardArgs;
 use crate::audit::event::BENCH;
 use crate::audit::trail::Trail;
+use crate::bench::mode::Mode;
 use crate::change::live::Switch;
 use crate::change::outcome::Outcome;
 use crate::change::route::Allowed;

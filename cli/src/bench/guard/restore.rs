@@ -9,9 +9,9 @@ use std::time::Duration;
 use iommuctl_policy::DomainType;
 
 use super::journal::Journal;
-use super::mode::Mode;
 use crate::audit::event::BENCH;
 use crate::audit::trail::Trail;
+use crate::bench::mode::Mode;
 use crate::change::live::Switch;
 use crate::change::outcome::Outcome;
 use crate::change::route::Allowed;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What [`scope`](super::scope) decides on, as things are now.
+//! What [`scope`](super::rules) decides on, as things are now.
 
 use iommuctl_policy::{evaluate_group, DomainType, Group, RuleName, TypeRequest};
 
-use super::scope::{Facts, Lockdown, Policy};
+use super::rules::{Facts, Lockdown, Policy};
 use crate::config::policy_files;
 use crate::kernel::machine::Context;
 use crate::sys::trusted::Root;

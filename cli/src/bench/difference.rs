@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! One figure that both types have, and what is said about the difference. Pure.
 
-use super::figures::Comparison;
-use super::stats::Ratio;
+use super::measure::figures::Comparison;
+use super::measure::stats::Ratio;
 
 /// From which part on a gain is worth giving protection up for, as far as this program has an opinion: less than that is not
 /// noticed by anybody who does not measure it.

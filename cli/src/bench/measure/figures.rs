@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::histogram::Histogram;
-use super::mode::Mode;
 use super::schedule::DEPTHS;
 use super::stats::{paired_ratio, Ratio};
+use crate::bench::mode::Mode;
 
 /// What was counted in one slot: one type, one depth.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@
 use iommuctl_policy::{Group, GroupId};
 use serde::{Deserialize, Serialize};
 
-use super::mode::Mode;
+use crate::bench::mode::Mode;
 use crate::sys::private_dir::{OwnDir, OwnDirError};
 
 const PREFIX: &str = "bench-";

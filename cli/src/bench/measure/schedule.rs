@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::mode::Mode;
+use crate::bench::mode::Mode;
 
 /// How many reads are under way at the same time.
 pub const DEPTHS: [usize; 4] = [1, 4, 16, 64];
