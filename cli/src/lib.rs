@@ -20,13 +20,11 @@
 //! that everything here, including what writes, can be run on a folder of plain files. What is done is recorded in
 //! [`audit`]. Whether all of this is in order on a machine is what [`doctor`] finds out.
 
-pub mod args;
 pub mod audit;
 pub mod bench;
+pub mod cli;
 pub mod doctor;
 pub mod exit;
-pub mod metrics;
-pub mod overrides;
 pub mod sys;
 
 pub mod change;
@@ -34,13 +32,12 @@ mod commands;
 pub mod config;
 pub mod kernel;
 mod render;
-mod report;
 pub mod state;
 pub mod terminal;
 #[cfg(test)]
 mod testing;
 
-use args::{Args, BenchGuardArgs, Command};
+use cli::{Args, BenchGuardArgs, Command};
 use exit::Exit;
 use kernel::machine::Context;
 use terminal::output::Output;
@@ -77,7 +74,9 @@ fn dispatch(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
         Command::Recover(recover) => commands::recover::run(recover, &args.global, output),
         Command::Policy(policy) => commands::policy::run(policy, &args.global, output),
         Command::Lockdown(lockdown) => commands::lockdown::run(lockdown, &args.global, output),
-        Command::Release(release) => commands::release::run(release, &args.global, output),
+        Command::Release(release) => {
+            commands::lockdown::release::run(release, &args.global, output)
+        }
         Command::Defaults(defaults) => commands::defaults::run(defaults, &args.global, output),
         Command::Audit(audit) => commands::audit::run(audit, &args.global, output),
         Command::Watch => commands::watch::run(&args.global, output),

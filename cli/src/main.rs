@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use iommuctl::args::{Args, BenchGuardArgs, BENCH_GUARD};
+use iommuctl::cli::{Args, BenchGuardArgs, BENCH_GUARD};
 use iommuctl::kernel::attribute_write;
 
 fn main() -> ExitCode {

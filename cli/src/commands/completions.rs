@@ -4,7 +4,7 @@
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::args::Args;
+use crate::cli::Args;
 use crate::exit::Exit;
 use crate::terminal::output::Output;
 

@@ -7,7 +7,7 @@ use anyhow::{bail, Context as _};
 use iommuctl_policy::DomainType;
 use serde::Serialize;
 
-use crate::args::{BootDefault, DefaultsArgs, DefaultsCommand, Global};
+use crate::cli::{BootDefault, DefaultsArgs, DefaultsCommand, Global};
 use crate::config::boot_loader::{change, others, words, Action, Added, Loader};
 use crate::exit::{Exit, Failure};
 use crate::kernel::procfs::Proc;

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use crate::args::Global;
+use crate::cli::Global;
 use crate::doctor::{look, Finding, Level, Machine};
 use crate::exit::Exit;
 use crate::kernel::machine::Context;

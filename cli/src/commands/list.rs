@@ -4,12 +4,12 @@
 use iommuctl_policy::{Device, Group};
 use serde::Serialize;
 
-use crate::args::ListArgs;
+use super::common::group_report::GroupReport;
+use crate::cli::ListArgs;
 use crate::exit::Exit;
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
 use crate::render;
-use crate::report::GroupReport;
 use crate::terminal::output::Output;
 
 /// What `list` found.

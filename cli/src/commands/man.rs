@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::builder::Resettable;
 use clap::CommandFactory;
 
-use crate::args::Args;
+use crate::cli::Args;
 use crate::exit::Exit;
 
 /// The pages about the formats of files, which are written by hand.

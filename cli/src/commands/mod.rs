@@ -4,6 +4,7 @@
 
 pub mod audit;
 pub mod bench;
+pub mod common;
 pub mod completions;
 pub mod defaults;
 pub mod doctor;
@@ -13,7 +14,6 @@ pub mod man;
 pub mod metrics;
 pub mod policy;
 pub mod recover;
-pub mod release;
 pub mod set_mode;
 pub mod show;
 pub mod status;

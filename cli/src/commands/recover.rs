@@ -10,7 +10,6 @@ use anyhow::Context as _;
 use iommuctl_policy::{DomainType, GroupId, Route};
 use serde::Serialize;
 
-use crate::args::{Global, RecoverArgs};
 use crate::audit::trail::Trail;
 use crate::bench;
 use crate::bench::guard::restore::{restore, Restored};
@@ -23,6 +22,7 @@ use crate::change::rebind::kill_point::Fuse;
 use crate::change::rebind::machine::Bound;
 use crate::change::rebind::plan::{Plan, Subject};
 use crate::change::rebind::real_machine::Kernel;
+use crate::cli::{Global, RecoverArgs};
 use crate::exit::Exit;
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Sysfs;

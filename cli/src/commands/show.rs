@@ -4,13 +4,13 @@
 use iommuctl_policy::{Group, ReservedRegion, Route, TypeRequest};
 use serde::Serialize;
 
-use crate::args::ShowArgs;
+use super::common::group_report::GroupReport;
 use crate::change::route::{self, Allowed, Decision};
+use crate::cli::ShowArgs;
 use crate::exit::Exit;
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
 use crate::render;
-use crate::report::GroupReport;
 use crate::terminal::output::Output;
 
 /// What `show` found.

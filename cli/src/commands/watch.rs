@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::args::Global;
+use super::audit::entry_lines::Shown;
 use crate::audit::event::{Event, Learned};
 use crate::audit::history::changes::Entry;
 use crate::audit::log::chain::Note;
 use crate::audit::recorder::run::{run as work, Sink};
 use crate::audit::recorder::socket::Socket;
 use crate::audit::recorder::Recorder;
+use crate::cli::Global;
 use crate::exit::Exit;
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
-use crate::render::audit::log::Shown;
 use crate::sys::signals::Signals;
 use crate::terminal::output::Output;
 

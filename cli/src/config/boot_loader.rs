@@ -13,7 +13,7 @@
 
 use std::fmt;
 
-use crate::args::BootDefault;
+use crate::cli::BootDefault;
 use crate::sys::trusted::{Content, Root, TrustError};
 
 /// The word before ours.

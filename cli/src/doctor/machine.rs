@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::unistd::geteuid;
 
 use super::module::{self, Installed};
-use crate::args::Global;
+use crate::cli::Global;
 use crate::commands::policy::differences;
 use crate::config::policy_files::{self, LoadError, Loaded};
 use crate::kernel::machine::Context;

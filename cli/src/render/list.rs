@@ -3,8 +3,8 @@
 
 use std::io::{self, Write};
 
+use crate::commands::common::group_report::DeviceReport;
 use crate::commands::list::ListReport;
-use crate::report::DeviceReport;
 use crate::terminal::style;
 use crate::terminal::table::Table;
 

@@ -5,9 +5,9 @@ use std::io::{self, Write};
 
 use iommuctl_policy::TypeRequest;
 
-use super::set_mode::rows;
 use crate::change::outcome::GroupResult;
 use crate::commands::lockdown::LockdownReport;
+use crate::commands::set_mode::text::rows;
 
 /// Writes it.
 pub fn write(w: &mut dyn Write, report: &LockdownReport, released: bool) -> io::Result<()> {

@@ -3,13 +3,11 @@
 //! down where they are not wanted.
 
 pub mod audit;
-pub mod bench;
 pub mod defaults;
 pub mod doctor;
 pub mod list;
 pub mod lockdown;
 pub mod policy;
 pub mod recover;
-pub mod set_mode;
 pub mod show;
 pub mod status;

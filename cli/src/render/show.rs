@@ -4,8 +4,8 @@
 use std::io::{self, Write};
 
 use super::list::describe;
+use crate::commands::common::group_report::DeviceReport;
 use crate::commands::show::{Change, ShowGroup, ShowReport};
-use crate::report::DeviceReport;
 use crate::terminal::style;
 
 /// Writes everything.

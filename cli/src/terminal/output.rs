@@ -10,8 +10,8 @@ use nix::unistd::geteuid;
 use serde::Serialize;
 
 use super::style;
-use crate::args::{Color, Global};
 use crate::audit::trail::Trail;
+use crate::cli::{Color, Global};
 use crate::exit::{Exit, Failure};
 use crate::kernel::resolve::ResolveError;
 use crate::kernel::sysfs::Problems;

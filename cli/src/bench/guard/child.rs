@@ -21,13 +21,13 @@ use serde::{Deserialize, Serialize};
 
 use super::journal::Journal;
 use super::restore::restore;
-use crate::args::BenchGuardArgs;
 use crate::audit::event::BENCH;
 use crate::audit::trail::Trail;
 use crate::bench::mode::Mode;
 use crate::change::live::Switch;
 use crate::change::outcome::Outcome;
 use crate::change::route::Allowed;
+use crate::cli::BenchGuardArgs;
 use crate::exit::Exit;
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;

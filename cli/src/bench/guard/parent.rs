@@ -9,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::child::{Answer, Ask};
-use crate::args::{Global, BENCH_GUARD};
 use crate::bench::mode::Mode;
+use crate::cli::{Global, BENCH_GUARD};
 use crate::state::change_lock::Lock;
 
 /// How often it is told that we are there.

@@ -4,16 +4,16 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::entry_lines as render;
 use super::{places, snapshot, unreadable};
-use crate::args::{Global, LogArgs};
 use crate::audit::clock;
 use crate::audit::event::{Event, Member};
 use crate::audit::history::changes::{Entry, Story};
 use crate::audit::log::file::Places;
 use crate::audit::log::read::{self, Position};
+use crate::cli::{Global, LogArgs};
 use crate::exit::Exit;
 use crate::kernel::procfs::Proc;
-use crate::render::audit::log as render;
 use crate::terminal::output::Output;
 
 /// How often the log is looked at for what is new.

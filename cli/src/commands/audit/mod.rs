@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `iommuctl audit`: what was recorded, and recording it.
 
+pub mod entry_lines;
 pub mod log;
 pub mod record;
 pub mod report;
 pub mod verify;
 
-use crate::args::{AuditArgs, AuditCommand, Global};
 use crate::audit::log::file::{LogError, Places, Snapshot};
+use crate::cli::{AuditArgs, AuditCommand, Global};
 use crate::exit::{Exit, Failure};
 use crate::terminal::output::Output;
 

@@ -8,7 +8,6 @@ use anyhow::Context as _;
 use iommuctl_policy::AuditSettings;
 
 use super::places;
-use crate::args::{Global, RecordArgs};
 use crate::audit::event::Event;
 use crate::audit::log::chain::{Body, Note};
 use crate::audit::log::file::{Log, Places};
@@ -18,6 +17,7 @@ use crate::audit::recorder::socket::Socket;
 use crate::audit::recorder::{Recorder, BATCH};
 use crate::audit::settings;
 use crate::audit::sinks::{journald, linux_audit};
+use crate::cli::{Global, RecordArgs};
 use crate::exit::Exit;
 use crate::kernel::machine::Context;
 use crate::sys::signals::Signals;

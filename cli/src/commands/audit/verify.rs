@@ -4,12 +4,12 @@
 use serde::Serialize;
 
 use super::{places, snapshot};
-use crate::args::Global;
 use crate::audit::clock;
 use crate::audit::log::json_file::{Kept as _, StateError};
 use crate::audit::log::last_verified::Checked;
 use crate::audit::log::verify::{verify, Verdict};
 use crate::audit::settings;
+use crate::cli::Global;
 use crate::exit::Exit;
 use crate::render;
 use crate::sys::private_dir::OwnDir;

@@ -7,15 +7,14 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use super::wrong;
-use crate::args::{ApplyArgs, Global};
 use crate::change::outcome::Outcome;
 use crate::change::policy::{exit, Application, PolicyResult};
+use crate::cli::{ApplyArgs, Global};
 use crate::config::policy_files::{self, FileReport, Loaded};
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::procfs::PolicyWord;
 use crate::kernel::sysfs::Problems;
-use crate::render;
 use crate::sys::trusted::Root;
 use crate::terminal::output::Output;
 use crate::terminal::progress::Progress;
@@ -154,18 +153,18 @@ pub fn say(
     problems: &Problems,
     output: &mut Output,
 ) -> anyhow::Result<()> {
-    output.report(report, |w, r| render::policy::apply::write(w, r, all))?;
+    output.report(report, |w, r| super::apply_text::write(w, r, all))?;
     output.problems(problems);
     for result in &report.results {
-        if let Some(notes) = render::set_mode::notes(&result.result) {
+        if let Some(notes) = crate::commands::set_mode::text::notes(&result.result) {
             output.remark(&notes);
         }
     }
     let unmet = || report.results.iter().filter(|r| r.is_unmet());
     for result in unmet() {
-        output.complain(&render::policy::apply::complaint(result));
+        output.complain(&super::apply_text::complaint(result));
     }
-    for line in render::policy::apply::advice(unmet()) {
+    for line in super::apply_text::advice(unmet()) {
         output.hint(line);
     }
     Ok(())

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::wrong;
-use crate::args::{CheckArgs, Global};
+use crate::cli::{CheckArgs, Global};
 use crate::config::policy_files::{self, FileReport};
 use crate::exit::Exit;
 use crate::render;

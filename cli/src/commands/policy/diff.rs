@@ -8,7 +8,7 @@ use iommuctl_policy::{
 use serde::Serialize;
 
 use super::look;
-use crate::args::{DiffArgs, Global};
+use crate::cli::{DiffArgs, Global};
 use crate::config::policy_files::FileReport;
 use crate::exit::Exit;
 use crate::kernel::machine::Context;

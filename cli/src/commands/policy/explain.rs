@@ -7,14 +7,13 @@ use iommuctl_policy::{
 use serde::Serialize;
 
 use super::look;
-use crate::args::{ExplainArgs, Global};
 use crate::change::policy::{Application, PolicyResult};
+use crate::cli::{ExplainArgs, Global};
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::pci_ids::PciNames;
 use crate::kernel::sysfs::Problems;
 use crate::kernel::target::Target;
-use crate::render;
 use crate::terminal::output::Output;
 
 /// What `policy explain` found.
@@ -74,7 +73,7 @@ pub fn run(
         outlook: application.run(|_, _, _| {}).pop(),
         rules: policy.rules.len(),
     };
-    output.report(&report, |w, r| render::policy::explain::write(w, r))?;
+    output.report(&report, |w, r| super::explain_text::write(w, r))?;
     output.problems(&problems);
     Ok(Exit::Done)
 }

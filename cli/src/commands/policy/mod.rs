@@ -2,9 +2,11 @@
 //! `iommuctl policy`: the commands about policies, one file each.
 
 mod apply;
+pub mod apply_text;
 mod check;
 mod diff;
 mod explain;
+pub mod explain_text;
 mod generate;
 mod plan;
 mod schema;
@@ -16,7 +18,7 @@ pub use explain::ExplainReport;
 
 use std::path::Path;
 
-use crate::args::{Global, PolicyArgs, PolicyCommand, Source};
+use crate::cli::{Global, PolicyArgs, PolicyCommand, Source};
 use crate::config::policy_files::{self, LoadError, Loaded};
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;

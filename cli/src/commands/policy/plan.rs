@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::apply::{self, ApplyReport};
 use super::look;
-use crate::args::{Global, PlanArgs};
 use crate::change::policy::{exit, Application};
+use crate::cli::{Global, PlanArgs};
 use crate::exit::Exit;
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;

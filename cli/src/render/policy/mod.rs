@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What the commands about policies say.
 
-pub mod apply;
 pub mod check;
 pub mod diff;
-pub mod explain;
 
 use std::io::{self, Write};
 
@@ -13,7 +11,7 @@ use iommuctl_policy::RuleName;
 use crate::config::policy_files::FOLDERS;
 
 /// Says that there is no policy, and where one would be.
-fn no_policy(w: &mut dyn Write) -> io::Result<()> {
+pub fn no_policy(w: &mut dyn Write) -> io::Result<()> {
     writeln!(w, "There is no policy: every group stays as it is.")?;
     writeln!(
         w,
@@ -23,7 +21,7 @@ fn no_policy(w: &mut dyn Write) -> io::Result<()> {
 }
 
 /// The rules that decided, in one cell.
-fn rules(rules: &[RuleName]) -> String {
+pub fn rules(rules: &[RuleName]) -> String {
     match rules {
         [] => "(defaults)".to_owned(),
         rules => {

@@ -3,7 +3,6 @@
 //! out in a second step (see `crate::kernel::resolve`).
 
 mod audit;
-mod bench;
 mod defaults;
 mod policy;
 
@@ -15,13 +14,13 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand, ValueEnum};
 use iommuctl_policy::{ClassFilter, TypeRequest};
 
+use crate::commands::set_mode::overrides::Overrides;
 use crate::exit;
 use crate::kernel::target::Target;
-use crate::overrides::Overrides;
 
+pub use crate::commands::bench::args::{BenchArgs, BenchGuardArgs, BENCH_GUARD};
 pub use audit::{AuditArgs, AuditCommand, LogArgs, MetricsArgs, Period, RecordArgs, ReportArgs};
 use audit::{METRICS_HELP, WATCH_HELP};
-pub use bench::{BenchArgs, BenchGuardArgs, BENCH_GUARD};
 pub use defaults::{BootDefault, DefaultsArgs, DefaultsCommand};
 pub use policy::{
     ApplyArgs, CheckArgs, DiffArgs, ExplainArgs, LockdownArgs, PlanArgs, PolicyArgs, PolicyCommand,
@@ -317,7 +316,8 @@ pub enum RouteChoice {
     Auto,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+/// A number of seconds above 0.
+pub fn seconds(text: &str) -> Result<Duration, String> {
     let wrong = || "expected a number of seconds above 0, such as 30 or 0.5".to_owned();
     let value: f64 = text.parse().map_err(|_| wrong())?;
     if value <= 0.0 {

@@ -6,9 +6,9 @@ use std::io::{self, Write};
 use jiff::tz::TimeZone;
 use jiff::Timestamp;
 
+use super::{DeviceReport, PastReport, SpanReport};
 use crate::audit::event::printable;
 use crate::audit::history::spans::State;
-use crate::commands::audit::report::{DeviceReport, PastReport, SpanReport};
 use crate::terminal::style;
 use crate::terminal::table::Table;
 

@@ -1,23 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `iommuctl set-mode`: changes the type of one or more groups.
 
+pub mod overrides;
+pub mod text;
+
 use std::collections::BTreeSet;
 
 use anyhow::Context as _;
 use iommuctl_policy::{GroupId, Inventory, TypeRequest};
 use serde::Serialize;
 
-use crate::args::{RouteChoice, SetModeArgs};
 use crate::change::advice;
 use crate::change::live::Switch;
 use crate::change::outcome::{exit, GroupResult, Outcome};
 use crate::change::rebind::kill_point::Fuse;
 use crate::change::rebind_queue;
 use crate::change::route::Allowed;
+use crate::cli::{RouteChoice, SetModeArgs};
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
-use crate::render;
 use crate::state::lockdown::is_laxer;
 use crate::terminal::output::Output;
 use crate::terminal::progress::Progress;
@@ -76,7 +78,7 @@ pub fn run(args: &SetModeArgs, context: &Context, output: &mut Output) -> anyhow
         results,
         exit_code: exit.code(),
     };
-    let reported = output.report(&report, |w, r| render::set_mode::write(w, r));
+    let reported = output.report(&report, |w, r| text::write(w, r));
     if report.results.iter().any(|r| r.outcome == Outcome::Changed) {
         reported.context("Some groups were changed, but the report cannot be written")?;
     } else {
@@ -89,7 +91,7 @@ pub fn run(args: &SetModeArgs, context: &Context, output: &mut Output) -> anyhow
     for result in &report.results {
         complain(result, output);
     }
-    for line in render::set_mode::advice(&report.results) {
+    for line in text::advice(&report.results) {
         output.hint(line);
     }
     if let Some(hint) = missing_rights(args.dry_run, context) {
@@ -140,7 +142,7 @@ fn not_permitted(
 /// Says on standard error what became of a group that was not changed.
 fn complain(result: &GroupResult, output: &mut Output) {
     let group = result.group;
-    if let Some(notes) = render::set_mode::notes(result) {
+    if let Some(notes) = text::notes(result) {
         output.remark(&notes);
     }
     if result.is_done() {

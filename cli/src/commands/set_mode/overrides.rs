@@ -62,7 +62,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::args::{Args, Command};
+    use crate::cli::{Args, Command};
 
     #[test]
     fn each_flag_overrides_its_own_check() {

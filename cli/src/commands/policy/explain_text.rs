@@ -5,8 +5,8 @@ use std::io::{self, Write};
 
 use iommuctl_policy::{Goal, MemberWish, Route, Step, Trial, Wish};
 
+use super::ExplainReport;
 use crate::change::outcome::Outcome;
-use crate::commands::policy::ExplainReport;
 use crate::terminal::style;
 
 /// Writes it.

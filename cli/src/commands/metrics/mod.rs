@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `iommuctl metrics`: what monitoring may want to know, as numbers.
 
+pub mod openmetrics;
+
 use std::collections::BTreeMap;
 
 use iommuctl_policy::{DomainType, Inventory};
 
-use crate::args::{Global, MetricsArgs};
+use super::metrics::openmetrics::{text, Family, Format, Kind};
 use crate::audit::log::file::Places;
 use crate::audit::log::head::Head;
 use crate::audit::log::json_file::{Kept as _, StateError};
 use crate::audit::log::last_verified::Checked;
+use crate::cli::{Global, MetricsArgs};
 use crate::commands::policy::{differences, wrong};
 use crate::config::policy_files;
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::{Module, Problems};
-use crate::metrics::{text, Family, Format, Kind};
 use crate::sys::atomic_file;
 use crate::sys::private_dir::{OwnDir, OwnDirError};
 use crate::sys::trusted::Root;

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `iommuctl bench`: measures what lazy is worth, for one disk.
 
+pub mod args;
+pub mod text;
+
 use iommuctl_policy::{DomainType, GroupId};
 use nix::errno::Errno;
 use serde::Serialize;
 
-use crate::args::{BenchArgs, Global};
 use crate::bench::disk::{Disk, DiskError};
 use crate::bench::measure::figures::{comparisons, measurements, Comparison, Measurement, Slot};
 use crate::bench::measure::rounds::Ended;
@@ -18,10 +20,10 @@ use crate::bench::scope::rules::{scope, Scope, Why};
 use crate::bench::session::Session;
 use crate::bench::single_instance;
 use crate::change::advice::VANISHED;
+use crate::cli::{BenchArgs, Global};
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
-use crate::render;
 use crate::terminal::output::Output;
 
 /// What `bench` found.
@@ -122,7 +124,7 @@ fn end(
     report.exit_code = exit.code();
     report.domain_type = context.sysfs.domain_type(report.group).ok().flatten();
     let unicode = crate::terminal::locale::is_unicode();
-    output.report(&report, |w, r| render::bench::write(w, r, unicode))?;
+    output.report(&report, |w, r| text::write(w, r, unicode))?;
     let refusal = report.refusal.as_ref().map(|r| (&r.message, &r.advice));
     let why = report.not_compared.as_ref();
     let why = why.map(|w| (&w.message, &w.advice));

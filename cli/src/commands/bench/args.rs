@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::{seconds, Global, Wait};
 use crate::bench::measure::schedule::{LONGEST, SHORTEST};
+use crate::cli::{seconds, Global, Wait};
 use crate::kernel::target::Target;
 
 /// Below the short help.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `iommuctl lockdown`: makes every group strict, in one batch, and remembers what was not.
 
+pub mod release;
+
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::ExitStatusExt;
@@ -12,12 +14,11 @@ use iommuctl_policy::{DomainType, Group, GroupId, TypeRequest};
 use nix::sys::signal::{SigSet, Signal};
 use serde::Serialize;
 
-use super::release;
-use crate::args::{Global, LockdownArgs};
 use crate::audit::trail::Trail;
 use crate::change::outcome::{exit, GroupResult, Outcome};
 use crate::change::rebind_queue;
 use crate::change::route::Allowed;
+use crate::cli::{Global, LockdownArgs};
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
@@ -233,7 +234,7 @@ fn complain(report: &LockdownReport, output: &mut Output) {
             output.complain(&format!("group {}: {message}", result.group));
         }
     }
-    for line in render::set_mode::advice(&report.results) {
+    for line in crate::commands::set_mode::text::advice(&report.results) {
         output.hint(line);
     }
 }

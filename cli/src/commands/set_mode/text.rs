@@ -5,8 +5,8 @@ use std::io::{self, Write};
 
 use iommuctl_policy::{Route, TypeRequest};
 
+use super::SetModeReport;
 use crate::change::outcome::{GroupResult, Interrupted, Member, Outcome};
-use crate::commands::set_mode::SetModeReport;
 use crate::terminal::style;
 use crate::terminal::table::Table;
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use iommuctl_policy::{DomainType, GroupId, Inventory, TypeRequest};
 
-use super::lockdown::{self, LockdownReport};
-use crate::args::{Global, ReleaseArgs};
+use super::LockdownReport;
 use crate::audit::trail::Trail;
 use crate::change::route::Allowed;
+use crate::cli::{Global, ReleaseArgs};
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
@@ -22,7 +22,7 @@ pub fn run(args: &ReleaseArgs, global: &Global, output: &mut Output) -> anyhow::
     let context = Context::open(global)?;
     if args.dry_run {
         let report = survey(&context, args.timeout)?;
-        lockdown::say(&report, true, output)?;
+        super::say(&report, true, output)?;
         return Ok(report.exit());
     }
     let turn = context.turn(args.wait.lock_timeout, output)?;
@@ -39,7 +39,7 @@ pub fn run(args: &ReleaseArgs, global: &Global, output: &mut Output) -> anyhow::
         return Err(Failure::new(Exit::Refused, message).into());
     };
     let exit = report.exit();
-    lockdown::say(&report, true, output)?;
+    super::say(&report, true, output)?;
     output.audit(&turn.trail);
     Ok(exit)
 }
@@ -90,7 +90,7 @@ pub fn finish(
     let inventory = context.inventory(&mut Problems::default())?;
     let mut results = Vec::new();
     for (request, groups) in &batches(&record, &inventory) {
-        results.extend(lockdown::switch(
+        results.extend(super::switch(
             context, *request, groups, trail, timeout, output,
         ));
     }

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `iommuctl audit report`: for each device, how long it was in which type, and who changed it.
 
+pub mod html;
+pub mod html_words;
+pub mod text;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -8,8 +12,8 @@ use iommuctl_policy::{Group, GroupId, Inventory};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use self::text as render;
 use super::{places, snapshot, unreadable};
-use crate::args::{Global, ReportArgs};
 use crate::audit::clock;
 use crate::audit::event::{Event, Member};
 use crate::audit::history::boots::Boots;
@@ -17,10 +21,10 @@ use crate::audit::history::changes::{Entry, Story};
 use crate::audit::history::devices::{time, Author, Change, Counts, Device, History, Past, Window};
 use crate::audit::history::spans::{Span, State, States};
 use crate::audit::log::read::{self, Position};
+use crate::cli::{Global, ReportArgs};
 use crate::exit::{Exit, Failure};
 use crate::kernel::pci_ids::PciNames;
 use crate::kernel::procfs::Proc;
-use crate::render::audit::{html, report as render};
 use crate::sys::atomic_file;
 use crate::terminal::output::Output;
 

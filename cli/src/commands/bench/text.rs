@@ -3,11 +3,11 @@
 
 use std::io::{self, Write};
 
+use super::BenchReport;
 use crate::bench::measure::figures::{Comparison, Measurement};
 use crate::bench::measure::schedule::DEPTHS;
 use crate::bench::measure::stats::Ratio;
 use crate::bench::mode::Mode;
-use crate::commands::bench::BenchReport;
 use crate::terminal::style;
 use crate::terminal::table::Table;
 

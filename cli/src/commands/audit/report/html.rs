@@ -4,21 +4,19 @@
 //! Whatever comes from the log is written by others: it only gets into the page through [`safe`], and the page forbids itself
 //! to load or run anything.
 
-mod words;
-
 use std::fmt::{self, Write};
 
 use jiff::tz::TimeZone;
 use jiff::Timestamp;
 
-use super::report::{duration, state, verdict, when};
+use super::html_words::{about, details, happened, known, name, share, summary, unprotected};
+use super::text::{duration, state, verdict, when};
+use super::{DeviceReport, PastReport, SpanReport};
 use crate::audit::event::{Learned, Outcome};
 use crate::audit::history::devices::Change;
 use crate::audit::history::spans::{State, States};
-use crate::commands::audit::report::{DeviceReport, PastReport, SpanReport};
-use words::{about, details, happened, known, name, share, summary, unprotected};
 
-const STYLE: &str = include_str!("html/page.css");
+const STYLE: &str = include_str!("page.css");
 
 /// How wide a span must be for each letter of its name, in percent, so that it fits.
 const LETTER: f64 = 1.25;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What the page says in words. Most of it has parts of the log in it, and is no HTML yet.
 
+use super::text::{authors, duration, interrupted, rounded};
+use super::{DeviceReport, PastReport};
 use crate::audit::event::{Learned, Outcome};
 use crate::audit::history::devices::Change;
 use crate::audit::history::spans::State;
-use crate::commands::audit::report::{DeviceReport, PastReport};
-use crate::render::audit::report::{authors, duration, interrupted, rounded};
 
 /// Who had no protection at all: that is worse than lazy.
 pub fn unprotected(report: &PastReport) -> String {

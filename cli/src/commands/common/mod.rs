@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What several commands share: arguments and tables.
+
+pub mod group_report;
