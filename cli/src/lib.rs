@@ -31,7 +31,6 @@ pub mod change;
 mod commands;
 pub mod config;
 pub mod kernel;
-mod render;
 pub mod state;
 pub mod terminal;
 #[cfg(test)]

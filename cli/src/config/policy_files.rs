@@ -7,6 +7,7 @@ use std::path::Path;
 use iommuctl_policy::{errors, parse, ParseError, Policy, PolicyFile};
 use serde::Serialize;
 
+use crate::exit::{Exit, Failure};
 use crate::sys::trusted::{read_untrusted, Content, Root, TrustError};
 
 /// Where policies are, the most important place first.
@@ -318,4 +319,19 @@ fn gather(
     } else {
         Err(errors)
     }
+}
+
+/// The policy cannot be used. All that is wrong is said at once.
+pub fn wrong(errors: &[LoadError]) -> anyhow::Error {
+    let whole = "nothing was changed: a policy counts whole or not at all";
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    let failure = match lines.as_slice() {
+        [one] => Failure::new(Exit::Failed, one).with_advice(vec![whole.to_owned()]),
+        many => Failure::new(
+            Exit::Failed,
+            format!("{} errors in the policy; {whole}", many.len()),
+        )
+        .with_advice(lines),
+    };
+    failure.into()
 }

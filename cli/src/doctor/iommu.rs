@@ -10,8 +10,7 @@ use super::{Finding, Id, Machine};
 use crate::change::advice;
 use crate::config::boot_loader::Loader;
 use crate::kernel::procfs::Kernel;
-use crate::kernel::sysfs::Problems;
-use crate::render::status::iommus;
+use crate::kernel::sysfs::{by_driver, Problems};
 
 /// Where the kernel shows the tables of the firmware (`Documentation/ABI/testing/sysfs-firmware-acpi`). Their names are for
 /// everybody to see.
@@ -40,7 +39,7 @@ pub fn iommu(machine: &Machine<'_>) -> Finding {
     };
     let sysfs = &machine.context.sysfs;
     if groups > 0 {
-        let found = iommus(&sysfs.iommus(&mut Problems::default()));
+        let found = by_driver(&sysfs.iommus(&mut Problems::default()));
         return Finding::ok(Id::Iommu, format!("on: {groups} groups; {found}"));
     }
     let tables = sysfs.tree().names(TABLES).ok().flatten();

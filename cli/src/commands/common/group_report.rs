@@ -5,6 +5,7 @@ use iommuctl_policy::{Device, DomainType, Group, GroupId, PciAddress, PciClass, 
 use serde::Serialize;
 
 use crate::kernel::pci_ids::PciNames;
+use crate::terminal::style;
 
 /// A number with its name.
 #[derive(Debug, Serialize)]
@@ -86,5 +87,23 @@ impl GroupReport {
             domain_type: group.domain_type.clone(),
             devices: devices.map(|d| DeviceReport::new(d, names)).collect(),
         }
+    }
+}
+
+/// Whether a device can be plugged in from outside.
+pub fn external(device: &DeviceReport) -> (String, anstyle::Style) {
+    if device.external {
+        ("yes".to_owned(), style::WARN)
+    } else {
+        ("no".to_owned(), style::PLAIN)
+    }
+}
+
+/// The best name there is: from the database, or else the numbers it would be found by.
+pub fn describe(device: &DeviceReport) -> String {
+    match (&device.description, &device.vendor, &device.model) {
+        (Some(text), _, _) => text.clone(),
+        (None, Some(vendor), Some(model)) => format!("[{}:{}]", vendor.id, model.id),
+        _ => String::new(),
     }
 }

@@ -2,3 +2,4 @@
 //! What several commands share: arguments and tables.
 
 pub mod group_report;
+pub mod result_table;

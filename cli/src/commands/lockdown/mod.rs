@@ -5,6 +5,7 @@ pub mod release;
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
+use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use iommuctl_policy::{DomainType, Group, GroupId, TypeRequest};
 use nix::sys::signal::{SigSet, Signal};
 use serde::Serialize;
 
+use super::common::result_table::{advice, rows};
 use crate::audit::trail::Trail;
 use crate::change::outcome::{exit, GroupResult, Outcome};
 use crate::change::rebind_queue;
@@ -22,7 +24,6 @@ use crate::cli::{Global, LockdownArgs};
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
-use crate::render;
 use crate::state::lockdown::{Record, Remembered, Store};
 use crate::sys::path_lookup;
 use crate::terminal::output::Output;
@@ -222,7 +223,7 @@ pub fn switch(
 
 /// Reports what was done.
 pub fn say(report: &LockdownReport, released: bool, output: &mut Output) -> anyhow::Result<()> {
-    output.report(report, |w, r| render::lockdown::write(w, r, released))?;
+    output.report(report, |w, r| write(w, r, released))?;
     complain(report, output);
     Ok(())
 }
@@ -234,7 +235,7 @@ fn complain(report: &LockdownReport, output: &mut Output) {
             output.complain(&format!("group {}: {message}", result.group));
         }
     }
-    for line in crate::commands::set_mode::text::advice(&report.results) {
+    for line in advice(&report.results) {
         output.hint(line);
     }
 }
@@ -265,4 +266,29 @@ fn run_command(command: &[OsString]) -> anyhow::Result<Exit> {
     let code = status.code().or_else(|| status.signal().map(|s| 128 + s));
     let code = code.and_then(|c| u8::try_from(c).ok());
     Ok(code.map_or(Exit::Failed, Exit::Command))
+}
+
+/// Writes it.
+pub fn write(w: &mut dyn Write, report: &LockdownReport, released: bool) -> io::Result<()> {
+    if !report.results.is_empty() {
+        rows(w, report.results.iter().map(|r| (r, wanted(r))))?;
+    }
+    let rest = report.groups.saturating_sub(report.results.len());
+    let text = match (released, report.results.is_empty()) {
+        (false, true) => "Every group is strict already.".to_owned(),
+        (false, false) if rest == 0 => return Ok(()),
+        (false, false) => format!("The other {rest} groups were strict already."),
+        (true, true) => {
+            "There is nothing to release: no group is strict because of a lockdown.".to_owned()
+        }
+        (true, false) => return Ok(()),
+    };
+    writeln!(w, "{text}")
+}
+
+/// The type asked for, which a dry run shows: what would be written says it.
+fn wanted(result: &GroupResult) -> TypeRequest {
+    let write = result.writes.first();
+    let request = write.and_then(|w| w.text.parse().ok());
+    request.unwrap_or(TypeRequest::Dma)
 }

@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 
 use iommuctl_policy::{DomainType, Inventory};
 
-use super::metrics::openmetrics::{text, Family, Format, Kind};
+use self::openmetrics::{text, Family, Format, Kind};
+use super::policy::differences;
 use crate::audit::log::file::Places;
 use crate::audit::log::head::Head;
 use crate::audit::log::json_file::{Kept as _, StateError};
 use crate::audit::log::last_verified::Checked;
 use crate::cli::{Global, MetricsArgs};
-use crate::commands::policy::{differences, wrong};
-use crate::config::policy_files;
+use crate::config::policy_files::{self, wrong};
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::{Module, Problems};

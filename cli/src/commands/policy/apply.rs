@@ -6,11 +6,11 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::wrong;
 use crate::change::outcome::Outcome;
 use crate::change::policy::{exit, Application, PolicyResult};
 use crate::cli::{ApplyArgs, Global};
-use crate::config::policy_files::{self, FileReport, Loaded};
+use crate::commands::common::result_table::notes;
+use crate::config::policy_files::{self, wrong, FileReport, Loaded};
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::procfs::PolicyWord;
@@ -156,7 +156,7 @@ pub fn say(
     output.report(report, |w, r| super::apply_text::write(w, r, all))?;
     output.problems(problems);
     for result in &report.results {
-        if let Some(notes) = crate::commands::set_mode::text::notes(&result.result) {
+        if let Some(notes) = notes(&result.result) {
             output.remark(&notes);
         }
     }

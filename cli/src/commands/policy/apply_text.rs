@@ -5,11 +5,11 @@ use std::io::{self, Write};
 
 use iommuctl_policy::{OnFailure, Route};
 
-use super::ApplyReport;
+use super::apply::ApplyReport;
+use super::source::{no_policy, rules};
 use crate::change::outcome::Outcome;
 use crate::change::policy::PolicyResult;
-use crate::commands::set_mode::text::{devices, interruptions, outcome};
-use crate::render::policy::rules;
+use crate::commands::common::result_table::{self, devices, interruptions, outcome};
 use crate::terminal::style;
 use crate::terminal::table::Table;
 
@@ -22,7 +22,7 @@ pub fn write(w: &mut dyn Write, report: &ApplyReport, all: bool) -> io::Result<(
         );
     }
     if report.files.is_empty() {
-        return crate::render::policy::no_policy(w);
+        return no_policy(w);
     }
     let same = |r: &&PolicyResult| r.result.outcome == Outcome::Unchanged;
     let shown: Vec<_> = report.results.iter().filter(|r| all || !same(r)).collect();
@@ -96,5 +96,5 @@ pub fn complaint(policy: &PolicyResult) -> String {
 
 /// The advice for all of `results`, each line once.
 pub fn advice<'a>(results: impl Iterator<Item = &'a PolicyResult>) -> Vec<&'a str> {
-    crate::commands::set_mode::text::advice(results.map(|r| &r.result))
+    result_table::advice(results.map(|r| &r.result))
 }

@@ -2,19 +2,22 @@
 //! `iommuctl policy diff`: where the machine differs from the policy. For monitoring: it changes nothing, asks no route,
 //! and ends with 4 if there is a difference, or no policy.
 
+use std::io::{self, Write};
+
 use iommuctl_policy::{
     evaluate, plan, DomainType, GroupId, Inventory, Policy, RuleName, Step, TypeRequest,
 };
 use serde::Serialize;
 
-use super::look;
+use super::source::{look, no_policy, rules};
 use crate::cli::{DiffArgs, Global};
 use crate::config::policy_files::FileReport;
 use crate::exit::Exit;
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
-use crate::render;
 use crate::terminal::output::Output;
+use crate::terminal::style;
+use crate::terminal::table::Table;
 
 /// What `policy diff` found.
 #[derive(Debug, Serialize)]
@@ -61,7 +64,7 @@ pub fn run(
         differences,
         exit_code: exit.code(),
     };
-    output.report(&report, |w, r| render::policy::diff::write(w, r))?;
+    output.report(&report, write)?;
     output.problems(&problems);
     Ok(exit)
 }
@@ -89,4 +92,31 @@ pub fn differences(policy: &Policy, inventory: &Inventory) -> Vec<Difference> {
         });
     }
     differences
+}
+
+/// Writes it.
+pub fn write(w: &mut dyn Write, report: &DiffReport) -> io::Result<()> {
+    if report.files.is_empty() {
+        return no_policy(w);
+    }
+    if report.differences.is_empty() {
+        return writeln!(w, "Every group is as the policy wants.");
+    }
+    let mut table = Table::new(["GROUP", "IS", "WANTED", "RULE", "DEVICES"]);
+    for difference in &report.differences {
+        let is = difference.domain_type.as_ref();
+        let wanted = difference.wanted.result();
+        let text = match difference.forbidden {
+            true => format!("{} (against a safety rule)", difference.wanted),
+            false => difference.wanted.to_string(),
+        };
+        table.row([
+            (difference.group.to_string(), style::PLAIN),
+            (style::type_text(is).to_owned(), style::of_type(is)),
+            (text, style::of_type(wanted.as_ref())),
+            (rules(&difference.rules), style::PLAIN),
+            (difference.devices.join(", "), style::PLAIN),
+        ]);
+    }
+    table.write(w)
 }

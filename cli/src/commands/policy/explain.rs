@@ -6,7 +6,7 @@ use iommuctl_policy::{
 };
 use serde::Serialize;
 
-use super::look;
+use super::source::look;
 use crate::change::policy::{Application, PolicyResult};
 use crate::cli::{ExplainArgs, Global};
 use crate::exit::{Exit, Failure};

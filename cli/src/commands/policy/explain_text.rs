@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use iommuctl_policy::{Goal, MemberWish, Route, Step, Trial, Wish};
 
-use super::ExplainReport;
+use super::explain::ExplainReport;
 use crate::change::outcome::Outcome;
 use crate::terminal::style;
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::apply::{self, ApplyReport};
-use super::look;
+use super::source::look;
 use crate::change::policy::{exit, Application};
 use crate::cli::{Global, PlanArgs};
 use crate::exit::Exit;

@@ -2,14 +2,15 @@
 //! `iommuctl set-mode`: changes the type of one or more groups.
 
 pub mod overrides;
-pub mod text;
 
 use std::collections::BTreeSet;
+use std::io::{self, Write};
 
 use anyhow::Context as _;
 use iommuctl_policy::{GroupId, Inventory, TypeRequest};
 use serde::Serialize;
 
+use super::common::result_table::{self, interruptions, rows};
 use crate::change::advice;
 use crate::change::live::Switch;
 use crate::change::outcome::{exit, GroupResult, Outcome};
@@ -23,6 +24,7 @@ use crate::kernel::sysfs::Problems;
 use crate::state::lockdown::is_laxer;
 use crate::terminal::output::Output;
 use crate::terminal::progress::Progress;
+use crate::terminal::style;
 
 /// What `set-mode` did.
 #[derive(Debug, Serialize)]
@@ -78,7 +80,7 @@ pub fn run(args: &SetModeArgs, context: &Context, output: &mut Output) -> anyhow
         results,
         exit_code: exit.code(),
     };
-    let reported = output.report(&report, |w, r| text::write(w, r));
+    let reported = output.report(&report, write);
     if report.results.iter().any(|r| r.outcome == Outcome::Changed) {
         reported.context("Some groups were changed, but the report cannot be written")?;
     } else {
@@ -91,7 +93,7 @@ pub fn run(args: &SetModeArgs, context: &Context, output: &mut Output) -> anyhow
     for result in &report.results {
         complain(result, output);
     }
-    for line in text::advice(&report.results) {
+    for line in result_table::advice(&report.results) {
         output.hint(line);
     }
     if let Some(hint) = missing_rights(args.dry_run, context) {
@@ -142,7 +144,7 @@ fn not_permitted(
 /// Says on standard error what became of a group that was not changed.
 fn complain(result: &GroupResult, output: &mut Output) {
     let group = result.group;
-    if let Some(notes) = text::notes(result) {
+    if let Some(notes) = result_table::notes(result) {
         output.remark(&notes);
     }
     if result.is_done() {
@@ -183,4 +185,34 @@ fn missing_rights(dry_run: bool, context: &Context) -> Option<String> {
             missing.join(" and ")
         )
     })
+}
+
+/// Writes the table, and below it what was interrupted, or what would be written.
+pub fn write(w: &mut dyn Write, report: &SetModeReport) -> io::Result<()> {
+    rows(w, report.results.iter().map(|r| (r, report.request)))?;
+    interruptions(w, report.results.iter())?;
+    if report.dry_run {
+        write_writes(w, report)?;
+    }
+    Ok(())
+}
+
+/// The writes that a dry run leaves out, as they would be typed.
+fn write_writes(w: &mut dyn Write, report: &SetModeReport) -> io::Result<()> {
+    for result in &report.results {
+        if result.writes.is_empty() {
+            continue;
+        }
+        let head = style::HEADING;
+        writeln!(
+            w,
+            "\n{head}group {} would be changed by{head:#}",
+            result.group
+        )?;
+        for write in &result.writes {
+            let gap = if write.text.is_empty() { "" } else { " " };
+            writeln!(w, "  echo{gap}{} > {}", write.text, write.path)?;
+        }
+    }
+    Ok(())
 }

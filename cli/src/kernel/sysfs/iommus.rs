@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `/sys/class/iommu` (`Documentation/ABI/testing/sysfs-class-iommu`).
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::{Problems, Sysfs};
@@ -74,5 +76,23 @@ impl Sysfs {
         }
         let device = problems.note(self.tree.link(&format!("{path}/device")))?;
         problems.note(self.tree.link_name(&format!("{device}/driver")))
+    }
+}
+
+/// The drivers, each with the IOMMUs it drives.
+pub fn by_driver(iommus: &[Iommu]) -> String {
+    let mut named: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for iommu in iommus {
+        let driver = iommu.driver.as_deref().unwrap_or("unknown driver");
+        named.entry(driver).or_default().push(&iommu.name);
+    }
+    let drivers = named.iter();
+    let text: Vec<String> = drivers
+        .map(|(driver, names)| format!("{driver} ({})", names.join(", ")))
+        .collect();
+    if text.is_empty() {
+        "none".to_owned()
+    } else {
+        text.join("; ")
     }
 }

@@ -22,7 +22,7 @@ use std::path::Path;
 use nix::sys::statfs::SYSFS_MAGIC;
 
 pub use devices::Bottom;
-pub use iommus::Iommu;
+pub use iommus::{by_driver, Iommu};
 pub use module::Module;
 pub use objects::Object;
 

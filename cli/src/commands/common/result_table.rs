@@ -1,24 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The output of `set-mode`: one row for each group. What went wrong is said on standard error as well.
+//! The table of what came of changing groups, and the notes and advice below it: for every command that changes some.
 
 use std::io::{self, Write};
 
 use iommuctl_policy::{Route, TypeRequest};
 
-use super::SetModeReport;
 use crate::change::outcome::{GroupResult, Interrupted, Member, Outcome};
 use crate::terminal::style;
 use crate::terminal::table::Table;
-
-/// Writes the table, and below it what was interrupted, or what would be written.
-pub fn write(w: &mut dyn Write, report: &SetModeReport) -> io::Result<()> {
-    rows(w, report.results.iter().map(|r| (r, report.request)))?;
-    interruptions(w, report.results.iter())?;
-    if report.dry_run {
-        write_writes(w, report)?;
-    }
-    Ok(())
-}
 
 /// Writes a table of groups, each with the type that was asked for.
 pub fn rows<'a>(
@@ -68,26 +57,6 @@ pub fn interruptions<'a>(
     }
     writeln!(w)?;
     table.write(w)
-}
-
-/// The writes that a dry run leaves out, as they would be typed.
-fn write_writes(w: &mut dyn Write, report: &SetModeReport) -> io::Result<()> {
-    for result in &report.results {
-        if result.writes.is_empty() {
-            continue;
-        }
-        let head = style::HEADING;
-        writeln!(
-            w,
-            "\n{head}group {} would be changed by{head:#}",
-            result.group
-        )?;
-        for write in &result.writes {
-            let gap = if write.text.is_empty() { "" } else { " " };
-            writeln!(w, "  echo{gap}{} > {}", write.text, write.path)?;
-        }
-    }
-    Ok(())
 }
 
 /// How it ended for a group, in a word or two.
