@@ -36,51 +36,15 @@ pub mod terminal;
 #[cfg(test)]
 mod testing;
 
-use cli::{Args, BenchGuardArgs, Command};
-use exit::Exit;
-use kernel::machine::Context;
-use terminal::output::Output;
+use self::bench::guard::child::BenchGuardArgs;
+use self::exit::Exit;
+use self::terminal::output::{Color, Output};
 
 /// Runs the process that puts the type back after a bench.
 #[must_use]
 pub fn guard(args: &BenchGuardArgs) -> Exit {
     match bench::guard::child::child(args) {
         Ok(exit) => exit,
-        Err(error) => Output::new(&args.global).failure(&error),
-    }
-}
-
-/// Runs the command that `args` asks for, and says how the program is to end. What there is to say has then been
-/// written.
-#[must_use]
-pub fn run(args: &Args) -> Exit {
-    let mut output = Output::new(&args.global);
-    match dispatch(args, &mut output) {
-        Ok(exit) => exit,
-        Err(error) => output.failure(&error),
-    }
-}
-
-fn dispatch(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
-    let open = || Context::open(&args.global);
-    match &args.command {
-        Command::List(list) => commands::list::run(list, &open()?, output),
-        Command::Show(show) => commands::show::run(show, &open()?, output),
-        Command::Status => commands::status::run(&open()?, output),
-        Command::Doctor => commands::doctor::run(&args.global, output),
-        Command::SetMode(set) => commands::set_mode::run(set, &open()?, output),
-        Command::Bench(bench) => commands::bench::run(bench, &args.global, output),
-        Command::Recover(recover) => commands::recover::run(recover, &args.global, output),
-        Command::Policy(policy) => commands::policy::run(policy, &args.global, output),
-        Command::Lockdown(lockdown) => commands::lockdown::run(lockdown, &args.global, output),
-        Command::Release(release) => {
-            commands::lockdown::release::run(release, &args.global, output)
-        }
-        Command::Defaults(defaults) => commands::defaults::run(defaults, &args.global, output),
-        Command::Audit(audit) => commands::audit::run(audit, &args.global, output),
-        Command::Watch => commands::watch::run(&args.global, output),
-        Command::Metrics(metrics) => commands::metrics::run(metrics, &args.global, output),
-        Command::Completions { shell } => commands::completions::run(*shell, output),
-        Command::Man { directory } => commands::man::run(directory),
+        Err(error) => Output::new(false, false, Color::Auto).failure(&error),
     }
 }

@@ -4,7 +4,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use iommuctl::cli::{Args, BenchGuardArgs, BENCH_GUARD};
+use iommuctl::bench::guard::child::{BenchGuardArgs, BENCH_GUARD};
+use iommuctl::cli::Args;
 use iommuctl::kernel::attribute_write;
 
 fn main() -> ExitCode {
@@ -16,5 +17,5 @@ fn main() -> ExitCode {
     if words().nth(1).is_some_and(|word| word == BENCH_GUARD) {
         return iommuctl::guard(&BenchGuardArgs::parse_from(words().skip(1))).into();
     }
-    iommuctl::run(&Args::parse()).into()
+    iommuctl::cli::run(&Args::parse()).into()
 }

@@ -13,9 +13,8 @@ use super::guard::restore::restore;
 use super::measure::rounds::{Ended, Means, Stop};
 use super::measure::schedule::{Schedule, DEPTHS};
 use crate::change::session::Turn;
-use crate::cli::Global;
 use crate::exit::{Exit, Failure};
-use crate::kernel::machine::Context;
+use crate::kernel::machine::{Context, Roots};
 use crate::sys::signals::Signals;
 use crate::terminal::output::Output;
 use crate::terminal::progress::Progress;
@@ -25,7 +24,7 @@ pub struct Session<'a> {
     /// The machine.
     pub context: &'a Context,
     /// Where it is, for the guard.
-    pub global: &'a Global,
+    pub roots: &'a Roots,
     /// The group.
     pub group: GroupId,
     /// The disk.
@@ -69,7 +68,7 @@ impl Session<'_> {
         }
         // Before the guard is there: from then on, it is to be told before we end.
         let mut signals = Signals::watch().context("Failed to hold back signals")?;
-        let mut keeper = Keeper::start(group.0, &turn.lock, self.timeout, self.global)?;
+        let mut keeper = Keeper::start(group.0, &turn.lock, self.timeout, self.roots)?;
         let ended = self.slots(
             schedule,
             Some(&turn),

@@ -8,7 +8,7 @@
 use iommuctl_policy::{DomainType, Group, Route, RouteLimit, TypeRequest};
 
 use super::advice;
-use crate::cli::RouteChoice;
+use crate::commands::set_mode::RouteChoice;
 
 /// What the user allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

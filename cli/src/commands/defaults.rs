@@ -5,17 +5,46 @@ use std::io::{self, Write};
 use std::process::{Command, Stdio};
 
 use anyhow::{bail, Context as _};
+use clap::Subcommand;
 use iommuctl_policy::DomainType;
 use serde::Serialize;
 
-use crate::cli::{BootDefault, DefaultsArgs, DefaultsCommand, Global};
-use crate::config::boot_loader::{change, others, words, Action, Added, Loader};
+use crate::commands::common::args::Global;
+use crate::config::boot_loader::{change, others, words, Action, Added, BootDefault, Loader};
 use crate::exit::{Exit, Failure};
 use crate::kernel::procfs::Proc;
 use crate::kernel::sysfs::Sysfs;
 use crate::sys::trusted::{Content, Root};
 use crate::terminal::output::Output;
 use crate::terminal::style;
+
+/// Arguments of `defaults`.
+#[derive(Debug, clap::Args)]
+pub struct DefaultsArgs {
+    /// What to do; without anything, the defaults are shown
+    #[command(subcommand)]
+    pub command: Option<DefaultsCommand>,
+}
+
+/// What can be done about the kernel's defaults.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum DefaultsCommand {
+    /// Change what every group starts as from the next boot on, through the distribution's own helper
+    Set {
+        /// What groups start as
+        #[arg(value_name = "DEFAULT")]
+        wanted: BootDefault,
+        /// Say which files would be written and what would be run, and do nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Take back what set did
+    Undo {
+        /// Say which files would be written and what would be run, and do nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
 
 /// What `defaults` found.
 #[derive(Debug, Serialize)]
@@ -52,13 +81,13 @@ pub struct ChangeReport {
 
 /// Runs the command.
 pub fn run(args: &DefaultsArgs, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
-    let root = Root::open(global.root.as_deref())?;
-    let proc = Proc::open(global.proc_root.as_deref())?;
+    let root = Root::open(global.roots.root.as_deref())?;
+    let proc = Proc::open(global.roots.proc_root.as_deref())?;
     match args.command {
         None => show(
             &root,
             &proc,
-            &Sysfs::open(global.sysfs_root.as_deref())?,
+            &Sysfs::open(global.roots.sysfs_root.as_deref())?,
             output,
         ),
         Some(DefaultsCommand::Set { wanted, dry_run }) => {

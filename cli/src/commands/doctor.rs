@@ -6,13 +6,27 @@ use std::io::{self, Write};
 use anstyle::Style;
 use serde::Serialize;
 
-use crate::cli::Global;
+use crate::commands::common::args::Global;
 use crate::doctor::{look, Finding, Level, Machine};
 use crate::exit::Exit;
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
 use crate::terminal::output::Output;
 use crate::terminal::style;
+
+/// How `doctor` ends, for monitoring.
+pub const DOCTOR_EXIT: &str = "\
+Exit codes:
+  0  nothing is bad; there may be notes, and what could not be looked at
+  1  failed: nothing could be looked at
+  2  usage: the command line makes no sense
+  4  something that was asked for does not work
+
+Levels:
+  ok       in order
+  note     not wrong, but worth knowing
+  bad      something that was asked for does not work
+  unknown  it could not be looked at; root may see more";
 
 /// What `doctor` found.
 #[derive(Debug, Serialize)]
@@ -23,9 +37,9 @@ pub struct DoctorReport {
 
 /// Runs the command.
 pub fn run(global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
-    let context = Context::open(global)?;
+    let context = Context::open(&global.roots)?;
     let mut problems = Problems::default();
-    let machine = Machine::open(&context, global, &mut problems)?;
+    let machine = Machine::open(&context, &global.roots, &mut problems)?;
     let findings = look(&machine);
     let exit = match findings.iter().any(|f| f.level == Level::Bad) {
         true => Exit::Partly,

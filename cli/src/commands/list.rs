@@ -3,17 +3,40 @@
 
 use std::io::{self, Write};
 
-use iommuctl_policy::{Device, Group};
+use iommuctl_policy::{ClassFilter, Device, Group};
 use serde::Serialize;
 
 use super::common::group_report::{describe, external, GroupReport};
-use crate::cli::ListArgs;
 use crate::exit::Exit;
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
 use crate::terminal::output::Output;
 use crate::terminal::style;
 use crate::terminal::table::Table;
+
+/// What `type` can read (`iommu_group_show_type` in `drivers/iommu/iommu.c`).
+const SHOWN_TYPES: [&str; 6] = [
+    "DMA",
+    "DMA-FQ",
+    "identity",
+    "blocked",
+    "unmanaged",
+    "unknown",
+];
+
+/// Arguments of `list`.
+#[derive(Debug, Default, clap::Args)]
+pub struct ListArgs {
+    /// Only groups of this type, as the kernel shows it
+    #[arg(long = "type", value_name = "TYPE", value_parser = SHOWN_TYPES, ignore_case = true)]
+    pub domain_type: Option<String>,
+    /// Only groups with a device that is bound to this driver
+    #[arg(long, value_name = "DRIVER")]
+    pub driver: Option<String>,
+    /// Only groups with a device of this PCI class: a name such as network or nvme, or hexadecimal such as 02 or 0108
+    #[arg(long, value_name = "CLASS")]
+    pub class: Option<ClassFilter>,
+}
 
 /// What `list` found.
 #[derive(Debug, Serialize)]

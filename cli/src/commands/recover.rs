@@ -23,8 +23,8 @@ use crate::change::rebind::kill_point::Fuse;
 use crate::change::rebind::machine::Bound;
 use crate::change::rebind::plan::{Plan, Subject};
 use crate::change::rebind::real_machine::Kernel;
-use crate::cli::{Global, RecoverArgs};
-use crate::exit::Exit;
+use crate::commands::common::args::{Global, Patience, Wait};
+use crate::exit::{self, Exit};
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Sysfs;
 use crate::state::change_lock::Lock;
@@ -33,6 +33,24 @@ use crate::terminal::output::Output;
 use crate::terminal::progress::Progress;
 use crate::terminal::style;
 use crate::terminal::table::Table;
+
+/// Arguments of `recover`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = exit::HELP)]
+pub struct RecoverArgs {
+    /// Say what was left, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How long to wait for the kernel.
+    #[command(flatten)]
+    pub kernel: Patience,
+    /// How long to wait for our turn.
+    #[command(flatten)]
+    pub wait: Wait,
+    /// Kill the process at this point (for tests)
+    #[arg(long, hide = true, value_name = "POINT")]
+    pub die_at: Option<u32>,
+}
 
 /// What `recover` did.
 #[derive(Debug, Serialize)]
@@ -88,7 +106,7 @@ pub struct RecoveredDevice {
 
 /// Runs the command.
 pub fn run(args: &RecoverArgs, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
-    let context = Context::open(global)?;
+    let context = Context::open(&global.roots)?;
     // Journals are for root alone, so even to look at them takes it.
     context.may_change()?;
     let root = context.run_root.as_deref();

@@ -8,12 +8,22 @@ use serde::Serialize;
 
 use super::common::group_report::{describe, DeviceReport, GroupReport};
 use crate::change::route::{self, Allowed, Decision};
-use crate::cli::ShowArgs;
+use crate::commands::common::args::TARGET_HELP;
 use crate::exit::Exit;
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
+use crate::kernel::target::Target;
 use crate::terminal::output::Output;
 use crate::terminal::style;
+
+/// Arguments of `show`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = TARGET_HELP)]
+pub struct ShowArgs {
+    /// What to show: a group or something in it (see below)
+    #[arg(required = true, value_name = "TARGET")]
+    pub targets: Vec<Target>,
+}
 
 /// What `show` found.
 #[derive(Debug, Serialize)]

@@ -13,12 +13,18 @@ use crate::audit::log::chain::Note;
 use crate::audit::recorder::run::{run as work, Sink};
 use crate::audit::recorder::socket::Socket;
 use crate::audit::recorder::Recorder;
-use crate::cli::Global;
+use crate::commands::common::args::Global;
 use crate::exit::Exit;
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
 use crate::sys::signals::Signals;
 use crate::terminal::output::Output;
+
+/// The text below the help of `watch`.
+pub const WATCH_HELP: &str = "\
+First every group as it is now, then a line for each change, refusal and failure, until Ctrl-C.
+With iommu_live loaded the kernel tells at once, and of whoever wrote. Without it, every group
+is looked at every two seconds, and nothing says who it was. With --json, one object a line.";
 
 /// How often every group is looked at without the module: somebody is waiting in front of it.
 const OFTEN: Duration = Duration::from_secs(2);
@@ -28,7 +34,7 @@ const BUFFER: usize = 8 * 1024 * 1024;
 /// Runs the command.
 pub fn run(global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
     let mut socket = Socket::open(BUFFER).context("Failed to listen to the kernel's events")?;
-    let context = Context::open(global)?;
+    let context = Context::open(&global.roots)?;
     // Without an IOMMU nothing will ever happen: that is better said than waited for.
     let mut problems = Problems::default();
     context.inventory(&mut problems)?;

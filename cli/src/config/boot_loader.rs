@@ -13,8 +13,20 @@
 
 use std::fmt;
 
-use crate::cli::BootDefault;
+use clap::ValueEnum;
+
 use crate::sys::trusted::{Content, Root, TrustError};
+
+/// What groups start as, unless a device or the IOMMU driver needs something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BootDefault {
+    /// DMA: translated and strict (iommu.passthrough=0 iommu.strict=1)
+    Strict,
+    /// DMA-FQ: translated and lazy (iommu.passthrough=0 iommu.strict=0)
+    Lazy,
+    /// identity: not translated, no protection (iommu.passthrough=1)
+    Passthrough,
+}
 
 /// The word before ours.
 const MARK: &str = "iommuctl.defaults";

@@ -9,10 +9,9 @@ use nix::errno::Errno;
 use nix::unistd::geteuid;
 
 use super::module::{self, Installed};
-use crate::cli::Global;
 use crate::commands::policy::differences;
 use crate::config::policy_files::{self, LoadError, Loaded};
-use crate::kernel::machine::Context;
+use crate::kernel::machine::{Context, Roots};
 use crate::kernel::procfs::Kernel;
 use crate::kernel::sysfs::{Module, Problems};
 use crate::state::lockdown::{InForce, LockdownError};
@@ -63,17 +62,17 @@ pub struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    /// Looks at what `global` says; what could not be read on the way is added to `problems`.
+    /// Looks at what `roots` says; what could not be read on the way is added to `problems`.
     ///
     /// # Errors
     ///
     /// [`TrustError`], if the root cannot be opened.
     pub fn open(
         context: &'a Context,
-        global: &Global,
+        roots: &Roots,
         problems: &mut Problems,
     ) -> Result<Self, TrustError> {
-        let root = Root::open(global.root.as_deref())?;
+        let root = Root::open(roots.root.as_deref())?;
         let kernel = context.proc.kernel();
         let release = kernel.release.clone();
         let release = release.filter(|r| !r.contains('/') && !r.starts_with('.'));

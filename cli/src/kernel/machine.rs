@@ -22,7 +22,6 @@ use crate::change::live::Switch;
 use crate::change::rebind::journal;
 use crate::change::route::Allowed;
 use crate::change::session::Turn;
-use crate::cli::Global;
 use crate::exit::{Exit, Failure};
 use crate::state::change_lock::{Lock, LockError};
 use crate::state::lockdown::{self, InForce, LockdownError, Store};
@@ -31,6 +30,47 @@ use crate::terminal::output::Output;
 
 /// How long the kernel may take to make a group strict again that a bench left lazy.
 const BENCH: Duration = Duration::from_secs(30);
+
+/// Where the machine is: for tests, a tree of plain files.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Roots {
+    /// Where sysfs is; anywhere else than /sys is not checked to be a sysfs (for tests)
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        value_name = "DIR",
+        env = "IOMMUCTL_SYSFS_ROOT"
+    )]
+    pub sysfs_root: Option<PathBuf>,
+    /// Where procfs is (for tests)
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        value_name = "DIR",
+        env = "IOMMUCTL_PROC_ROOT"
+    )]
+    pub proc_root: Option<PathBuf>,
+    /// The PCI id database to take names from (for tests)
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        value_name = "FILE",
+        env = "IOMMUCTL_PCI_IDS"
+    )]
+    pub pci_ids: Option<PathBuf>,
+    /// Where /etc, /run and /usr are (for tests)
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        value_name = "DIR",
+        env = "IOMMUCTL_ROOT"
+    )]
+    pub root: Option<PathBuf>,
+}
 
 /// The kernel's file systems, and where names come from.
 #[derive(Debug)]
@@ -47,14 +87,14 @@ pub struct Context {
 }
 
 impl Context {
-    /// Opens what the global options say.
-    pub fn open(global: &Global) -> anyhow::Result<Self> {
+    /// Opens the file systems below `roots`.
+    pub fn open(roots: &Roots) -> anyhow::Result<Self> {
         Ok(Self {
-            sysfs: Sysfs::open(global.sysfs_root.as_deref())?,
-            proc: Proc::open(global.proc_root.as_deref())?,
-            root: global.root.clone(),
-            run_root: global.root.as_ref().map(|root| root.join("run")),
-            pci_ids: global.pci_ids.clone(),
+            sysfs: Sysfs::open(roots.sysfs_root.as_deref())?,
+            proc: Proc::open(roots.proc_root.as_deref())?,
+            root: roots.root.clone(),
+            run_root: roots.root.as_ref().map(|root| root.join("run")),
+            pci_ids: roots.pci_ids.clone(),
         })
     }
 

@@ -5,13 +5,13 @@ use std::io::{self, IsTerminal, Stderr, Stdout, Write};
 
 use anstream::adapter::strip_bytes;
 use anstream::{AutoStream, ColorChoice};
+use clap::ValueEnum;
 use nix::errno::Errno;
 use nix::unistd::geteuid;
 use serde::Serialize;
 
 use super::style;
 use crate::audit::trail::Trail;
-use crate::cli::{Color, Global};
 use crate::exit::{Exit, Failure};
 use crate::kernel::resolve::ResolveError;
 use crate::kernel::sysfs::Problems;
@@ -54,9 +54,9 @@ pub struct Output {
 }
 
 impl Output {
-    /// As the global options say.
-    pub fn new(global: &Global) -> Self {
-        let choice = match global.color {
+    /// With `json` documents in place of text, or, if `quiet`, errors only.
+    pub fn new(json: bool, quiet: bool, color: Color) -> Self {
+        let choice = match color {
             Color::Auto => ColorChoice::Auto,
             Color::Always => ColorChoice::Always,
             Color::Never => ColorChoice::Never,
@@ -67,8 +67,8 @@ impl Output {
             other => other == ColorChoice::Never,
         };
         Self {
-            json: global.json,
-            quiet: global.quiet,
+            json,
+            quiet,
             closed: false,
             stdout,
             plain,
@@ -220,4 +220,15 @@ fn is_for_root(error: &anyhow::Error) -> bool {
         e.downcast_ref().is_some_and(of_run) || e.downcast_ref().is_some_and(of_trust)
     };
     !geteuid().is_root() && error.chain().any(is)
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
 }

@@ -27,13 +27,30 @@ use crate::bench::mode::Mode;
 use crate::change::live::Switch;
 use crate::change::outcome::Outcome;
 use crate::change::route::Allowed;
-use crate::cli::BenchGuardArgs;
 use crate::exit::Exit;
-use crate::kernel::machine::Context;
+use crate::kernel::machine::{Context, Roots};
 use crate::kernel::sysfs::Problems;
 use crate::state::change_lock::Lock;
 use crate::sys::private_dir::OwnDir;
 use crate::sys::signals;
+
+/// By what the process that puts the type back is known from one that somebody typed.
+pub const BENCH_GUARD: &str = "bench-guard";
+
+/// Arguments of the process that puts the type back. It is no command that anybody is offered.
+#[derive(Debug, clap::Parser)]
+#[command(name = BENCH_GUARD)]
+pub struct BenchGuardArgs {
+    /// Where the machine is.
+    #[command(flatten)]
+    pub roots: Roots,
+    /// The number of the group
+    #[arg(long)]
+    pub group: u32,
+    /// How long to wait for the kernel, in milliseconds
+    #[arg(long)]
+    pub timeout_ms: u64,
+}
 
 /// How long the one that measures may be silent. Under a load that starves it this is too short, and the bench fails: the type is
 /// back all the same.
@@ -114,7 +131,7 @@ pub fn child(args: &BenchGuardArgs) -> anyhow::Result<Exit> {
         .context("Failed to prepare the socket")?;
     let lock = std::io::stdout().as_fd().try_clone_to_owned();
     let lock = Lock::inherited(lock.context("Failed to open the lock")?);
-    let context = Context::open(&args.global)?;
+    let context = Context::open(&args.roots)?;
     let run = OwnDir::make(context.run_root.as_deref())?;
     let trail = Trail::begin(context.root.as_deref(), &context.proc)?;
     let group = context
@@ -134,7 +151,7 @@ pub fn child(args: &BenchGuardArgs) -> anyhow::Result<Exit> {
         lock,
         journal,
         now,
-        timeout: args.timeout,
+        timeout: Duration::from_millis(args.timeout_ms),
     };
     Ok(guard.serve(&socket))
 }

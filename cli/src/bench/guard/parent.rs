@@ -8,9 +8,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::child::{Answer, Ask};
+use super::child::{Answer, Ask, BENCH_GUARD};
 use crate::bench::mode::Mode;
-use crate::cli::{Global, BENCH_GUARD};
+use crate::kernel::machine::Roots;
 use crate::state::change_lock::Lock;
 
 /// How often it is told that we are there.
@@ -63,7 +63,7 @@ impl Keeper {
         group: u32,
         lock: &Lock,
         timeout: Duration,
-        global: &Global,
+        roots: &Roots,
     ) -> Result<Self, KeeperError> {
         let (ours, theirs) = UnixStream::pair().map_err(KeeperError::Start)?;
         ours.set_read_timeout(Some(BEAT))
@@ -73,15 +73,15 @@ impl Keeper {
         command
             .arg(BENCH_GUARD)
             .args(["--group", &group.to_string()])
-            .args(["--timeout", &timeout.as_secs_f64().to_string()])
+            .args(["--timeout-ms", &timeout.as_millis().to_string()])
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::from(lock.share().map_err(KeeperError::Start)?))
             // It may outlive us, and then nobody reads that.
             .stderr(Stdio::null());
         let roots = [
-            ("IOMMUCTL_SYSFS_ROOT", &global.sysfs_root),
-            ("IOMMUCTL_PROC_ROOT", &global.proc_root),
-            ("IOMMUCTL_ROOT", &global.root),
+            ("IOMMUCTL_SYSFS_ROOT", &roots.sysfs_root),
+            ("IOMMUCTL_PROC_ROOT", &roots.proc_root),
+            ("IOMMUCTL_ROOT", &roots.root),
         ];
         for (name, root) in roots {
             if let Some(root) = root {

@@ -17,11 +17,19 @@ use crate::audit::recorder::socket::Socket;
 use crate::audit::recorder::{Recorder, BATCH};
 use crate::audit::settings;
 use crate::audit::sinks::{journald, linux_audit};
-use crate::cli::{Global, RecordArgs};
+use crate::commands::common::args::Global;
 use crate::exit::Exit;
 use crate::kernel::machine::Context;
 use crate::sys::signals::Signals;
 use crate::terminal::output::Output;
+
+/// Arguments of `audit record`.
+#[derive(Debug, clap::Args)]
+pub struct RecordArgs {
+    /// How many bytes of events the kernel keeps for us while we are busy; a service gets that from its socket unit
+    #[arg(long, value_name = "BYTES", default_value = "67108864")]
+    pub buffer: usize,
+}
 
 /// The most events at once that the journal and the audit system are told of one by one. They are slower than the log, and
 /// journald drops what comes too fast.
@@ -33,11 +41,15 @@ pub fn run(args: &RecordArgs, global: &Global, output: &mut Output) -> anyhow::R
     let mut socket =
         Socket::open(args.buffer).context("Failed to listen to the kernel's events")?;
     let mut signals = Signals::watch().context("Failed to hold back signals")?;
-    let context = Context::open(global)?;
-    let (settings, log) = settings::log(global.root.as_deref())?;
+    let context = Context::open(&global.roots)?;
+    let (settings, log) = settings::log(global.roots.root.as_deref())?;
     let me = context.proc.executable(std::process::id());
     let mut sink = Keeper {
-        root: global.root.clone().unwrap_or_else(|| PathBuf::from("/")),
+        root: global
+            .roots
+            .root
+            .clone()
+            .unwrap_or_else(|| PathBuf::from("/")),
         log,
         settings,
         places: places(global),

@@ -10,7 +10,7 @@ use crate::audit::log::json_file::{Kept as _, StateError};
 use crate::audit::log::last_verified::Checked;
 use crate::audit::log::verify::{verify, Finding, Verdict};
 use crate::audit::{clock, settings};
-use crate::cli::Global;
+use crate::commands::common::args::Global;
 use crate::exit::Exit;
 use crate::sys::private_dir::OwnDir;
 use crate::sys::trusted::Root;
@@ -29,7 +29,7 @@ pub struct VerifyReport {
 /// Runs the command.
 pub fn run(global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
     let places = places(global);
-    let key = settings::key(&Root::open(global.root.as_deref())?)?;
+    let key = settings::key(&Root::open(global.roots.root.as_deref())?)?;
     let verdict = verify(snapshot(&places)?, key.as_ref())?;
     let intact = verdict.is_intact();
     let exit = if intact { Exit::Done } else { Exit::Refused };

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::bench::measure::schedule::{LONGEST, SHORTEST};
-use crate::cli::{seconds, Global, Wait};
+use crate::commands::common::args::{seconds, Wait};
 use crate::kernel::target::Target;
 
 /// Below the short help.
@@ -64,9 +64,6 @@ Exit codes:
   3  refused: what was named cannot be measured, or another bench is running
   4  partly done: only the present type was measured, or would be";
 
-/// By what the process that puts the type back is known from one that somebody typed.
-pub const BENCH_GUARD: &str = "bench-guard";
-
 /// Arguments of `bench`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = SHORT_HELP, after_long_help = HELP)]
@@ -90,21 +87,6 @@ pub struct BenchArgs {
     /// How long to wait for our turn.
     #[command(flatten)]
     pub wait: Wait,
-}
-
-/// Arguments of the process that puts the type back. It is no command that anybody is offered.
-#[derive(Debug, clap::Parser)]
-#[command(name = BENCH_GUARD)]
-pub struct BenchGuardArgs {
-    /// Where the machine is.
-    #[command(flatten)]
-    pub global: Global,
-    /// The number of the group
-    #[arg(long)]
-    pub group: u32,
-    /// How long to wait for the kernel
-    #[arg(long, value_parser = seconds)]
-    pub timeout: Duration,
 }
 
 fn budget(text: &str) -> Result<Duration, String> {

@@ -8,6 +8,7 @@ use iommuctl_policy::{DomainType, GroupId};
 use nix::errno::Errno;
 use serde::Serialize;
 
+use self::args::BenchArgs;
 use crate::bench::disk::{Disk, DiskError};
 use crate::bench::measure::figures::{comparisons, measurements, Comparison, Measurement, Slot};
 use crate::bench::measure::rounds::Ended;
@@ -20,7 +21,7 @@ use crate::bench::scope::rules::{scope, Scope, Why};
 use crate::bench::session::Session;
 use crate::bench::single_instance;
 use crate::change::advice::VANISHED;
-use crate::cli::{BenchArgs, Global};
+use crate::commands::common::args::Global;
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
@@ -79,7 +80,7 @@ impl BenchReport {
 /// Runs the command.
 pub fn run(args: &BenchArgs, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
     disk_of::check(&args.device)?;
-    let context = Context::open(global)?;
+    let context = Context::open(&global.roots)?;
     let inventory = context.inventory(&mut Problems::default())?;
     let subject = match disk_of::find(&context, &args.device, &inventory)? {
         Ok(subject) => subject,
@@ -214,7 +215,7 @@ impl Bench<'_> {
         let disk = self.subject.open(self.context).map_err(cannot_open)?;
         let session = Session {
             context: self.context,
-            global: self.global,
+            roots: &self.global.roots,
             group: self.subject.group,
             disk: &disk,
             timeout: self.args.timeout,

@@ -20,7 +20,7 @@ use crate::audit::trail::Trail;
 use crate::change::outcome::{exit, GroupResult, Outcome};
 use crate::change::rebind_queue;
 use crate::change::route::Allowed;
-use crate::cli::{Global, LockdownArgs};
+use crate::commands::common::args::{seconds, Global, Wait};
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
@@ -28,6 +28,29 @@ use crate::state::lockdown::{Record, Remembered, Store};
 use crate::sys::path_lookup;
 use crate::terminal::output::Output;
 use crate::terminal::progress::Progress;
+
+/// Arguments of `lockdown`.
+#[derive(Debug, clap::Args)]
+pub struct LockdownArgs {
+    /// Run COMMAND, and go back when it has ended; ends with its exit code
+    ///
+    /// COMMAND is looked up before anything is switched. Ends with 127 if it is not found and with 126 if it cannot be
+    /// run, as env and timeout do. Does not go with --json, since standard output is COMMAND's.
+    #[arg(long = "while", value_name = "COMMAND", num_args = 1.., allow_hyphen_values = true)]
+    pub command: Vec<OsString>,
+    /// Run COMMAND even if not every group could be made strict
+    #[arg(long, requires = "command")]
+    pub partly: bool,
+    /// Say what would be made strict, and what could not be, and do nothing
+    #[arg(long, conflicts_with = "command")]
+    pub dry_run: bool,
+    /// How long to wait for the kernel, for each group; a switch that has begun cannot be cancelled
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub timeout: Duration,
+    /// How long to wait for our turn.
+    #[command(flatten)]
+    pub wait: Wait,
+}
 
 /// Why a group is left as it is that user space maps.
 const UNMANAGED: &str =
@@ -66,7 +89,7 @@ pub fn run(args: &LockdownArgs, global: &Global, output: &mut Output) -> anyhow:
     if let Some(program) = args.command.first() {
         check_command(program, global)?;
     }
-    let context = Context::open(global)?;
+    let context = Context::open(&global.roots)?;
     if args.dry_run {
         let report = survey(&context, args.timeout)?;
         say(&report, false, output)?;

@@ -9,7 +9,7 @@ use iommuctl_policy::{DomainType, GroupId, Inventory, TypeRequest};
 use super::LockdownReport;
 use crate::audit::trail::Trail;
 use crate::change::route::Allowed;
-use crate::cli::{Global, ReleaseArgs};
+use crate::commands::common::args::{seconds, Global, Wait};
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
@@ -17,9 +17,23 @@ use crate::state::lockdown::{Record, Store};
 use crate::sys::private_dir::OwnDir;
 use crate::terminal::output::Output;
 
+/// Arguments of `release`.
+#[derive(Debug, clap::Args)]
+pub struct ReleaseArgs {
+    /// Say what would be relaxed, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How long to wait for the kernel, for each group; a switch that has begun cannot be cancelled
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub timeout: Duration,
+    /// How long to wait for our turn.
+    #[command(flatten)]
+    pub wait: Wait,
+}
+
 /// Runs the command.
 pub fn run(args: &ReleaseArgs, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
-    let context = Context::open(global)?;
+    let context = Context::open(&global.roots)?;
     if args.dry_run {
         let report = survey(&context, args.timeout)?;
         super::say(&report, true, output)?;

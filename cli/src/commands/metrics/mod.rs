@@ -4,6 +4,7 @@
 pub mod openmetrics;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use iommuctl_policy::{DomainType, Inventory};
 
@@ -13,7 +14,7 @@ use crate::audit::log::file::Places;
 use crate::audit::log::head::Head;
 use crate::audit::log::json_file::{Kept as _, StateError};
 use crate::audit::log::last_verified::Checked;
-use crate::cli::{Global, MetricsArgs};
+use crate::commands::common::args::Global;
 use crate::config::policy_files::{self, wrong};
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
@@ -23,12 +24,24 @@ use crate::sys::private_dir::{OwnDir, OwnDirError};
 use crate::sys::trusted::Root;
 use crate::terminal::output::Output;
 
+/// The text below the help of `metrics`.
+pub const METRICS_HELP: &str = "\
+What is root's alone to know (the audit log, and when it was verified) is only there for root.";
+
+/// Arguments of `metrics`.
+#[derive(Debug, clap::Args)]
+pub struct MetricsArgs {
+    /// Put them into this file instead, whole, for the textfile collector of the Prometheus node exporter
+    #[arg(long, value_name = "FILE")]
+    pub textfile: Option<PathBuf>,
+}
+
 /// The node exporter reads the file as a user of its own.
 const MODE: u32 = 0o644;
 
 /// Runs the command.
 pub fn run(args: &MetricsArgs, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
-    let context = Context::open(global)?;
+    let context = Context::open(&global.roots)?;
     let mut problems = Problems::default();
     let version = env!("CARGO_PKG_VERSION");
     let build = Family::new("iommuctl_build", Kind::Info, "The iommuctl that says this.");
@@ -37,7 +50,7 @@ pub fn run(args: &MetricsArgs, global: &Global, output: &mut Output) -> anyhow::
     families.push(groups(&inventory));
     families.extend(policy(global, &context, &inventory, &mut problems, output)?);
     families.extend(module(context.sysfs.module(&mut problems).as_ref()));
-    match audit(&Places::new(global.root.as_deref())) {
+    match audit(&Places::new(global.roots.root.as_deref())) {
         Ok(audit) => families.extend(audit),
         // For everybody else it is as if there was none.
         Err(error) if nix::unistd::geteuid().is_root() => output.warn(&error.to_string()),
@@ -87,7 +100,7 @@ fn policy(
         Kind::Gauge,
         "Whether the policy can be used: 0 if a file of it is wrong, or others can write it.",
     );
-    let loaded = match policy_files::load(&Root::open(global.root.as_deref())?) {
+    let loaded = match policy_files::load(&Root::open(global.roots.root.as_deref())?) {
         Ok(loaded) if loaded.files.is_empty() => return Ok(Vec::new()),
         Ok(loaded) => loaded,
         Err(errors) => {

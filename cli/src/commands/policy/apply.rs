@@ -6,18 +6,43 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde::Serialize;
 
+use super::source::Source;
 use crate::change::outcome::Outcome;
 use crate::change::policy::{exit, Application, PolicyResult};
-use crate::cli::{ApplyArgs, Global};
+use crate::commands::common::args::{Global, Patience, Wait};
 use crate::commands::common::result_table::notes;
 use crate::config::policy_files::{self, wrong, FileReport, Loaded};
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::procfs::PolicyWord;
 use crate::kernel::sysfs::Problems;
+use crate::kernel::target::Target;
 use crate::sys::trusted::Root;
 use crate::terminal::output::Output;
 use crate::terminal::progress::Progress;
+
+/// Arguments of `policy apply`.
+#[derive(Debug, clap::Args)]
+pub struct ApplyArgs {
+    /// Which policy.
+    #[command(flatten)]
+    pub source: Source,
+    /// Change nothing, and end with 4 if something would be changed
+    #[arg(long)]
+    pub check: bool,
+    /// Only the group of this device (everything set-mode takes for a target); for hotplug
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Vec<Target>,
+    /// Heed iommuctl.policy= on the kernel command line: off does nothing, a path replaces the system's policy
+    #[arg(long, conflicts_with = "path")]
+    pub boot: bool,
+    /// How long to wait for the kernel.
+    #[command(flatten)]
+    pub kernel: Patience,
+    /// How long to wait for our turn.
+    #[command(flatten)]
+    pub wait: Wait,
+}
 
 /// What `policy apply` did, or `policy plan` would do.
 #[derive(Debug, Serialize)]
@@ -116,7 +141,7 @@ pub fn run(
 
 /// The policy that is to be applied, which nobody but root may be able to write; `None` if it is switched off.
 fn load(args: &ApplyArgs, global: &Global, context: &Context) -> anyhow::Result<Option<Loaded>> {
-    let root = Root::open(global.root.as_deref())?;
+    let root = Root::open(global.roots.root.as_deref())?;
     let from = |root: &Root, path: &Path| {
         policy_files::load_from(root, path).map_err(|errors| wrong(&errors))
     };

@@ -2,17 +2,26 @@
 //! `iommuctl policy check`: whether the files are right, without looking at the machine.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
 use super::source::no_policy;
-use crate::cli::{CheckArgs, Global};
+use crate::commands::common::args::Global;
 use crate::config::policy_files::{self, wrong, FileReport, Status};
 use crate::exit::Exit;
 use crate::sys::trusted::Root;
 use crate::terminal::output::Output;
 use crate::terminal::style;
 use crate::terminal::table::Table;
+
+/// Arguments of `policy check`.
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {
+    /// Check these files; without any, the files of the system, and who can write them
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
 
 /// What `policy check` found.
 #[derive(Debug, Serialize)]
@@ -29,7 +38,7 @@ pub fn run(args: &CheckArgs, global: &Global, output: &mut Output) -> anyhow::Re
     };
     let mut errors = Vec::new();
     let (results, ignored) = if args.files.is_empty() {
-        let root = Root::open(global.root.as_deref())?;
+        let root = Root::open(global.roots.root.as_deref())?;
         (
             vec![policy_files::load(&root)],
             policy_files::ignored(&root),

@@ -9,8 +9,8 @@ use iommuctl_policy::{
 };
 use serde::Serialize;
 
-use super::source::{look, no_policy, rules};
-use crate::cli::{DiffArgs, Global};
+use super::source::{look, no_policy, rules, Source};
+use crate::commands::common::args::Global;
 use crate::config::policy_files::FileReport;
 use crate::exit::Exit;
 use crate::kernel::machine::Context;
@@ -18,6 +18,14 @@ use crate::kernel::sysfs::Problems;
 use crate::terminal::output::Output;
 use crate::terminal::style;
 use crate::terminal::table::Table;
+
+/// Arguments of `policy diff`.
+#[derive(Debug, clap::Args)]
+pub struct DiffArgs {
+    /// Which policy.
+    #[command(flatten)]
+    pub source: Source,
+}
 
 /// What `policy diff` found.
 #[derive(Debug, Serialize)]

@@ -6,15 +6,26 @@ use iommuctl_policy::{
 };
 use serde::Serialize;
 
-use super::source::look;
+use super::source::{look, Source};
 use crate::change::policy::{Application, PolicyResult};
-use crate::cli::{ExplainArgs, Global};
+use crate::commands::common::args::Global;
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::pci_ids::PciNames;
 use crate::kernel::sysfs::Problems;
 use crate::kernel::target::Target;
 use crate::terminal::output::Output;
+
+/// Arguments of `policy explain`.
+#[derive(Debug, clap::Args)]
+pub struct ExplainArgs {
+    /// Which policy.
+    #[command(flatten)]
+    pub source: Source,
+    /// The device: its PCI address or name in sysfs, or anything set-mode takes for a target
+    #[arg(value_name = "DEVICE")]
+    pub device: String,
+}
 
 /// What `policy explain` found.
 #[derive(Debug, Serialize)]

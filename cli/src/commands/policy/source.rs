@@ -2,20 +2,28 @@
 //! Which policy a command is about, and what all of them say about its files and rules.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use iommuctl_policy::RuleName;
 
-use crate::cli::{Global, Source};
+use crate::commands::common::args::Global;
 use crate::config::policy_files::{self, wrong, Loaded, FOLDERS};
 use crate::sys::trusted::Root;
 use crate::terminal::output::Output;
+
+/// Which policy.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Source {
+    /// Use this file, or the *.yaml files of this directory, in place of the system's policy
+    #[arg(long = "policy", value_name = "PATH")]
+    pub path: Option<PathBuf>,
+}
 
 /// The policy for a command that only looks: of the system, or whatever file it is given.
 pub fn look(source: &Source, global: &Global) -> anyhow::Result<Loaded> {
     let loaded = match &source.path {
         Some(path) => policy_files::look(path),
-        None => policy_files::load(&Root::open(global.root.as_deref())?),
+        None => policy_files::load(&Root::open(global.roots.root.as_deref())?),
     };
     loaded.map_err(|errors| wrong(&errors))
 }
@@ -28,7 +36,7 @@ pub fn warn_of_ignored(
 ) -> anyhow::Result<()> {
     let ignored = match &source.path {
         Some(path) => policy_files::ignored_in(path),
-        None => policy_files::ignored(&Root::open(global.root.as_deref())?),
+        None => policy_files::ignored(&Root::open(global.roots.root.as_deref())?),
     };
     for file in ignored {
         output.warn(&format!(

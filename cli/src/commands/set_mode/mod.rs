@@ -7,24 +7,70 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use anyhow::Context as _;
+use clap::ValueEnum;
 use iommuctl_policy::{GroupId, Inventory, TypeRequest};
 use serde::Serialize;
 
+use self::overrides::Overrides;
 use super::common::result_table::{self, interruptions, rows};
-use crate::change::advice;
 use crate::change::live::Switch;
 use crate::change::outcome::{exit, GroupResult, Outcome};
 use crate::change::rebind::kill_point::Fuse;
-use crate::change::rebind_queue;
 use crate::change::route::Allowed;
-use crate::cli::{RouteChoice, SetModeArgs};
-use crate::exit::{Exit, Failure};
+use crate::change::{advice, rebind_queue};
+use crate::commands::common::args::{Patience, TypeParser, Wait, TARGET_HELP};
+use crate::exit::{self, Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
+use crate::kernel::target::Target;
 use crate::state::lockdown::is_laxer;
 use crate::terminal::output::Output;
 use crate::terminal::progress::Progress;
 use crate::terminal::style;
+
+/// Arguments of `set-mode`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("{TARGET_HELP}\n\n{}", exit::HELP))]
+pub struct SetModeArgs {
+    /// The groups to change, or something in them (see below)
+    #[arg(required = true, value_name = "TARGET")]
+    pub targets: Vec<Target>,
+    /// The type they shall have
+    #[arg(required = true, value_name = "TYPE", value_parser = TypeParser, ignore_case = true)]
+    pub request: TypeRequest,
+    /// Which way to go: without interrupting a device, or otherwise
+    #[arg(long, value_name = "ROUTE", default_value = "live")]
+    pub route: RouteChoice,
+    /// Let `--route auto` interrupt devices where no live route works
+    #[arg(long)]
+    pub allow_interrupt: bool,
+    /// Say what would be done, down to each write, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How long to wait for the kernel.
+    #[command(flatten)]
+    pub kernel: Patience,
+    /// How long to wait for our turn.
+    #[command(flatten)]
+    pub wait: Wait,
+    /// What a rebind may do without.
+    #[command(flatten)]
+    pub overrides: Overrides,
+    /// Kill the process at this point of a rebind (for tests)
+    #[arg(long, hide = true, value_name = "POINT")]
+    pub die_at: Option<u32>,
+}
+
+/// Which routes the user allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RouteChoice {
+    /// Only routes that do not interrupt a device.
+    Live,
+    /// Unbind the drivers, change the type, bind them again.
+    Rebind,
+    /// Live if that works, and if not, with --allow-interrupt, rebind.
+    Auto,
+}
 
 /// What `set-mode` did.
 #[derive(Debug, Serialize)]

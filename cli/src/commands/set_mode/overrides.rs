@@ -56,22 +56,3 @@ impl Overrides {
         Check::ALL.into_iter().filter(is_allowed).collect()
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-    use crate::cli::{Args, Command};
-
-    #[test]
-    fn each_flag_overrides_its_own_check() {
-        for check in Check::ALL {
-            let line = ["iommuctl", "set-mode", check.flag(), "3", "DMA"];
-            let Command::SetMode(set) = Args::try_parse_from(line).unwrap().command else {
-                panic!("not set-mode");
-            };
-            assert_eq!(set.overrides.checks(), [check].into(), "{}", check.flag());
-        }
-    }
-}

@@ -6,13 +6,14 @@ pub mod html_words;
 pub mod text;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use iommuctl_policy::{Group, GroupId, Inventory};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use self::text as render;
+use super::period::Period;
 use super::{places, snapshot, unreadable};
 use crate::audit::clock;
 use crate::audit::event::{Event, Member};
@@ -21,12 +22,23 @@ use crate::audit::history::changes::{Entry, Story};
 use crate::audit::history::devices::{time, Author, Change, Counts, Device, History, Past, Window};
 use crate::audit::history::spans::{Span, State, States};
 use crate::audit::log::read::{self, Position};
-use crate::cli::{Global, ReportArgs};
+use crate::commands::common::args::Global;
 use crate::exit::{Exit, Failure};
 use crate::kernel::pci_ids::PciNames;
 use crate::kernel::procfs::Proc;
 use crate::sys::atomic_file;
 use crate::terminal::output::Output;
+
+/// Arguments of `audit report`.
+#[derive(Debug, clap::Args)]
+pub struct ReportArgs {
+    /// Only in this period.
+    #[command(flatten)]
+    pub period: Period,
+    /// Write one HTML page that needs nothing else into this file, which only its owner can read
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
 
 /// The log is for root alone, and so is what is made of it.
 const MODE: u32 = 0o600;
@@ -189,7 +201,7 @@ impl PastReport {
 
 /// Runs the command.
 pub fn run(args: &ReportArgs, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
-    let proc = Proc::open(global.proc_root.as_deref())?;
+    let proc = Proc::open(global.roots.proc_root.as_deref())?;
     let places = places(global);
     snapshot(&places)?;
     let boots = Boots::read(&places).map_err(unreadable)?;
@@ -210,7 +222,10 @@ pub fn run(args: &ReportArgs, global: &Global, output: &mut Output) -> anyhow::R
     })
     .map_err(unreadable)?;
     story.end(|event: &Event| event.is_at_work(&proc), &mut each);
-    let report = PastReport::of(history.finish(&proc.boot_id()), global.pci_ids.as_deref());
+    let report = PastReport::of(
+        history.finish(&proc.boot_id()),
+        global.roots.pci_ids.as_deref(),
+    );
     match &args.html {
         None => output.report(&report, |w, r| render::write(w, r))?,
         Some(path) => {
