@@ -81,7 +81,7 @@ pub struct ChangeReport {
 
 /// Runs the command.
 pub fn run(args: &DefaultsArgs, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
-    let root = Root::open(global.roots.root.as_deref())?;
+    let root = global.roots.open_root()?;
     let proc = Proc::open(global.roots.proc_root.as_deref())?;
     match args.command {
         None => show(
@@ -175,6 +175,10 @@ fn alter(
         false => change(&loader, wanted),
     };
     if !dry_run {
+        if !root.runs_programs() {
+            let message = format!("{loader} is not run below another root");
+            return Err(Failure::new(Exit::Refused, message).into());
+        }
         perform(root, &actions)?;
     }
     let report = ChangeReport {

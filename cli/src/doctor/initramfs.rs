@@ -127,7 +127,7 @@ fn compare(machine: &Machine<'_>, maker: &Maker, files: &[String]) -> Option<Fin
 
 /// The maker that is in use. Our part tells little: on Debian, there is one for each.
 fn maker(machine: &Machine<'_>) -> Option<&'static Maker> {
-    let is_there = |programs| machine.program(programs).is_some();
+    let is_there = |programs: &[&str]| programs.iter().any(|p| machine.root.has_program(p));
     let has_hook = |maker: &&Maker| maker.hooks.iter().any(|hook| machine.exists(hook));
     let makers = MAKERS.iter().filter(has_hook);
     makers.max_by_key(|maker| (is_there(maker.lister), is_there(maker.program)))

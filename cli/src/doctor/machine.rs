@@ -72,7 +72,7 @@ impl<'a> Machine<'a> {
         roots: &Roots,
         problems: &mut Problems,
     ) -> Result<Self, TrustError> {
-        let root = Root::open(roots.root.as_deref())?;
+        let root = roots.open_root()?;
         let kernel = context.proc.kernel();
         let release = kernel.release.clone();
         let release = release.filter(|r| !r.contains('/') && !r.starts_with('.'));
@@ -144,10 +144,9 @@ impl<'a> Machine<'a> {
         self.path(path).symlink_metadata().is_ok()
     }
 
-    /// The first of `candidates`, which are relative to the root, that is there.
+    /// The first of `candidates`, which are relative to the root, that is there and may be run.
     pub fn program(&self, candidates: &[&str]) -> Option<PathBuf> {
-        let mut there = candidates.iter().filter(|p| self.root.has_program(p));
-        there.next().map(|p| self.path(p))
+        candidates.iter().find_map(|path| self.root.program(path))
     }
 
     /// What the first of `candidates` that is there answers; `None` if none is.

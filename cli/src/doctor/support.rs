@@ -61,6 +61,9 @@ pub fn support(machine: &Machine<'_>) -> Supported {
             return says(Support::Unknown, finding.fix(fix));
         }
     };
+    if !machine.root.runs_programs() {
+        return unknown(format!("{name} is not run below another root"));
+    }
     let Some(release) = &machine.release else {
         return unknown("the kernel does not say its release".to_owned());
     };

@@ -26,50 +26,42 @@ use crate::exit::{Exit, Failure};
 use crate::state::change_lock::{Lock, LockError};
 use crate::state::lockdown::{self, InForce, LockdownError, Store};
 use crate::sys::private_dir::OwnDir;
+use crate::sys::trusted::{Root, TrustError};
 use crate::terminal::output::Output;
 
 /// How long the kernel may take to make a group strict again that a bench left lazy.
 const BENCH: Duration = Duration::from_secs(30);
 
-/// Where the machine is: for tests, a tree of plain files.
+/// Where the machine is: for tests, a tree of plain files. Only flags say so, and no environment variable: one that is
+/// inherited unseen would redirect what root trusts.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Roots {
     /// Where sysfs is; anywhere else than /sys is not checked to be a sysfs (for tests)
-    #[arg(
-        long,
-        global = true,
-        hide = true,
-        value_name = "DIR",
-        env = "IOMMUCTL_SYSFS_ROOT"
-    )]
+    #[arg(long, global = true, hide = true, value_name = "DIR")]
     pub sysfs_root: Option<PathBuf>,
     /// Where procfs is (for tests)
-    #[arg(
-        long,
-        global = true,
-        hide = true,
-        value_name = "DIR",
-        env = "IOMMUCTL_PROC_ROOT"
-    )]
+    #[arg(long, global = true, hide = true, value_name = "DIR")]
     pub proc_root: Option<PathBuf>,
     /// The PCI id database to take names from (for tests)
-    #[arg(
-        long,
-        global = true,
-        hide = true,
-        value_name = "FILE",
-        env = "IOMMUCTL_PCI_IDS"
-    )]
+    #[arg(long, global = true, hide = true, value_name = "FILE")]
     pub pci_ids: Option<PathBuf>,
     /// Where /etc, /run and /usr are (for tests)
-    #[arg(
-        long,
-        global = true,
-        hide = true,
-        value_name = "DIR",
-        env = "IOMMUCTL_ROOT"
-    )]
+    #[arg(long, global = true, hide = true, value_name = "DIR")]
     pub root: Option<PathBuf>,
+    /// Run the programs below --root, which are otherwise not run (for tests)
+    #[arg(long, global = true, hide = true, requires = "root")]
+    pub run_programs: bool,
+}
+
+impl Roots {
+    /// Opens the root of what is configured.
+    pub fn open_root(&self) -> Result<Root, TrustError> {
+        let root = Root::open(self.root.as_deref())?;
+        Ok(match self.run_programs {
+            true => root.with_programs(),
+            false => root,
+        })
+    }
 }
 
 /// The kernel's file systems, and where names come from.

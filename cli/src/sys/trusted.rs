@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{openat, openat2, OFlag, OpenHow, ResolveFlag};
 use nix::sys::stat::{fstat, FileStat, Mode, SFlag};
+use nix::unistd::geteuid;
 
 pub use dir::{read_untrusted, Content, Folder};
 
@@ -84,6 +85,9 @@ pub struct Root {
     path: PathBuf,
     handle: OwnedFd,
     stat: FileStat,
+    /// Who is trusted beside root.
+    owner: u32,
+    runs_programs: bool,
 }
 
 fn os(verb: &'static str, path: &Path) -> impl FnOnce(Errno) -> TrustError {
@@ -127,17 +131,41 @@ fn same(a: &FileStat, b: &FileStat) -> bool {
 }
 
 impl Root {
-    /// Opens `/`, or `root` if it is given. Whoever owns that is trusted beside root, which is the seam for tests.
-    ///
-    /// # Errors
-    ///
-    /// [`TrustError::Os`].
+    /// Opens `/`, or `root` for tests. Its owner is trusted beside root, unless root itself runs this. Programs below
+    /// another root than `/` are not run.
     pub fn open(root: Option<&Path>) -> Result<Self, TrustError> {
         let path = root.unwrap_or(Path::new("/")).to_owned();
         let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_PATH;
         let handle = nix::fcntl::open(&path, flags, Mode::empty()).map_err(os("open", &path))?;
         let stat = fstat(&handle).map_err(os("inspect", &path))?;
-        Ok(Self { path, handle, stat })
+        let owner = match geteuid().is_root() {
+            true => 0,
+            false => stat.st_uid,
+        };
+        let runs_programs = root.is_none();
+        Ok(Self {
+            path,
+            handle,
+            stat,
+            owner,
+            runs_programs,
+        })
+    }
+
+    /// The same root, whose programs are run.
+    #[must_use]
+    pub fn with_programs(self) -> Self {
+        let runs_programs = true;
+        Self {
+            runs_programs,
+            ..self
+        }
+    }
+
+    /// Whether programs below it may be run.
+    #[must_use]
+    pub fn runs_programs(&self) -> bool {
+        self.runs_programs
     }
 
     /// The folder at `path`, relative to the root; `None` if there is none.
@@ -158,7 +186,7 @@ impl Root {
             }
         };
         self.check_upwards(&handle, &full)?;
-        Ok(Some(Folder::new(full, handle, self.stat.st_uid)))
+        Ok(Some(Folder::new(full, handle, self.owner)))
     }
 
     /// Checks `handle` and every folder above it, up to the root.
@@ -167,7 +195,7 @@ impl Root {
         let mut stat = fstat(handle).map_err(os("inspect", &path))?;
         let mut above: Option<OwnedFd> = None;
         loop {
-            check(&stat, self.stat.st_uid, &path)?;
+            check(&stat, self.owner, &path)?;
             if same(&stat, &self.stat) {
                 return Ok(());
             }
@@ -191,7 +219,13 @@ impl Root {
         self.path.join(path).is_file()
     }
 
-    /// `path` with the root before it: to run, and for messages.
+    /// The program at `path`, to be run; `None` if there is none, or if none below this root is run.
+    #[must_use]
+    pub fn program(&self, path: &str) -> Option<PathBuf> {
+        (self.runs_programs && self.has_program(path)).then(|| self.path.join(path))
+    }
+
+    /// `path` with the root before it, for messages.
     #[must_use]
     pub fn display(&self, path: &str) -> String {
         self.path.join(path).display().to_string()
@@ -267,7 +301,7 @@ mod tests {
 
     #[test]
     fn another_owner_is_refused() {
-        if !nix::unistd::geteuid().is_root() {
+        if !geteuid().is_root() {
             eprintln!("skipped: only root can give files away");
             return;
         }

@@ -79,13 +79,13 @@ impl Keeper {
             // It may outlive us, and then nobody reads that.
             .stderr(Stdio::null());
         let roots = [
-            ("IOMMUCTL_SYSFS_ROOT", &roots.sysfs_root),
-            ("IOMMUCTL_PROC_ROOT", &roots.proc_root),
-            ("IOMMUCTL_ROOT", &roots.root),
+            ("--sysfs-root", &roots.sysfs_root),
+            ("--proc-root", &roots.proc_root),
+            ("--root", &roots.root),
         ];
-        for (name, root) in roots {
+        for (flag, root) in roots {
             if let Some(root) = root {
-                command.env(name, root);
+                command.arg(flag).arg(root);
             }
         }
         let child = command.spawn().map_err(KeeperError::Start)?;

@@ -13,7 +13,6 @@ use crate::audit::{clock, settings};
 use crate::commands::common::args::Global;
 use crate::exit::Exit;
 use crate::sys::private_dir::OwnDir;
-use crate::sys::trusted::Root;
 use crate::terminal::output::Output;
 use crate::terminal::style;
 
@@ -29,7 +28,7 @@ pub struct VerifyReport {
 /// Runs the command.
 pub fn run(global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
     let places = places(global);
-    let key = settings::key(&Root::open(global.roots.root.as_deref())?)?;
+    let key = settings::key(&global.roots.open_root()?)?;
     let verdict = verify(snapshot(&places)?, key.as_ref())?;
     let intact = verdict.is_intact();
     let exit = if intact { Exit::Done } else { Exit::Refused };

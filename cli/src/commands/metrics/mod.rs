@@ -21,7 +21,6 @@ use crate::kernel::machine::Context;
 use crate::kernel::sysfs::{Module, Problems};
 use crate::sys::atomic_file;
 use crate::sys::private_dir::{OwnDir, OwnDirError};
-use crate::sys::trusted::Root;
 use crate::terminal::output::Output;
 
 /// The text below the help of `metrics`.
@@ -100,7 +99,7 @@ fn policy(
         Kind::Gauge,
         "Whether the policy can be used: 0 if a file of it is wrong, or others can write it.",
     );
-    let loaded = match policy_files::load(&Root::open(global.roots.root.as_deref())?) {
+    let loaded = match policy_files::load(&global.roots.open_root()?) {
         Ok(loaded) if loaded.files.is_empty() => return Ok(Vec::new()),
         Ok(loaded) => loaded,
         Err(errors) => {

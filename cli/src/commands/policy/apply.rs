@@ -141,7 +141,7 @@ pub fn run(
 
 /// The policy that is to be applied, which nobody but root may be able to write; `None` if it is switched off.
 fn load(args: &ApplyArgs, global: &Global, context: &Context) -> anyhow::Result<Option<Loaded>> {
-    let root = Root::open(global.roots.root.as_deref())?;
+    let root = global.roots.open_root()?;
     let from = |root: &Root, path: &Path| {
         policy_files::load_from(root, path).map_err(|errors| wrong(&errors))
     };

@@ -10,7 +10,6 @@ use super::source::no_policy;
 use crate::commands::common::args::Global;
 use crate::config::policy_files::{self, wrong, FileReport, Status};
 use crate::exit::Exit;
-use crate::sys::trusted::Root;
 use crate::terminal::output::Output;
 use crate::terminal::style;
 use crate::terminal::table::Table;
@@ -38,7 +37,7 @@ pub fn run(args: &CheckArgs, global: &Global, output: &mut Output) -> anyhow::Re
     };
     let mut errors = Vec::new();
     let (results, ignored) = if args.files.is_empty() {
-        let root = Root::open(global.roots.root.as_deref())?;
+        let root = global.roots.open_root()?;
         (
             vec![policy_files::load(&root)],
             policy_files::ignored(&root),

@@ -8,7 +8,6 @@ use iommuctl_policy::RuleName;
 
 use crate::commands::common::args::Global;
 use crate::config::policy_files::{self, wrong, Loaded, FOLDERS};
-use crate::sys::trusted::Root;
 use crate::terminal::output::Output;
 
 /// Which policy.
@@ -23,7 +22,7 @@ pub struct Source {
 pub fn look(source: &Source, global: &Global) -> anyhow::Result<Loaded> {
     let loaded = match &source.path {
         Some(path) => policy_files::look(path),
-        None => policy_files::load(&Root::open(global.roots.root.as_deref())?),
+        None => policy_files::load(&global.roots.open_root()?),
     };
     loaded.map_err(|errors| wrong(&errors))
 }
@@ -36,7 +35,7 @@ pub fn warn_of_ignored(
 ) -> anyhow::Result<()> {
     let ignored = match &source.path {
         Some(path) => policy_files::ignored_in(path),
-        None => policy_files::ignored(&Root::open(global.roots.root.as_deref())?),
+        None => policy_files::ignored(&global.roots.open_root()?),
     };
     for file in ignored {
         output.warn(&format!(
