@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use nix::unistd::geteuid;
 
 use crate::commands::audit::{self, AuditArgs};
 use crate::commands::bench::args::BenchArgs;
@@ -21,8 +22,11 @@ use crate::commands::set_mode::{self, SetModeArgs};
 use crate::commands::show::{self, ShowArgs};
 use crate::commands::watch::{self, WATCH_HELP};
 use crate::commands::{bench, completions, man, status};
-use crate::exit::{self, Exit};
+use crate::exit::{self, Exit, Failure};
 use crate::kernel::machine::Context;
+use crate::kernel::resolve::ResolveError;
+use crate::sys::private_dir::OwnDirError;
+use crate::sys::trusted::TrustError;
 use crate::terminal::output::Output;
 
 /// Shows and changes the DMA policy of IOMMU groups on a running machine.
@@ -108,8 +112,38 @@ pub fn run(args: &Args) -> Exit {
     let mut output = args.global.output();
     match dispatch(args, &mut output) {
         Ok(exit) => exit,
-        Err(error) => output.failure(&error),
+        Err(error) => output.failure(&failure(&error)),
     }
+}
+
+/// What to say of `error`, and how to end.
+fn failure(error: &anyhow::Error) -> Failure {
+    let (exit, advice) = if let Some(failure) = error.downcast_ref::<Failure>() {
+        (failure.exit, failure.advice.clone())
+    } else if let Some(error) = error.downcast_ref::<ResolveError>() {
+        (Exit::Failed, error.advice())
+    } else if is_for_root(error) {
+        (Exit::Failed, vec![RUN_AS_ROOT.to_owned()])
+    } else {
+        (Exit::Failed, Vec::new())
+    };
+    Failure::new(exit, format!("{error:#}")).with_advice(advice)
+}
+
+/// Advice for unprivileged callers.
+const RUN_AS_ROOT: &str = "run it as root, for example with sudo";
+
+/// Whether root would not have met `error`: a file in the program's own directories or in its configuration could not be
+/// opened for want of permission.
+fn is_for_root(error: &anyhow::Error) -> bool {
+    let is = |e: &(dyn std::error::Error + 'static)| {
+        let os = match (e.downcast_ref(), e.downcast_ref()) {
+            (Some(OwnDirError::Os(os)), _) | (_, Some(TrustError::Os(os))) => os,
+            _ => return false,
+        };
+        os.is_denied()
+    };
+    !geteuid().is_root() && error.chain().any(is)
 }
 
 fn dispatch(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {

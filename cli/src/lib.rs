@@ -37,7 +37,7 @@ pub mod terminal;
 mod testing;
 
 use self::bench::guard::child::BenchGuardArgs;
-use self::exit::Exit;
+use self::exit::{Exit, Failure};
 use self::terminal::output::{Color, Output};
 
 /// Runs the process that puts the type back after a bench.
@@ -45,6 +45,9 @@ use self::terminal::output::{Color, Output};
 pub fn guard(args: &BenchGuardArgs) -> Exit {
     match bench::guard::child::child(args) {
         Ok(exit) => exit,
-        Err(error) => Output::new(false, false, Color::Auto).failure(&error),
+        Err(error) => {
+            let failure = Failure::new(Exit::Failed, format!("{error:#}"));
+            Output::new(false, false, Color::Auto).failure(&failure)
+        }
     }
 }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::change::outcome::{self, GroupResult};
+use crate::sys::printable::printable;
 
 /// The version of the format of a record. It changes when a record changes in a way that breaks its readers.
 pub const VERSION: u32 = 1;
@@ -378,11 +379,4 @@ impl Event {
 #[must_use]
 pub fn members(group: &Group) -> Vec<Member> {
     group.devices.iter().map(Member::of).collect()
-}
-
-/// `text` without what could move a cursor.
-#[must_use]
-pub fn printable(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { '?' } else { c };
-    text.chars().map(plain).collect()
 }

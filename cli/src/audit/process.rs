@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Who a process is, as far as the kernel tells (proc(5)).
 
-use crate::audit::event::{printable, Event, Who, Writer};
+use crate::audit::event::{Event, Who, Writer};
 use crate::kernel::procfs::Proc;
+use crate::sys::printable::printable;
 
 impl Who {
     /// This process.

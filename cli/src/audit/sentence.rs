@@ -5,6 +5,7 @@ use iommuctl_policy::DomainType;
 use nix::errno::Errno;
 
 use super::event::{Event, Learned, Outcome, Phase, Who};
+use crate::sys::printable::printable;
 
 /// What happened, in one sentence without control characters.
 #[must_use]
@@ -31,7 +32,7 @@ pub fn sentence(event: &Event) -> String {
         (Some(message), Some(outcome)) if outcome.is_failure() => format!(": {message}"),
         _ => String::new(),
     };
-    super::event::printable(&format!("{group}: {what}{by}{how}{why}"))
+    printable(&format!("{group}: {what}{by}{how}{why}"))
 }
 
 fn closed(event: &Event) -> String {
@@ -108,7 +109,7 @@ pub fn meaning(event: &Event) -> Option<String> {
         Outcome::TimedOut => "the kernel was not done in time, and is still at it".to_owned(),
         Outcome::Unchanged | Outcome::FirstSeen => return None,
     };
-    Some(super::event::printable(&text))
+    Some(printable(&text))
 }
 
 fn from_now_on(new_type: &str) -> Option<&'static str> {

@@ -125,7 +125,7 @@ impl Session<'_> {
         };
         let Turn { run, lock, trail } = &turn;
         let restored = restore(self.context, run, trail, lock, &journal, self.timeout);
-        output.audit(trail);
+        output.warn_all(trail.troubles());
         Ok(Some((
             restored.is_whole(),
             restored.words(journal.original),

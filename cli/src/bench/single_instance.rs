@@ -14,7 +14,9 @@ use nix::errno::Errno;
 use super::scope::disk_of::Subject;
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
-use crate::state::change_lock::{locked_by, try_lock_signed, Lock};
+use crate::state::change_lock::Lock;
+use crate::sys::error::OsError;
+use crate::sys::ofd_lock::{locked_by, try_lock_signed};
 use crate::sys::private_dir::{OwnDir, OwnDirError};
 
 const NAME: &str = "lock-bench";
@@ -82,11 +84,11 @@ pub fn begin(context: &Context, subject: &Subject) -> anyhow::Result<Alone> {
 }
 
 fn failed(run: &OwnDir, errno: Errno) -> OwnDirError {
-    OwnDirError::Os {
+    OwnDirError::Os(OsError {
         verb: "lock",
         path: run.display(NAME),
         errno,
-    }
+    })
 }
 
 fn refusal(subject: &Subject, run: &OwnDir, pid: u32) -> Failure {

@@ -50,7 +50,7 @@ pub fn run(global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
         exit_code: exit.code(),
     };
     output.report(&report, write)?;
-    output.problems(&problems);
+    output.warn_all(problems.iter());
     Ok(exit)
 }
 

@@ -54,7 +54,7 @@ pub fn run(args: &ListArgs, context: &Context, output: &mut Output) -> anyhow::R
         groups: wanted.map(|g| GroupReport::new(g, &names)).collect(),
     };
     output.report(&report, write)?;
-    output.problems(&problems);
+    output.warn_all(problems.iter());
     Ok(Exit::Done)
 }
 

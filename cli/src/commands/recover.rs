@@ -141,7 +141,7 @@ pub fn run(args: &RecoverArgs, global: &Global, output: &mut Output) -> anyhow::
         };
         groups.extend(benches.into_iter().map(|g| work.one(g, means.as_ref())));
         if let Some((_, trail)) = &means {
-            output.audit(trail);
+            output.warn_all(trail.troubles());
         }
     }
     let left = groups.iter().filter(|g| !g.done).count();

@@ -76,7 +76,7 @@ pub fn run(args: &ShowArgs, context: &Context, output: &mut Output) -> anyhow::R
         groups: groups.collect(),
     };
     output.report(&report, write)?;
-    output.problems(&problems);
+    output.warn_all(problems.iter());
     Ok(Exit::Done)
 }
 

@@ -108,7 +108,7 @@ pub fn run(context: &Context, output: &mut Output) -> anyhow::Result<Exit> {
         interrupted: interrupted(context, output),
     };
     output.report(&report, write)?;
-    output.problems(&problems);
+    output.warn_all(problems.iter());
     Ok(Exit::Done)
 }
 

@@ -38,7 +38,7 @@ pub fn run(global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
     // Without an IOMMU nothing will ever happen: that is better said than waited for.
     let mut problems = Problems::default();
     context.inventory(&mut problems)?;
-    output.problems(&problems);
+    output.warn_all(problems.iter());
     let mut signals = Signals::watch().context("Failed to hold back signals")?;
     let mut sink = Screen {
         shown: Shown::begin(output, true)?,

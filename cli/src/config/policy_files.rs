@@ -8,6 +8,7 @@ use iommuctl_policy::{errors, parse, ParseError, Policy, PolicyFile};
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure};
+use crate::sys::error::{errno, OsError};
 use crate::sys::trusted::{read_untrusted, Content, Root, TrustError};
 
 /// Where policies are, the most important place first.
@@ -230,11 +231,11 @@ pub fn look(path: &Path) -> Result<Loaded, Vec<LoadError>> {
 }
 
 fn listing(path: &Path, error: &std::io::Error) -> TrustError {
-    TrustError::Os {
+    TrustError::Os(OsError {
         verb: "list",
         path: path.display().to_string(),
-        errno: nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0)),
-    }
+        errno: errno(error),
+    })
 }
 
 /// The policy in the file or directory at `path`, below `root`, if nobody but root can write it.
@@ -254,10 +255,10 @@ pub fn load_from(root: &Root, path: &Path) -> Result<Loaded, Vec<LoadError>> {
             (folder, names.into_iter().filter(|n| is_policy(n)).collect())
         }
         Ok(None) => return Err(one(absent(root, text))),
-        Err(TrustError::Os {
+        Err(TrustError::Os(OsError {
             errno: nix::errno::Errno::ENOTDIR,
             ..
-        }) => match root.folder(folder).map_err(one)? {
+        })) => match root.folder(folder).map_err(one)? {
             Some(folder) => (folder, vec![name.to_owned()]),
             None => return Err(one(absent(root, folder))),
         },
@@ -284,11 +285,11 @@ pub fn distrust(path: &Path) -> Option<LoadError> {
 }
 
 fn absent(root: &Root, path: &str) -> TrustError {
-    TrustError::Os {
+    TrustError::Os(OsError {
         verb: "open",
         path: root.display(path),
         errno: nix::errno::Errno::ENOENT,
-    }
+    })
 }
 
 /// Parses texts in their order, and puts them together.

@@ -7,6 +7,7 @@ use crate::audit::log::file::{LogError, Places, Snapshot, LOCK, NAME};
 use crate::audit::log::json_file::StateError;
 use crate::audit::log::verify::{verify, Verdict};
 use crate::audit::settings::{self, SettingsError};
+use crate::sys::error::OsError;
 
 /// Records what others change.
 const UNIT: &str = "iommuctl-audit.service";
@@ -75,7 +76,7 @@ fn log(machine: &Machine<'_>) -> Result<Option<Verdict>, String> {
 fn errno_of_log(error: &LogError) -> Option<nix::errno::Errno> {
     match error {
         LogError::Run(error) | LogError::Head(StateError::Run(error)) => error.errno(),
-        LogError::Os { errno, .. } => Some(*errno),
+        LogError::Os(OsError { errno, .. }) => Some(*errno),
         _ => None,
     }
 }

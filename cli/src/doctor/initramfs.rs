@@ -100,7 +100,7 @@ fn compare(machine: &Machine<'_>, maker: &Maker, files: &[String]) -> Option<Fin
         return bad(format!("{shown} has an older policy: {path} is newer"));
     }
     if let Err(error) = std::fs::File::open(&image) {
-        return unknown(why(Some(crate::sys::atomic_file::errno(&error)), &error));
+        return unknown(why(Some(crate::sys::error::errno(&error)), &error));
     }
     let Some(lister) = machine.program(maker.lister) else {
         return unknown(format!("there is nothing to list {shown} with"));

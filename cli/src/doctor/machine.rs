@@ -15,6 +15,7 @@ use crate::kernel::machine::{Context, Roots};
 use crate::kernel::procfs::Kernel;
 use crate::kernel::sysfs::{Module, Problems};
 use crate::state::lockdown::{InForce, LockdownError};
+use crate::sys::error::OsError;
 use crate::sys::kernfs::TreeError;
 use crate::sys::subprocess::{Answer, AskError, Asker};
 use crate::sys::trusted::{Root, TrustError};
@@ -181,7 +182,7 @@ pub fn why(errno: Option<Errno>, error: &dyn std::fmt::Display) -> String {
 /// The errno behind `error`, if a system call failed.
 pub fn errno_of(error: &TrustError) -> Option<Errno> {
     match error {
-        TrustError::Os { errno, .. } => Some(*errno),
+        TrustError::Os(OsError { errno, .. }) => Some(*errno),
         _ => None,
     }
 }

@@ -301,7 +301,7 @@ fn told(root: &Root) -> Result<Option<String>, String> {
 /// The files that tell dkms(8) something: the path and the text of each.
 fn settings(root: &Root) -> Result<Vec<(String, String)>, TrustError> {
     let mut files = Vec::new();
-    let mut read = |folder: &Folder, name: &str| {
+    let mut read = |folder: &Folder, name: &str| -> Result<(), TrustError> {
         if let Content::Text(text) = folder.read(name)? {
             files.push((folder.display(name), text));
         }

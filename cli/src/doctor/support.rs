@@ -52,7 +52,7 @@ pub fn support(machine: &Machine<'_>) -> Supported {
     let program = match program {
         Ok(Some(program)) => program,
         Ok(None) => return no_package(machine),
-        Err(error @ TrustError::Os { .. }) => return unknown(why(errno_of(&error), &error)),
+        Err(error @ TrustError::Os(_)) => return unknown(why(errno_of(&error), &error)),
         // It is not run: whoever can write it would be root then.
         Err(error) => {
             let finding = Finding::bad(Id::ModuleSupport, error.to_string());

@@ -13,6 +13,7 @@ use super::procfs::Proc;
 use super::sysfs::Sysfs;
 use super::target::Target;
 use crate::sys::kernfs::TreeError;
+use crate::sys::printable::printable;
 
 /// A target stands for no group on this machine.
 #[derive(Debug, thiserror::Error)]
@@ -289,12 +290,6 @@ impl Resolver<'_> {
         }
         Ok(groups)
     }
-}
-
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '?' } else { c })
-        .collect()
 }
 
 /// The kernel's words for an error, without the number Rust puts behind them.

@@ -14,11 +14,11 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
-use nix::fcntl::{fcntl, FcntlArg};
-use nix::libc;
 use serde::{Deserialize, Serialize};
 
-use crate::sys::atomic_file::errno;
+use crate::sys::error::{errno, OsError};
+use crate::sys::ofd_lock::{is_locked, try_lock, try_lock_shared, unlock};
+use crate::sys::printable::printable;
 use crate::sys::private_dir::{OwnDir, OwnDirError};
 
 const NAME: &str = "lock";
@@ -51,8 +51,7 @@ impl Holder {
     #[must_use]
     pub fn describe(&self) -> String {
         let age = seconds_since_1970().saturating_sub(self.since);
-        let plain = |c: char| if c.is_control() { '?' } else { c };
-        let command: String = self.command.chars().map(plain).collect();
+        let command = printable(&self.command);
         format!("process {} ({command}), for {age} s", self.pid)
     }
 }
@@ -152,11 +151,7 @@ impl Lock {
     ///
     /// Those of fcntl(2).
     pub fn let_go(&self) -> nix::Result<()> {
-        let nobody = libc::flock {
-            l_type: libc::F_UNLCK as libc::c_short,
-            ..whole()
-        };
-        fcntl(&self.file, FcntlArg::F_OFD_SETLK(&nobody)).map(|_| ())
+        unlock(&self.file)
     }
 
     /// The lock of which `handle` is a copy, in a child that was started with it.
@@ -186,7 +181,7 @@ impl Lock {
 
 fn failed(run: &OwnDir, verb: &'static str, errno: Errno) -> LockError {
     let path = run.display(NAME);
-    LockError::Run(OwnDirError::Os { verb, path, errno })
+    LockError::Run(OwnDirError::Os(OsError { verb, path, errno }))
 }
 
 /// Whether somebody has locked the file `name`, alone or together with others.
@@ -195,91 +190,19 @@ fn is_locked_by_somebody(run: &OwnDir, name: &str) -> Result<bool, OwnDirError> 
         Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(false),
         other => other?,
     };
-    is_locked(&file).map_err(|errno| OwnDirError::Os {
-        verb: "look at the lock of",
-        path: run.display(name),
-        errno,
+    is_locked(&file).map_err(|errno| {
+        OwnDirError::Os(OsError {
+            verb: "look at the lock of",
+            path: run.display(name),
+            errno,
+        })
     })
 }
 
 /// Says that we wait, for as long as what is returned is there.
 fn queue(run: &OwnDir) -> Option<File> {
     let file = run.open(WANTED).ok()?;
-    let shared = libc::flock {
-        l_type: libc::F_RDLCK as libc::c_short,
-        ..whole()
-    };
-    fcntl(&file, FcntlArg::F_OFD_SETLK(&shared)).ok()?;
-    Some(file)
-}
-
-/// Locks `file` as a whole, for as long as it or a copy of its handle is open. Whether it was free, and is ours now.
-///
-/// # Errors
-///
-/// Those of fcntl(2).
-pub fn try_lock(file: &File) -> nix::Result<bool> {
-    try_lock_part(file, &whole())
-}
-
-/// The same, and so that others can tell which process has it ([`locked_by`]): as many bytes are locked as its number says, and one
-/// more. What is written into a file can be left behind by somebody who was killed; this cannot.
-///
-/// # Errors
-///
-/// Those of fcntl(2).
-pub fn try_lock_signed(file: &File) -> nix::Result<bool> {
-    let signed = libc::flock {
-        l_len: libc::off_t::from(std::process::id()) + 1,
-        ..whole()
-    };
-    try_lock_part(file, &signed)
-}
-
-fn try_lock_part(file: &File, part: &libc::flock) -> nix::Result<bool> {
-    match fcntl(file, FcntlArg::F_OFD_SETLK(part)) {
-        Ok(_) => Ok(true),
-        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// Whether somebody else has locked `file`. Only looks.
-///
-/// # Errors
-///
-/// Those of fcntl(2).
-pub fn is_locked(file: &File) -> nix::Result<bool> {
-    other_lock(file).map(|found| found.is_some())
-}
-
-/// The process that has locked `file` with [`try_lock_signed`]. Only looks.
-///
-/// # Errors
-///
-/// Those of fcntl(2).
-pub fn locked_by(file: &File) -> nix::Result<Option<u32>> {
-    let found = other_lock(file)?;
-    Ok(found.and_then(|lock| u32::try_from(lock.l_len - 1).ok()))
-}
-
-/// A lock that somebody else has on `file`, or on a part of it.
-fn other_lock(file: &File) -> nix::Result<Option<libc::flock>> {
-    let mut found = whole();
-    fcntl(file, FcntlArg::F_OFD_GETLK(&mut found))?;
-    Ok((found.l_type != libc::F_UNLCK as libc::c_short).then_some(found))
-}
-
-/// A lock for writing, of all of a file.
-fn whole() -> libc::flock {
-    libc::flock {
-        // The constants are small; the fields are short.
-        l_type: libc::F_WRLCK as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    }
+    try_lock_shared(&file).ok()?.then_some(file)
 }
 
 /// Who has the lock, in words. What is in the file may be half written, or be of the one before.
@@ -363,23 +286,6 @@ mod tests {
         let me = std::process::id();
         assert!(Lock::describe(&run, me).contains("(iommuctl first)"));
         assert_eq!(Lock::describe(&run, me + 1), format!("process {}", me + 1));
-    }
-
-    #[test]
-    fn a_signed_lock_says_which_process_has_it() {
-        let (_root, run) = run_dir();
-        let (first, second) = (run.open("x").unwrap(), run.open("x").unwrap());
-        assert_eq!(locked_by(&second), Ok(None));
-        assert_eq!(try_lock_signed(&first), Ok(true));
-        assert_eq!(try_lock_signed(&second), Ok(false));
-        assert_eq!(locked_by(&second), Ok(Some(std::process::id())));
-        drop(first);
-        assert_eq!(try_lock_signed(&second), Ok(true));
-        drop(second);
-        // A lock without an end says nothing.
-        let (first, second) = (run.open("x").unwrap(), run.open("x").unwrap());
-        assert_eq!(try_lock(&first), Ok(true));
-        assert_eq!(locked_by(&second), Ok(None));
     }
 
     #[test]

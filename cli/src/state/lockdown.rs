@@ -16,7 +16,8 @@ use iommuctl_policy::{DomainType, Group, GroupId, TypeRequest};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::change_lock::{is_locked, try_lock};
+use crate::sys::error::OsError;
+use crate::sys::ofd_lock::{is_locked, try_lock};
 use crate::sys::private_dir::{read_published, OwnDir, OwnDirError};
 
 /// The record.
@@ -276,7 +277,7 @@ impl<'a> Store<'a> {
 
     fn failed(self, verb: &'static str, name: &str, errno: Errno) -> OwnDirError {
         let path = self.run.display(name);
-        OwnDirError::Os { verb, path, errno }
+        OwnDirError::Os(OsError { verb, path, errno })
     }
 
     /// The processes that hold the lockdown. Files of those that ended without a word are cleared away.

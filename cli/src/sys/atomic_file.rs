@@ -8,10 +8,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::dir::Dir;
-use nix::errno::Errno;
 use nix::fcntl::{openat, renameat, OFlag};
 use nix::sys::stat::{fchmod, Mode};
 use nix::unistd::fsync;
+
+use crate::sys::error::errno;
 
 /// The names in the directory behind `handle`, sorted. One that is not text cannot be asked for, and is left out.
 ///
@@ -87,12 +88,6 @@ pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), String> {
         let _ = std::fs::remove_file(&new);
         failed("write", &error)
     })
-}
-
-/// The errno of an error of the standard library; 0 if it has none.
-#[must_use]
-pub fn errno(error: &io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(0))
 }
 
 #[cfg(test)]

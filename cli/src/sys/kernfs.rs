@@ -19,6 +19,9 @@ use nix::fcntl::{openat2, readlinkat, OFlag, OpenHow, ResolveFlag};
 use nix::sys::stat::{fstat, Mode, SFlag};
 use nix::sys::statfs::{fstatfs, FsType};
 
+use super::error::OsError;
+use crate::sys::error::errno;
+
 pub use dir::Folder;
 
 /// The most that is read of one attribute. The kernel's own limit for sysfs is one page; a page is at most 64 KiB.
@@ -27,16 +30,9 @@ pub const ATTRIBUTE_LIMIT: usize = 64 * 1024;
 /// Something in the tree is not as it should be.
 #[derive(Debug, thiserror::Error)]
 pub enum TreeError {
-    /// A system call failed with this errno.
-    #[error("Failed to {verb} {path}: {}", errno.desc())]
-    Os {
-        /// What was tried.
-        verb: &'static str,
-        /// On what; with the root before it.
-        path: String,
-        /// Why it failed.
-        errno: Errno,
-    },
+    /// A system call failed.
+    #[error(transparent)]
+    Os(#[from] OsError),
     /// The root is not the file system it should be.
     #[error("{0} is not a {1} file system")]
     WrongFileSystem(String, &'static str),
@@ -64,7 +60,7 @@ impl TreeError {
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {
         match self {
-            Self::Os { errno, .. } => Some(*errno),
+            Self::Os(OsError { errno, .. }) => Some(*errno),
             _ => None,
         }
     }
@@ -90,10 +86,12 @@ impl Tree {
     ///
     /// [`TreeError::Os`] if it cannot be opened, [`TreeError::WrongFileSystem`] if it is another one.
     pub fn open(root: &Path, magic: Option<(FsType, &'static str)>) -> Result<Self, TreeError> {
-        let failed = |verb, errno| TreeError::Os {
-            verb,
-            path: root.display().to_string(),
-            errno,
+        let failed = |verb, errno| {
+            TreeError::Os(OsError {
+                verb,
+                path: root.display().to_string(),
+                errno,
+            })
         };
         let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_PATH;
         let handle = nix::fcntl::open(root, flags, Mode::empty()).map_err(|e| failed("open", e))?;
@@ -119,11 +117,11 @@ impl Tree {
         if errno == Errno::ELOOP || errno == Errno::EXDEV {
             return TreeError::Outside(self.display(path));
         }
-        TreeError::Os {
+        TreeError::Os(OsError {
             verb,
             path: self.display(path),
             errno,
-        }
+        })
     }
 
     fn open_beneath(&self, path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
@@ -160,7 +158,7 @@ impl Tree {
         let mut bytes = Vec::new();
         let more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
         if let Err(error) = File::from(fd).take(more).read_to_end(&mut bytes) {
-            let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+            let errno = errno(&error);
             if is_absent(errno) {
                 return Ok(None);
             }

@@ -19,7 +19,8 @@ use nix::fcntl::{openat, renameat, OFlag};
 use nix::sys::stat::{fchmod, fstat, mkdirat, FileStat, Mode, SFlag};
 use nix::unistd::{fsync, geteuid, unlinkat, Uid, UnlinkatFlags};
 
-use super::atomic_file::{self, errno};
+use super::atomic_file;
+use super::error::{errno, OsError};
 
 const NAME: &str = "iommuctl";
 /// For us alone; others may only pass through: what is below `policy.d` is for everybody to read.
@@ -34,16 +35,9 @@ const FILE_LIMIT: usize = 4 * 1024 * 1024;
 /// The folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OwnDirError {
-    /// A system call failed with this errno.
-    #[error("Failed to {verb} {path}: {}", errno.desc())]
-    Os {
-        /// What was tried.
-        verb: &'static str,
-        /// On what.
-        path: String,
-        /// Why it failed.
-        errno: Errno,
-    },
+    /// A system call failed.
+    #[error(transparent)]
+    Os(#[from] OsError),
     /// It is not ours alone.
     #[error("{path} is not used: {why}")]
     NotOurs {
@@ -59,7 +53,7 @@ impl OwnDirError {
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {
         match self {
-            Self::Os { errno, .. } => Some(*errno),
+            Self::Os(OsError { errno, .. }) => Some(*errno),
             Self::NotOurs { .. } => None,
         }
     }
@@ -342,7 +336,7 @@ fn check_owner(
 
 fn failed(verb: &'static str, path: &Path, errno: Errno) -> OwnDirError {
     let path = path.display().to_string();
-    OwnDirError::Os { verb, path, errno }
+    OwnDirError::Os(OsError { verb, path, errno })
 }
 
 #[cfg(test)]

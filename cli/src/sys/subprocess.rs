@@ -19,7 +19,8 @@ use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::{killpg, Signal};
 use nix::unistd::Pid;
 
-use super::atomic_file::errno;
+use super::error::{errno, OsError};
+use super::printable::printable_lines;
 
 /// Where the programs that a program starts are looked for.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
@@ -41,15 +42,8 @@ pub struct Answer {
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// A system call failed.
-    #[error("Failed to {verb} {program}: {}", errno.desc())]
-    Os {
-        /// What was tried.
-        verb: &'static str,
-        /// On which program.
-        program: String,
-        /// Why it failed.
-        errno: Errno,
-    },
+    #[error(transparent)]
+    Os(#[from] OsError),
     /// It took too long.
     #[error("{program} took longer than {} s", patience.as_secs())]
     Late {
@@ -114,10 +108,12 @@ impl Asker {
 /// [`AskError`], if it gives no answer. That it ends with a code other than 0 is an answer.
 pub fn ask(program: &Path, args: &[&str], patience: Duration) -> Result<Answer, AskError> {
     let begin = Instant::now();
-    let failed = |verb, errno| AskError::Os {
-        verb,
-        program: program.display().to_string(),
-        errno,
+    let failed = |verb, errno| {
+        AskError::Os(OsError {
+            verb,
+            path: program.display().to_string(),
+            errno,
+        })
     };
     let spawned = Command::new(program)
         .args(args)
@@ -155,7 +151,7 @@ pub fn ask(program: &Path, args: &[&str], patience: Duration) -> Result<Answer, 
     match (status.code(), status.signal()) {
         (Some(code), _) => Ok(Answer {
             code,
-            text: printable(&bytes),
+            text: printable_lines(&String::from_utf8_lossy(&bytes)),
         }),
         (None, signal) => Err(AskError::Killed {
             program: shown(),
@@ -208,16 +204,6 @@ fn end(child: &mut Child, begin: Instant, patience: Duration) -> Result<ExitStat
             Err(error) => return Err(Trouble::Errno(errno(&error))),
         }
     }
-}
-
-/// Text in which a terminal finds nothing to act on.
-fn printable(bytes: &[u8]) -> String {
-    let plain = |c: char| match c {
-        '\n' | '\t' => c,
-        c if c.is_control() => '?',
-        c => c,
-    };
-    String::from_utf8_lossy(bytes).chars().map(plain).collect()
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ use nix::fcntl::{openat, openat2, OFlag, OpenHow, ResolveFlag};
 use nix::sys::stat::{fstat, FileStat, Mode, SFlag};
 use nix::unistd::geteuid;
 
+use super::error::OsError;
+
 pub use dir::{read_untrusted, Content, Folder};
 
 /// The longest file that is read, in bytes. A policy of a thousand rules has some hundred thousand.
@@ -25,15 +27,8 @@ pub const LIMIT: usize = 4 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
     /// A system call failed.
-    #[error("Failed to {verb} {path}: {}", errno.desc())]
-    Os {
-        /// What was tried.
-        verb: &'static str,
-        /// On what.
-        path: String,
-        /// Why it failed.
-        errno: Errno,
-    },
+    #[error(transparent)]
+    Os(#[from] OsError),
     /// It belongs to somebody else.
     #[error(
         "{path} belongs to user {uid}, who could change it; it must belong to root (`chown root`)"
@@ -92,7 +87,7 @@ pub struct Root {
 
 fn os(verb: &'static str, path: &Path) -> impl FnOnce(Errno) -> TrustError {
     let path = path.display().to_string();
-    move |errno| TrustError::Os { verb, path, errno }
+    move |errno| TrustError::Os(OsError { verb, path, errno })
 }
 
 /// Whether only `owner` and root can write what `stat` is of. An access control list shows in the bits of the group.

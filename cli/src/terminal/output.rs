@@ -1,22 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Everything the program says goes through here.
 
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Stderr, Stdout, Write};
 
 use anstream::adapter::strip_bytes;
 use anstream::{AutoStream, ColorChoice};
 use clap::ValueEnum;
 use nix::errno::Errno;
-use nix::unistd::geteuid;
 use serde::Serialize;
 
 use super::style;
-use crate::audit::trail::Trail;
 use crate::exit::{Exit, Failure};
-use crate::kernel::resolve::ResolveError;
-use crate::kernel::sysfs::Problems;
-use crate::sys::private_dir::OwnDirError;
-use crate::sys::trusted::TrustError;
 
 /// The version of every JSON document. It changes when a document changes in a way that breaks its readers.
 const VERSION: u32 = 1;
@@ -30,14 +25,14 @@ struct Document<'a, T: Serialize> {
 }
 
 #[derive(Serialize)]
-struct ErrorBody {
-    error: ErrorReport,
+struct ErrorBody<'a> {
+    error: ErrorReport<'a>,
 }
 
 #[derive(Serialize)]
-struct ErrorReport {
-    message: String,
-    advice: Vec<String>,
+struct ErrorReport<'a> {
+    message: &'a str,
+    advice: &'a [String],
     exit_code: u8,
 }
 
@@ -141,10 +136,10 @@ impl Output {
         }
     }
 
-    /// Says on standard error what could not be read on the way.
-    pub fn problems(&mut self, problems: &Problems) {
-        for problem in problems.iter() {
-            self.warn(&problem.to_string());
+    /// One warning on standard error for each of `texts`.
+    pub fn warn_all(&mut self, texts: impl IntoIterator<Item = impl Display>) {
+        for text in texts {
+            self.warn(&text.to_string());
         }
     }
 
@@ -154,38 +149,22 @@ impl Output {
         self.complain(&format!("{style}warning:{style:#} {text}"));
     }
 
-    /// Says on standard error what was not recorded as it should be.
-    pub fn audit(&mut self, trail: &Trail) {
-        for trouble in trail.troubles() {
-            self.warn(&trouble);
-        }
-    }
-
     /// Says what ended the command, and returns how the program is to end.
-    pub fn failure(&mut self, error: &anyhow::Error) -> Exit {
-        let (exit, advice) = if let Some(failure) = error.downcast_ref::<Failure>() {
-            (failure.exit, failure.advice.clone())
-        } else if let Some(error) = error.downcast_ref::<ResolveError>() {
-            (Exit::Failed, error.advice())
-        } else if is_for_root(error) {
-            (Exit::Failed, vec![RUN_AS_ROOT.to_owned()])
-        } else {
-            (Exit::Failed, Vec::new())
-        };
+    pub fn failure(&mut self, failure: &Failure) -> Exit {
         if self.json {
             let error = ErrorReport {
-                message: format!("{error:#}"),
-                advice: advice.clone(),
-                exit_code: exit.code(),
+                message: &failure.message,
+                advice: &failure.advice,
+                exit_code: failure.exit.code(),
             };
             // If this cannot be written either, the exit code still says it.
             let _ = self.document(&ErrorBody { error });
         }
-        self.complain(&format!("{error:#}"));
-        for line in advice {
-            self.hint(&line);
+        self.complain(&failure.message);
+        for line in &failure.advice {
+            self.hint(line);
         }
-        exit
+        failure.exit
     }
 
     /// One line on standard error, after the program's name.
@@ -205,21 +184,6 @@ impl Output {
     pub fn hint(&mut self, text: &str) {
         let _ = writeln!(self.stderr, "  - {text}");
     }
-}
-
-/// The advice for those who may not.
-const RUN_AS_ROOT: &str = "run it as root, for example with sudo";
-
-/// Whether root would not have met `error`: the kernel did not permit something in our own folder, or among the files that
-/// are configured.
-fn is_for_root(error: &anyhow::Error) -> bool {
-    let denied = |errno| matches!(errno, Errno::EACCES | Errno::EPERM);
-    let of_run = |e: &OwnDirError| e.errno().is_some_and(denied);
-    let of_trust = |e: &TrustError| matches!(e, TrustError::Os { errno, .. } if denied(*errno));
-    let is = |e: &(dyn std::error::Error + 'static)| {
-        e.downcast_ref().is_some_and(of_run) || e.downcast_ref().is_some_and(of_trust)
-    };
-    !geteuid().is_root() && error.chain().any(is)
 }
 
 /// When to use colour.

@@ -11,14 +11,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+
 use super::chain::{Body, Key, Note, Tip};
 use super::head::Head;
 use super::json_file::{Kept as _, StateError};
 use super::tail::End;
-use crate::state::change_lock::try_lock;
-use crate::sys::atomic_file::errno;
+use crate::sys::error::{errno, OsError};
+use crate::sys::ofd_lock::try_lock;
 use crate::sys::private_dir::{OwnDir, OwnDirError};
-use nix::errno::Errno;
 
 /// The file that is written to.
 pub const NAME: &str = "audit.jsonl";
@@ -41,15 +42,8 @@ pub enum LogError {
     #[error(transparent)]
     Head(#[from] StateError),
     /// A system call failed.
-    #[error("Failed to {verb} {path}: {}", errno.desc())]
-    Os {
-        /// What was tried.
-        verb: &'static str,
-        /// On what.
-        path: String,
-        /// Why it failed.
-        errno: Errno,
-    },
+    #[error(transparent)]
+    Os(#[from] OsError),
     /// Another process has it and does not let go.
     #[error("another process has had {0} locked for {PATIENCE:?}")]
     Locked(String),
@@ -180,10 +174,12 @@ impl Log {
     ) -> Result<(), LogError> {
         let mut file = open.folder.open_to_append(NAME)?;
         let path = open.folder.display(NAME);
-        let failed = |verb, error: &std::io::Error| LogError::Os {
-            verb,
-            path: path.clone(),
-            errno: errno(error),
+        let failed = |verb, error: &std::io::Error| {
+            LogError::Os(OsError {
+                verb,
+                path: path.clone(),
+                errno: errno(error),
+            })
         };
         let stat = file.metadata().map_err(|e| failed("inspect", &e))?;
         let (mut length, mut text) = (stat.len(), Vec::new());
@@ -284,10 +280,12 @@ impl Log {
                 text.push(b'\n');
             }
         }
-        file.write_all(&text).map_err(|error| LogError::Os {
-            verb: "write",
-            path: run.display(SPOOL),
-            errno: errno(&error),
+        file.write_all(&text).map_err(|error| {
+            LogError::Os(OsError {
+                verb: "write",
+                path: run.display(SPOOL),
+                errno: errno(&error),
+            })
         })
     }
 }
@@ -300,10 +298,12 @@ fn read_spool(run: &OwnDir) -> Result<Vec<Body>, LogError> {
     };
     let mut bytes = Vec::new();
     let read = file.take(SPOOL_LIMIT).read_to_end(&mut bytes);
-    read.map_err(|error| LogError::Os {
-        verb: "read",
-        path: run.display(SPOOL),
-        errno: errno(&error),
+    read.map_err(|error| {
+        LogError::Os(OsError {
+            verb: "read",
+            path: run.display(SPOOL),
+            errno: errno(&error),
+        })
     })?;
     let lines = bytes.split(|b| *b == b'\n');
     let events = lines.filter_map(|line| serde_json::from_slice(line).ok());
@@ -315,10 +315,12 @@ fn lock(folder: &OwnDir) -> Result<File, LogError> {
     let file = folder.open(LOCK)?;
     let begin = Instant::now();
     loop {
-        let locked = try_lock(&file).map_err(|errno| LogError::Os {
-            verb: "lock",
-            path: folder.display(LOCK),
-            errno,
+        let locked = try_lock(&file).map_err(|errno| {
+            LogError::Os(OsError {
+                verb: "lock",
+                path: folder.display(LOCK),
+                errno,
+            })
         })?;
         if locked {
             return Ok(file);
@@ -354,10 +356,12 @@ fn newest_full(folder: &OwnDir) -> Result<Option<Tip>, LogError> {
 fn end_of(folder: &OwnDir, number: u32) -> Result<Option<Tip>, LogError> {
     let name = full_file(number);
     let mut file = folder.open_to_read(&name)?;
-    let end = End::of(&mut file).map_err(|error| LogError::Os {
-        verb: "read",
-        path: folder.display(&name),
-        errno: errno(&error),
+    let end = End::of(&mut file).map_err(|error| {
+        LogError::Os(OsError {
+            verb: "read",
+            path: folder.display(&name),
+            errno: errno(&error),
+        })
     })?;
     Ok(end.tip)
 }
@@ -417,10 +421,12 @@ impl Snapshot {
                 other => other?,
             };
             let path = folder.display(&name);
-            let length = file.metadata().map_err(|error| LogError::Os {
-                verb: "inspect",
-                path: path.clone(),
-                errno: errno(&error),
+            let length = file.metadata().map_err(|error| {
+                LogError::Os(OsError {
+                    verb: "inspect",
+                    path: path.clone(),
+                    errno: errno(&error),
+                })
             })?;
             files.push((path, file, length.len()));
         }

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use super::chain::{Record, LINE_LIMIT};
 use super::file::{LogError, Places, Snapshot};
 use crate::audit::event::Event;
-use crate::sys::atomic_file::errno;
+use crate::sys::error::{errno, OsError};
 
 /// A line.
 #[derive(Debug)]
@@ -41,10 +41,12 @@ pub fn lines(
     let at = snapshot.files.iter().position(|(_, file, _)| is_ours(file));
     let mut bytes = Vec::new();
     for (path, mut file, length) in snapshot.files.into_iter().skip(at.unwrap_or(0)) {
-        let failed = |error| LogError::Os {
-            verb: "read",
-            path: path.clone(),
-            errno: errno(&error),
+        let failed = |error| {
+            LogError::Os(OsError {
+                verb: "read",
+                path: path.clone(),
+                errno: errno(&error),
+            })
         };
         let inode = inode(&file).map_err(failed)?;
         if inode != position.inode {

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use iommuctl_policy::GroupId;
 use nix::libc;
 
-use crate::audit::event::{printable, Outcome, Who};
+use crate::audit::event::{Outcome, Who};
 use crate::kernel::procfs::login_uid;
+use crate::sys::printable::printable;
 
 /// Buses whose devices can be in a group.
 const BUSES: [&str; 5] = ["pci", "platform", "amba", "fsl-mc", "cdx"];

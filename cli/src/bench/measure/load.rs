@@ -202,6 +202,6 @@ mod tests {
         // Shorter than it was: most reads are beyond the end.
         std::fs::write(file.path(), "").unwrap();
         let cut = disk.read(2, Duration::from_secs(5), 7, || None, || Ok::<(), ()>(()));
-        assert!(matches!(cut, Err(Cut::Disk(DiskError::Os { .. }))));
+        assert!(matches!(cut, Err(Cut::Disk(DiskError::Os(_)))));
     }
 }

@@ -17,6 +17,7 @@ use procfs::process::MountInfo;
 use super::{some_of, Check, Finding, Inspector};
 use crate::kernel::sysfs::Object;
 use crate::sys::kernfs::TreeError;
+use crate::sys::printable::printable;
 
 /// What was found to be in use: directories in sysfs, relative to its root.
 type Known = Vec<String>;
@@ -238,9 +239,4 @@ fn is_claimed(name: &str) -> bool {
         nix::fcntl::open(&node, flags, Mode::empty()),
         Err(Errno::EBUSY)
     )
-}
-
-fn printable(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { '?' } else { c };
-    text.chars().map(plain).collect()
 }

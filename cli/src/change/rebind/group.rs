@@ -10,13 +10,12 @@ use std::time::{Duration, Instant};
 use iommuctl_policy::{DomainType, Group, GroupId, Route, TypeRequest};
 
 use super::account::{Account, End};
-use super::engine;
 use super::journal::Journal;
 use super::kill_point::Fuse;
 use super::machine::Bound;
 use super::plan::{Plan, Write};
 use super::real_machine::Kernel;
-use super::survey;
+use super::{engine, survey};
 use crate::change::advice::{self, Facts, Kind};
 use crate::change::checks::{self, Check, Finding, Inspector};
 use crate::change::outcome::{milliseconds, GroupResult, Interrupted, Outcome, WriteReport};

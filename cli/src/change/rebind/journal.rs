@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::journal_format::{parse, Begin, Parsed, Record, Wrong, VERSION};
 use super::kill_point::Fuse;
 use super::plan::{Plan, Step};
-use crate::sys::atomic_file::errno;
+use crate::sys::error::{errno, OsError};
 use crate::sys::private_dir::{OwnDir, OwnDirError};
 
 const PREFIX: &str = "rebind-";
@@ -154,11 +154,11 @@ impl<'a> Journal<'a> {
 fn failed(run: &OwnDir, name: &str, error: &std::io::Error) -> OwnDirError {
     let errno = errno(error);
     let path = run.display(name);
-    OwnDirError::Os {
+    OwnDirError::Os(OsError {
         verb: "write",
         path,
         errno,
-    }
+    })
 }
 
 fn name(group: GroupId) -> String {

@@ -6,9 +6,10 @@ use std::io::Write;
 use iommuctl_policy::DomainType;
 use jiff::tz::TimeZone;
 
-use crate::audit::event::{printable, Event, Learned, Outcome};
+use crate::audit::event::{Event, Learned, Outcome};
 use crate::audit::history::changes::Entry;
 use crate::audit::sentence;
+use crate::sys::printable::printable;
 use crate::terminal::output::Output;
 use crate::terminal::style;
 

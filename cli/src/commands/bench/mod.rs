@@ -165,7 +165,7 @@ impl Bench<'_> {
     fn scope(&self, output: &mut Output) -> anyhow::Result<Result<Scope, Refusal>> {
         let mut problems = Problems::default();
         let inventory = self.context.inventory_for_policy(&mut problems)?;
-        output.problems(&problems);
+        output.warn_all(problems.iter());
         let group = inventory.group(self.subject.group);
         let group = group.ok_or_else(|| Failure::new(Exit::Failed, VANISHED))?;
         let facts = gather(self.context, group, self.args.allow_against_policy);

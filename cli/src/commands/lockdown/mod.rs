@@ -111,7 +111,7 @@ pub fn run(args: &LockdownArgs, global: &Global, output: &mut Output) -> anyhow:
         args.timeout,
         output,
     )?;
-    output.audit(trail);
+    output.warn_all(trail.troubles());
     let exit = report.exit();
     // While a command runs, standard output is the command's.
     if holder.is_none() {
@@ -136,7 +136,7 @@ pub fn run(args: &LockdownArgs, global: &Global, output: &mut Output) -> anyhow:
     let store = Store::new(&turn.run);
     store.let_go(holder)?;
     let released = release::finish(&context, store, &turn.trail, args.timeout, output)?;
-    output.audit(&turn.trail);
+    output.warn_all(turn.trail.troubles());
     if let Some(report) = released {
         complain(&report, output);
     }

@@ -54,7 +54,7 @@ pub fn run(args: &ReleaseArgs, global: &Global, output: &mut Output) -> anyhow::
     };
     let exit = report.exit();
     super::say(&report, true, output)?;
-    output.audit(&turn.trail);
+    output.warn_all(turn.trail.troubles());
     Ok(exit)
 }
 

@@ -55,7 +55,7 @@ pub fn run(args: &MetricsArgs, global: &Global, output: &mut Output) -> anyhow::
         Err(error) if nix::unistd::geteuid().is_root() => output.warn(&error.to_string()),
         Err(_) => {}
     }
-    output.problems(&problems);
+    output.warn_all(problems.iter());
     match &args.textfile {
         None => output.raw(text(&families, Format::OpenMetrics).as_bytes())?,
         Some(path) => {

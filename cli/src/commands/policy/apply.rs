@@ -119,7 +119,7 @@ pub fn run(
         progress.finish();
     }
     if let Some(turn) = &turn {
-        output.audit(&turn.trail);
+        output.warn_all(turn.trail.troubles());
     }
 
     let changes = results.iter().any(|r| r.result.outcome == Outcome::Planned);
@@ -179,7 +179,7 @@ pub fn say(
     output: &mut Output,
 ) -> anyhow::Result<()> {
     output.report(report, |w, r| super::apply_text::write(w, r, all))?;
-    output.problems(problems);
+    output.warn_all(problems.iter());
     for result in &report.results {
         if let Some(notes) = notes(&result.result) {
             output.remark(&notes);

@@ -73,7 +73,7 @@ pub fn run(
         exit_code: exit.code(),
     };
     output.report(&report, write)?;
-    output.problems(&problems);
+    output.warn_all(problems.iter());
     Ok(exit)
 }
 

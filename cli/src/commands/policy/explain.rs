@@ -85,7 +85,7 @@ pub fn run(
         rules: policy.rules.len(),
     };
     output.report(&report, |w, r| super::explain_text::write(w, r))?;
-    output.problems(&problems);
+    output.warn_all(problems.iter());
     Ok(Exit::Done)
 }
 

@@ -30,6 +30,6 @@ pub fn run(context: &Context, output: &mut Output) -> anyhow::Result<Exit> {
     }
     text.push_str(&yaml);
     output.raw(text.as_bytes())?;
-    output.problems(&problems);
+    output.warn_all(problems.iter());
     Ok(Exit::Done)
 }

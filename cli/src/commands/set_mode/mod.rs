@@ -132,7 +132,7 @@ pub fn run(args: &SetModeArgs, context: &Context, output: &mut Output) -> anyhow
     } else {
         reported?;
     }
-    output.problems(&problems);
+    output.warn_all(problems.iter());
     if let Some(remark) = laxer_than_the_lockdown(&report, context) {
         output.remark(&remark);
     }
@@ -166,7 +166,7 @@ fn change(
     let tick = |done: usize, doing: &str| progress.tick(done, doing);
     rebind_queue::run(pairs, &turn, &mut Fuse::new(args.die_at), tick);
     progress.finish();
-    output.audit(&turn.trail);
+    output.warn_all(turn.trail.troubles());
     Ok(results)
 }
 

@@ -10,12 +10,12 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::dir::Dir;
-use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{fstat, SFlag};
 use nix::unistd::read;
 
 use super::{is_absent, join, open_beneath, text_of, Tree, TreeError, ATTRIBUTE_LIMIT};
+use crate::sys::error::errno;
 
 /// What is read at once: more than almost every attribute has.
 const ROOM: usize = 4096;
@@ -98,7 +98,7 @@ impl<'a> Folder<'a> {
         let mut bytes = begin.to_owned();
         let more = (ATTRIBUTE_LIMIT + 1).saturating_sub(begin.len()) as u64;
         if let Err(error) = File::from(file).take(more).read_to_end(&mut bytes) {
-            let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+            let errno = errno(&error);
             return Err(self.tree.failed("read", &self.path_of(name), errno));
         }
         if bytes.len() > ATTRIBUTE_LIMIT {

@@ -13,6 +13,7 @@ use nix::unistd::{unlinkat, UnlinkatFlags};
 
 use super::{check, os, TrustError, LIMIT};
 use crate::sys::atomic_file;
+use crate::sys::error::errno;
 
 /// A folder nobody else can write, opened.
 #[derive(Debug)]
@@ -147,7 +148,7 @@ fn text(fd: OwnedFd, stat: &FileStat, path: &Path) -> Result<String, TrustError>
     let mut bytes = Vec::new();
     let more = u64::try_from(LIMIT).unwrap_or(u64::MAX).saturating_add(1);
     if let Err(error) = File::from(fd).take(more).read_to_end(&mut bytes) {
-        return Err(os("read", path)(atomic_file::errno(&error)));
+        return Err(os("read", path)(errno(&error)));
     }
     if bytes.len() > LIMIT {
         return Err(TrustError::TooLong(shown()));

@@ -81,7 +81,7 @@ fn kill_both(machine: &Machine, original: &str, other: &str) {
     // The guard is no child of ours, and a child of its own that writes dies a moment later.
     let lock = fs::File::open(machine.run_dir("lock")).unwrap();
     let begin = Instant::now();
-    while iommuctl::state::change_lock::is_locked(&lock).unwrap() {
+    while iommuctl::sys::ofd_lock::is_locked(&lock).unwrap() {
         assert!(begin.elapsed() < Duration::from_secs(20));
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -7,8 +7,8 @@ use jiff::tz::TimeZone;
 use jiff::Timestamp;
 
 use super::{DeviceReport, PastReport, SpanReport};
-use crate::audit::event::printable;
 use crate::audit::history::spans::State;
+use crate::sys::printable::printable;
 use crate::terminal::style;
 use crate::terminal::table::Table;
 
