@@ -31,6 +31,7 @@ pub mod change;
 mod commands;
 pub mod config;
 pub mod kernel;
+pub mod recovery;
 pub mod state;
 pub mod terminal;
 #[cfg(test)]

@@ -4,7 +4,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use iommuctl::bench::guard::child::{BenchGuardArgs, BENCH_GUARD};
+use iommuctl::bench::guard::child::BenchGuardArgs;
+use iommuctl::bench::guard::protocol::BENCH_GUARD;
 use iommuctl::cli::Args;
 use iommuctl::kernel::attribute_write;
 

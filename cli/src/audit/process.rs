@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Who a process is, as far as the kernel tells (proc(5)).
 
-use crate::audit::event::{Event, Who, Writer};
+use crate::audit::event::{Event, Who};
+use crate::kernel::process::Process;
 use crate::kernel::procfs::Proc;
 use crate::sys::printable::printable;
 
@@ -29,7 +30,7 @@ impl Who {
     }
 }
 
-impl Writer {
+impl Process {
     /// Whether the process is there, and not another that has got its number.
     #[must_use]
     pub fn is_alive(self, proc: &Proc) -> bool {

@@ -13,12 +13,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use iommuctl_policy::{AuditSettings, Group, GroupId, Require, Route, TypeRequest};
 
 use super::clock;
-use super::event::{Event, Learned, Phase, Who};
+use super::event::{Ending, Event, Learned, Phase, Who};
 use super::log::chain::Body;
 use super::log::file::Log;
 use super::settings::{self, SettingsError};
 use super::sinks::{journald, linux_audit};
-use crate::change::outcome::GroupResult;
 use crate::kernel::procfs::Proc;
 use crate::kernel::sysfs::{Problems, Sysfs};
 
@@ -111,21 +110,21 @@ impl Trail {
     }
 
     /// Says what came of it.
-    pub fn close(&self, opened: Opened, result: &GroupResult, request: TypeRequest) {
+    pub fn close(&self, opened: Opened, ending: Ending) {
         let Opened(mut event) = opened;
         event.time = clock::now();
         event.uptime_ms = clock::uptime_ms();
-        event.close(result, request);
+        event.close(ending);
         self.tell(&event);
     }
 
     /// Records what was not even begun, such as a refusal, about a group that is as `sysfs` has it now.
-    pub fn note(&self, sysfs: &Sysfs, result: &GroupResult, request: TypeRequest) {
-        let mut event = self.event(result.group);
-        if let Some(group) = sysfs.group(result.group, &mut Problems::default()) {
+    pub fn note(&self, sysfs: &Sysfs, group: GroupId, ending: Ending) {
+        let mut event = self.event(group);
+        if let Some(group) = sysfs.group(group, &mut Problems::default()) {
             event.describe(&group);
         }
-        event.close(result, request);
+        event.close(ending);
         self.tell(&event);
     }
 

@@ -11,6 +11,7 @@
 //! type back. If both are killed, a [`journal`] is left, from which [`restore`] does it: as part of `iommuctl recover`, and, where
 //! the group is to become strict again, before whatever else changes a group next.
 
+pub mod benchmark;
 pub mod difference;
 pub mod disk;
 pub mod guard;
@@ -18,5 +19,4 @@ pub mod measure;
 pub mod mode;
 pub mod recommendation;
 pub mod scope;
-pub mod session;
 pub mod single_instance;

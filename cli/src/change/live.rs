@@ -15,6 +15,7 @@ use super::rebind::group::Interrupt;
 use super::route::{self, Allowed, Decision};
 use crate::audit::trail::Trail;
 use crate::kernel::attribute_write::{self, Written};
+use crate::kernel::machine::Context;
 use crate::kernel::procfs::{Capabilities, Proc};
 use crate::kernel::sysfs::{Problems, Sysfs};
 use crate::state::change_lock::Lock;
@@ -48,6 +49,29 @@ pub struct Switch<'a> {
 
 /// [`route::decide`], with or without our own safety rules.
 type Decide = fn(&Group, TypeRequest, bool, Allowed) -> Decision;
+
+impl<'a> Switch<'a> {
+    /// A change to `request` with no more allowed than `allowed` says.
+    #[must_use]
+    pub fn new(
+        context: &'a Context,
+        request: TypeRequest,
+        allowed: Allowed,
+        timeout: Duration,
+    ) -> Self {
+        Self {
+            sysfs: &context.sysfs,
+            proc: &context.proc,
+            request,
+            allowed,
+            overrides: BTreeSet::new(),
+            force: false,
+            timeout,
+            capabilities: context.proc.capabilities(),
+            keep: None,
+        }
+    }
+}
 
 impl Switch<'_> {
     /// What would be done about all of `groups`, by number, as they are in `inventory`. Nothing is.
@@ -201,13 +225,13 @@ impl Switch<'_> {
                 match trail.open(&group, self.request, route) {
                     Ok(opened) => {
                         self.write(&group, self.sysfs.has_module(), &mut result);
-                        trail.close(opened, &result, self.request);
+                        trail.close(opened, result.ending(self.request));
                     }
                     Err(why) => result.leave(Outcome::Failed, &why),
                 }
             }
             (Outcome::Refused | Outcome::Failed, ..) => {
-                trail.note(self.sysfs, &result, self.request);
+                trail.note(self.sysfs, result.group, result.ending(self.request));
             }
             _ => {}
         }

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
-use iommuctl_policy::{DomainType, Group, GroupId, Route};
+use iommuctl_policy::{DomainType, Group, GroupId, Route, TypeRequest};
 use serde::Serialize;
 
 use super::checks::Finding;
-use crate::audit::event::Writer;
+use crate::audit::event::{self, Ending, Interruption};
 use crate::exit::Exit;
+use crate::kernel::process::Process;
 
 /// How it ended for a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -28,6 +29,19 @@ pub enum Outcome {
     Failed,
     /// The kernel was not done in time.
     TimedOut,
+}
+
+impl From<Outcome> for event::Outcome {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Unchanged => Self::Unchanged,
+            Outcome::Changed => Self::Changed,
+            Outcome::Refused => Self::Refused,
+            Outcome::Planned | Outcome::Stopped => Self::Stopped,
+            Outcome::Failed => Self::Failed,
+            Outcome::TimedOut => Self::TimedOut,
+        }
+    }
 }
 
 /// A device, as far as a switch is concerned.
@@ -96,7 +110,7 @@ pub struct GroupResult {
     pub errno: Option<i32>,
     /// The process that wrote the type; for the audit.
     #[serde(skip)]
-    pub writer: Option<Writer>,
+    pub writer: Option<Process>,
 }
 
 impl GroupResult {
@@ -142,6 +156,27 @@ impl GroupResult {
         self.outcome = outcome;
         self.message = Some(format!("nothing was done: {why}"));
         self.writes.clear();
+    }
+
+    /// The same for the audit, with the type that was asked for.
+    #[must_use]
+    pub fn ending(&self, request: TypeRequest) -> Ending {
+        let interrupted = self.interrupted.iter().map(|i| Interruption {
+            device: i.device.clone(),
+            milliseconds: i.milliseconds,
+        });
+        Ending {
+            request,
+            outcome: self.outcome.into(),
+            old_type: self.old_type.clone(),
+            new_type: self.new_type.clone(),
+            errno: self.errno,
+            message: self.message.clone(),
+            route: self.route,
+            milliseconds: self.milliseconds,
+            interrupted: interrupted.collect(),
+            writer: self.writer,
+        }
     }
 
     /// Whether what was asked for is so, or would be.

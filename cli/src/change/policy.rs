@@ -22,10 +22,11 @@ use super::outcome::{exit_by, GroupResult, Outcome};
 use super::rebind::kill_point::Fuse;
 use super::rebind_queue;
 use super::route::Allowed;
-use super::session::Turn;
+use super::session::Session;
 use crate::audit::trail::Trail;
 use crate::exit::Exit;
 use crate::kernel::machine::Context;
+use crate::state::lockdown::in_force;
 use crate::state::lockdown::{self, is_laxer};
 
 /// A rule can allow a rebind, and none of what speaks against it.
@@ -74,7 +75,7 @@ pub struct Application<'a> {
     /// Only these groups; `None` for all.
     pub only: Option<&'a BTreeSet<GroupId>>,
     /// Our turn to change groups; without it, it is only found out what would be done.
-    pub turn: Option<&'a Turn>,
+    pub turn: Option<&'a Session>,
     /// How long to wait for each write.
     pub timeout: Duration,
 }
@@ -148,14 +149,15 @@ impl Application<'_> {
     /// Records that a group is kept from what the policy wants.
     fn note(&self, result: &GroupResult, request: TypeRequest) {
         if let (Some(turn), Outcome::Refused) = (self.turn, result.outcome) {
-            turn.trail.note(&self.context.sysfs, result, request);
+            let ending = result.ending(request);
+            turn.trail.note(&self.context.sysfs, result.group, ending);
         }
     }
 
     /// Whether a lockdown is in force. Who changes groups and cannot find out makes nothing laxer; who only looks may not
     /// be permitted to know.
     fn is_locked_down(&self) -> bool {
-        let lockdown = self.context.lockdown();
+        let lockdown = in_force(self.context.run_root.as_deref());
         lockdown.map_or(self.turn.is_some(), |lockdown| lockdown.is_some())
     }
 
@@ -168,9 +170,12 @@ impl Application<'_> {
     ) -> Vec<(TypeRequest, GroupResult)> {
         let switch = |batch: &Batch| Switch {
             force: batch.force,
-            ..self
-                .context
-                .switch(batch.request, Allowed::of_policy(batch.route), self.timeout)
+            ..Switch::new(
+                self.context,
+                batch.request,
+                Allowed::of_policy(batch.route),
+                self.timeout,
+            )
         };
         let switches: Vec<Switch<'_>> = batches.keys().map(switch).collect();
         let work: Vec<(&Switch<'_>, &BTreeSet<GroupId>)> =

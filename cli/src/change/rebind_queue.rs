@@ -7,7 +7,7 @@ use super::live::Switch;
 use super::outcome::{GroupResult, Outcome};
 use super::rebind::group::Tools;
 use super::rebind::kill_point::Fuse;
-use super::session::Turn;
+use super::session::Session;
 use crate::kernel::sysfs::Problems;
 use crate::sys::signals::Signals;
 
@@ -24,7 +24,7 @@ fn is_next(result: &GroupResult) -> bool {
 /// being done now.
 pub fn run<'a>(
     all: impl Iterator<Item = (&'a Switch<'a>, &'a mut GroupResult)>,
-    turn: &Turn,
+    turn: &Session,
     fuse: &mut Fuse,
     mut tick: impl FnMut(usize, &str),
 ) {
@@ -50,7 +50,8 @@ pub fn run<'a>(
         }
         if let Some(why) = &stop {
             result.leave(Outcome::Stopped, why);
-            turn.trail.note(switch.sysfs, result, switch.request);
+            turn.trail
+                .note(switch.sysfs, result.group, result.ending(switch.request));
             continue;
         }
         let id = result.group;
@@ -73,7 +74,7 @@ pub fn run<'a>(
         let mut tick = |doing: &str| tick(done, &format!("group {id}: {doing}"));
         let whole = switch.interrupt().run(id, result, &mut tools, &mut tick);
         if let Some(opened) = opened {
-            turn.trail.close(opened, result, switch.request);
+            turn.trail.close(opened, result.ending(switch.request));
         }
         done += 1;
         if !whole {

@@ -8,7 +8,6 @@
 use iommuctl_policy::{DomainType, Group, Route, RouteLimit, TypeRequest};
 
 use super::advice;
-use crate::commands::set_mode::RouteChoice;
 
 /// What the user allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,17 +21,6 @@ pub enum Allowed {
 }
 
 impl Allowed {
-    /// From what was typed. `auto` alone is no permission to interrupt.
-    #[must_use]
-    pub fn new(choice: RouteChoice, interrupt: bool) -> Self {
-        match choice {
-            RouteChoice::Live => Self::Live,
-            RouteChoice::Auto if !interrupt => Self::Live,
-            RouteChoice::Auto => Self::Any,
-            RouteChoice::Rebind => Self::Rebind,
-        }
-    }
-
     /// From a policy. `boot` is a permission to wait for the next boot, and none to interrupt.
     #[must_use]
     pub fn of_policy(limit: RouteLimit) -> Self {
@@ -339,15 +327,6 @@ mod tests {
         let unbound = group(7, "DMA-FQ", UNBOUND);
         let decision = decide(&unbound, TypeRequest::Identity, false, Allowed::Rebind);
         assert_eq!(route(&decision), Some(Route::Sysfs));
-    }
-
-    #[test]
-    fn auto_alone_is_no_permission() {
-        use RouteChoice::{Auto, Live, Rebind};
-        assert_eq!(Allowed::new(Auto, false), Allowed::Live);
-        assert_eq!(Allowed::new(Auto, true), Allowed::Any);
-        assert_eq!(Allowed::new(Live, true), Allowed::Live);
-        assert_eq!(Allowed::new(Rebind, false), Allowed::Rebind);
     }
 
     #[test]

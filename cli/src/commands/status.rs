@@ -10,14 +10,15 @@ use iommuctl_policy::{DomainType, GroupId};
 use nix::errno::Errno;
 use serde::Serialize;
 
-use super::recover::Interrupted;
 use crate::bench;
 use crate::change::rebind;
 use crate::exit::Exit;
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::{by_driver, Iommu, Module, Problems};
+use crate::recovery::Interrupted;
+use crate::state::lockdown::in_force;
 use crate::state::lockdown::InForce;
-use crate::state::unfinished;
+use crate::state::unfinished::Unfinished;
 use crate::sys::private_dir::OwnDir;
 use crate::terminal::output::Output;
 use crate::terminal::style;
@@ -79,7 +80,7 @@ pub fn run(context: &Context, output: &mut Output) -> anyhow::Result<Exit> {
         let name = name.map_or("unreadable", DomainType::as_str).to_owned();
         *by_type.entry(name).or_insert(0) += 1;
     }
-    let lockdown = context.lockdown().unwrap_or_else(|error| {
+    let lockdown = in_force(context.run_root.as_deref()).unwrap_or_else(|error| {
         output.warn(&format!(
             "it is not known whether a lockdown is in force: {error}"
         ));
@@ -114,7 +115,7 @@ pub fn run(context: &Context, output: &mut Output) -> anyhow::Result<Exit> {
 
 /// What was interrupted. While somebody is at work, what is there may be theirs, and is nothing to be told of.
 fn interrupted(context: &Context, output: &mut Output) -> Vec<Left> {
-    match unfinished::Left::look(context.run_root.as_deref()) {
+    match Unfinished::look(context.run_root.as_deref()) {
         Ok((left, Some(run))) if !left.busy => {
             let rebinds = left.rebinds.iter().map(|id| rebind(context, &run, *id));
             let benches = left.benches.iter().map(|id| bench(context, &run, *id));

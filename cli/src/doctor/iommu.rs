@@ -7,8 +7,8 @@ use iommuctl_policy::DomainType;
 
 use super::machine::why;
 use super::{Finding, Id, Machine};
-use crate::change::advice;
 use crate::config::boot_loader::Loader;
+use crate::kernel::enable_iommu::switched_off;
 use crate::kernel::procfs::Kernel;
 use crate::kernel::sysfs::{by_driver, Problems};
 
@@ -64,7 +64,7 @@ fn why_off<'a>(
     config: Option<&str>,
     architecture: &str,
 ) -> Off<'a> {
-    if let Some(word) = advice::switched_off(kernel) {
+    if let Some(word) = switched_off(kernel) {
         return Off::Word(word);
     }
     let wanted = tables_of(architecture);

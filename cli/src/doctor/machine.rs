@@ -14,6 +14,7 @@ use crate::config::policy_files::{self, LoadError, Loaded};
 use crate::kernel::machine::{Context, Roots};
 use crate::kernel::procfs::Kernel;
 use crate::kernel::sysfs::{Module, Problems};
+use crate::state::lockdown::in_force;
 use crate::state::lockdown::{InForce, LockdownError};
 use crate::sys::error::OsError;
 use crate::sys::kernfs::TreeError;
@@ -87,7 +88,7 @@ impl<'a> Machine<'a> {
         Ok(Self {
             live: context.sysfs.module(problems),
             policy: policy_files::load(&root),
-            lockdown: context.lockdown(),
+            lockdown: in_force(context.run_root.as_deref()),
             context,
             root,
             kernel,

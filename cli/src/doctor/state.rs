@@ -4,12 +4,12 @@
 use super::machine::why;
 use super::{Finding, Id, Machine};
 use crate::state::lockdown::LockdownError;
-use crate::state::unfinished::Left;
+use crate::state::unfinished::Unfinished;
 use crate::sys::private_dir::OwnDirError;
 
 /// Whether a rebind or a bench was interrupted.
 pub fn recover(machine: &Machine<'_>) -> Finding {
-    let left = match Left::look(machine.context.run_root.as_deref()) {
+    let left = match Unfinished::look(machine.context.run_root.as_deref()) {
         Ok((left, _)) => left,
         Err(error) => return Finding::unknown(Id::Recover, because(&error)),
     };

@@ -27,8 +27,8 @@ use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 
 use super::procfs::Proc;
-use crate::audit::event::Writer;
 use crate::exit::Exit;
+use crate::kernel::process::Process;
 use crate::sys::signals;
 
 /// What the child is told by, before the text.
@@ -48,7 +48,7 @@ pub enum Written {
 }
 
 /// What came of a write, and which process made it; `None` if that could not be started.
-pub type Answer = (Written, Option<Writer>);
+pub type Answer = (Written, Option<Process>);
 
 /// Writes `text` and a newline into the open attribute `file`, and waits for at most `timeout`. `keep` stays open for
 /// as long as the kernel works on it.
@@ -83,9 +83,9 @@ fn supervise(mut command: Command, file: OwnedFd, timeout: Duration) -> Answer {
 }
 
 /// For the audit: what the kernel says of the same write names the process so.
-fn identify(pid: u32) -> Option<Writer> {
+fn identify(pid: u32) -> Option<Process> {
     let started = Proc::open(None).ok()?.started(pid)?;
-    Some(Writer { pid, started })
+    Some(Process { pid, started })
 }
 
 fn wait(mut child: Child, begin: Instant, timeout: Duration) -> Written {

@@ -158,6 +158,15 @@ pub fn from_outside(root: Option<&Path>) -> Result<Option<InForce>, LockdownErro
     }))
 }
 
+/// The lockdown that is in force below `/run`, or `run_root`, if there is one. Unprivileged callers see only what the record
+/// publishes.
+pub fn in_force(run_root: Option<&Path>) -> Result<Option<InForce>, LockdownError> {
+    match OwnDir::find(run_root) {
+        Err(error) if error.errno() == Some(Errno::EACCES) => from_outside(run_root),
+        found => found?.map_or(Ok(None), |run| Store::new(&run).in_force()),
+    }
+}
+
 /// Where the record is.
 #[derive(Clone, Copy, Debug)]
 pub struct Store<'a> {

@@ -1,43 +1,53 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What was interrupted and left a journal in `/run/iommuctl`, for those who only look.
+//! What was interrupted: the journals in `/run/iommuctl`. Here only their names count; what is in one is known where it is
+//! written.
 
 use std::path::Path;
 
 use iommuctl_policy::GroupId;
 
 use super::change_lock::Lock;
-use crate::bench;
-use crate::change::rebind;
 use crate::sys::private_dir::{OwnDir, OwnDirError};
+
+/// What the name of a rebind's journal begins with; the number of the group follows.
+pub const REBIND_PREFIX: &str = "rebind-";
+/// The same for a benchmark.
+pub const BENCH_PREFIX: &str = "bench-";
+
+/// The groups with a journal of a rebind, by number.
+pub fn rebinds(run: &OwnDir) -> Result<Vec<GroupId>, OwnDirError> {
+    run.groups(REBIND_PREFIX)
+}
+
+/// The groups with a journal of a benchmark, by number.
+pub fn benches(run: &OwnDir) -> Result<Vec<GroupId>, OwnDirError> {
+    run.groups(BENCH_PREFIX)
+}
 
 /// The groups with a journal, by number.
 #[derive(Debug, Default)]
-pub struct Left {
+pub struct Unfinished {
     /// Those of rebinds.
     pub rebinds: Vec<GroupId>,
-    /// Those of benches.
+    /// Those of benchmarks.
     pub benches: Vec<GroupId>,
-    /// Whether somebody is at work, and has a journal for as long as that takes.
+    /// Whether a process is at work, which has a journal for as long as that takes.
     pub busy: bool,
 }
 
-impl Left {
-    /// Looks in `/run`, or in `root`; what is there is returned as well, if it is.
-    ///
-    /// # Errors
-    ///
-    /// [`OwnDirError`], if that cannot be known.
+impl Unfinished {
+    /// Looks in `/run`, or in `root`. The directory is returned as well, if it is there.
     pub fn look(root: Option<&Path>) -> Result<(Self, Option<OwnDir>), OwnDirError> {
         let Some(run) = OwnDir::find(root)? else {
             return Ok((Self::default(), None));
         };
-        // Before the journals and after them: who ends or begins in between has not been interrupted.
+        // Before the journals and after them: a process that begins or ends in between has not been interrupted.
         let before = Lock::is_held(&run)?;
-        let left = Self {
-            rebinds: rebind::journal::left_behind(&run)?,
-            benches: bench::guard::journal::left_behind(&run)?,
+        let found = Self {
+            rebinds: rebinds(&run)?,
+            benches: benches(&run)?,
             busy: before || Lock::is_held(&run)?,
         };
-        Ok((left, Some(run)))
+        Ok((found, Some(run)))
     }
 }

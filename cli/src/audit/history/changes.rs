@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, VecDeque};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use crate::audit::event::{Event, Learned, Outcome, Phase, Writer};
+use crate::audit::event::{Event, Learned, Outcome, Phase};
+use crate::kernel::process::Process;
 
 /// How long one word on a write waits for the other.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(2);
@@ -38,7 +39,7 @@ impl Entry {
 }
 
 /// A write, wherever it is recorded: in which boot, and by which process.
-type Write = (String, Writer);
+type Write = (String, Process);
 
 /// Goes through events in the order in which they were recorded, and tells of them in that order.
 #[derive(Debug, Default)]
@@ -158,7 +159,7 @@ mod tests {
         };
         let mut event = Event::new(id.to_owned(), moment, learned, GroupId(3));
         event.outcome = Some(Outcome::Changed);
-        event.writer = Some(Writer { pid, started: 1 });
+        event.writer = Some(Process { pid, started: 1 });
         event
     }
 

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::audit::event::{Event, Learned, Phase, Writer};
+use crate::audit::event::{Event, Learned, Phase};
+use crate::kernel::process::Process;
 use crate::kernel::procfs::Proc;
 
 /// The most that are remembered as begun. Each takes some hundred bytes, and whoever ends, in whatever way, is forgotten.
@@ -33,9 +34,9 @@ pub struct Ledger {
     boot: String,
     groups: BTreeMap<u32, Known>,
     /// Changes that were announced, and not yet ended: their group, and who is at it.
-    open: BTreeMap<String, (u32, Option<Writer>)>,
+    open: BTreeMap<String, (u32, Option<Process>)>,
     /// Who wrote, as the kernel said, the latest last. What they say themselves of the same write is older news.
-    told: VecDeque<Writer>,
+    told: VecDeque<Process>,
 }
 
 impl Ledger {

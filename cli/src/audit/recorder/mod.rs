@@ -17,12 +17,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use iommuctl_policy::{Group, GroupId};
 
+use self::ledger::{Known, Ledger};
+use self::uevent::Report;
 use crate::audit::clock;
-use crate::audit::event::{members, Event, Learned, Member, Outcome, Who, Writer};
+use crate::audit::event::{members, Event, Learned, Member, Outcome, Who};
+use crate::kernel::process::Process;
 use crate::kernel::procfs::Proc;
 use crate::kernel::sysfs::{Problems, Sysfs};
-use ledger::{Known, Ledger};
-use uevent::Report;
 
 /// The most events that are recorded at once.
 pub const BATCH: usize = 1024;
@@ -38,7 +39,7 @@ pub struct Recorder<'a> {
     ledger: Ledger,
     /// Devices of groups, so that a flood of writes to one is not a flood of lookups.
     devices: BTreeMap<u32, Vec<Member>>,
-    processes: HashMap<Writer, Who>,
+    processes: HashMap<Process, Who>,
     /// The number of the last write.
     seq: Option<u64>,
     /// How many events were made.

@@ -17,9 +17,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use iommuctl_policy::{DomainType, GroupId};
 use nix::errno::Errno;
-use serde::{Deserialize, Serialize};
 
 use super::journal::Journal;
+use super::protocol::Answer;
+use super::protocol::{Request, BENCH_GUARD};
 use super::restore::restore;
 use crate::audit::event::BENCH;
 use crate::audit::trail::Trail;
@@ -27,15 +28,13 @@ use crate::bench::mode::Mode;
 use crate::change::live::Switch;
 use crate::change::outcome::Outcome;
 use crate::change::route::Allowed;
+use crate::change::session::Session;
 use crate::exit::Exit;
 use crate::kernel::machine::{Context, Roots};
 use crate::kernel::sysfs::Problems;
 use crate::state::change_lock::Lock;
 use crate::sys::private_dir::OwnDir;
 use crate::sys::signals;
-
-/// By what the process that puts the type back is known from one that somebody typed.
-pub const BENCH_GUARD: &str = "bench-guard";
 
 /// Arguments of the process that puts the type back. It is no command that anybody is offered.
 #[derive(Debug, clap::Parser)]
@@ -60,54 +59,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How often it is looked whether that is so.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// What a guard is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Ask {
-    /// Make the group so.
-    Make(Mode),
-    /// Nothing: the one that measures is there.
-    Alive,
-    /// Put the type back, and end.
-    End,
-}
-
-/// What it answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Answer {
-    /// The journal is there; it can begin.
-    Ready,
-    /// The group has the type that was asked for, as the kernel says.
-    Made,
-    /// Nothing was done: the group has another type than the guard gave it, this one.
-    Foreign(String),
-    /// It did not work.
-    Failed {
-        /// Why.
-        message: String,
-        /// What would help.
-        advice: Vec<String>,
-        /// Whether the group still has the type it had before.
-        unchanged: bool,
-    },
-    /// The end.
-    Ended {
-        /// Whether nothing is left to put back.
-        whole: bool,
-        /// What was done, in words.
-        message: String,
-        /// What was not recorded as it should be.
-        warnings: Vec<String>,
-    },
-}
-
 /// The guard, at work.
 struct Guard<'a> {
     context: &'a Context,
-    run: OwnDir,
-    trail: Trail,
-    lock: Lock,
+    session: Session,
     journal: Journal,
     now: Mode,
     timeout: Duration,
@@ -146,9 +101,7 @@ pub fn child(args: &BenchGuardArgs) -> anyhow::Result<Exit> {
     journal.write(&run)?;
     let mut guard = Guard {
         context: &context,
-        run,
-        trail,
-        lock,
+        session: Session { run, lock, trail },
         journal,
         now,
         timeout: Duration::from_millis(args.timeout_ms),
@@ -162,29 +115,22 @@ impl Guard<'_> {
         let mut questions = BufReader::new(socket);
         say(socket, &Answer::Ready);
         let asked = loop {
-            match ask(&mut questions, &self.run) {
-                Some(Ask::Alive) => {}
-                Some(Ask::Make(mode)) => say(socket, &self.make(mode)),
-                Some(Ask::End) => break true,
+            match ask(&mut questions, &self.session.run) {
+                Some(Request::Alive) => {}
+                Some(Request::Make(mode)) => say(socket, &self.make(mode)),
+                Some(Request::End) => break true,
                 None => break false,
             }
         };
-        let restored = restore(
-            self.context,
-            &self.run,
-            &self.trail,
-            &self.lock,
-            &self.journal,
-            self.timeout,
-        );
+        let restored = restore(self.context, &self.session, &self.journal, self.timeout);
         let whole = restored.is_whole();
         if whole && !asked {
             // One that is suspended still has its copy, and others may have waited long enough. When it goes on, it finds us gone,
             // and takes its turn anew before it does anything. That this fails is no worse than not to try.
-            let _ = self.lock.let_go();
+            let _ = self.session.lock.let_go();
         }
         let message = restored.words(self.journal.original);
-        let warnings = self.trail.troubles();
+        let warnings = self.session.trail.troubles();
         let ended = Answer::Ended {
             whole,
             message,
@@ -220,18 +166,16 @@ impl Guard<'_> {
         };
         if wanted != self.journal.original {
             self.journal.switched = true;
-            if let Err(error) = self.journal.write(&self.run) {
+            if let Err(error) = self.journal.write(&self.session.run) {
                 self.journal.switched = false;
                 return failed(error.to_string(), true);
             }
         }
         let switch = Switch {
-            keep: Some(&self.lock),
-            ..self
-                .context
-                .switch(wanted.request(), Allowed::Live, self.timeout)
+            keep: Some(&self.session.lock),
+            ..Switch::new(self.context, wanted.request(), Allowed::Live, self.timeout)
         };
-        let results = switch.run(&[id].into(), &self.trail, |_| {});
+        let results = switch.run(&[id].into(), &self.session.trail, |_| {});
         let Some(result) = results.into_iter().next() else {
             return failed("the group has vanished".to_owned(), false);
         };
@@ -239,7 +183,7 @@ impl Guard<'_> {
             self.now = wanted;
             if wanted == self.journal.original {
                 self.journal.switched = false;
-                if let Err(error) = self.journal.write(&self.run) {
+                if let Err(error) = self.journal.write(&self.session.run) {
                     return failed(error.to_string(), false);
                 }
             }
@@ -260,7 +204,7 @@ impl Guard<'_> {
 }
 
 /// The next question; `None` if there will be none: nobody is there, or nothing came, or nothing that makes sense.
-fn ask(questions: &mut impl BufRead, run: &OwnDir) -> Option<Ask> {
+fn ask(questions: &mut impl BufRead, run: &OwnDir) -> Option<Request> {
     let begin = Instant::now();
     let mut line = Vec::new();
     loop {

@@ -8,9 +8,9 @@ use iommuctl_policy::{Group, GroupId};
 use serde::{Deserialize, Serialize};
 
 use crate::bench::mode::Mode;
+use crate::state::unfinished::BENCH_PREFIX;
 use crate::sys::private_dir::{OwnDir, OwnDirError};
 
-const PREFIX: &str = "bench-";
 /// The version of the file.
 const VERSION: u32 = 1;
 
@@ -106,16 +106,7 @@ impl Journal {
 }
 
 fn name(group: GroupId) -> String {
-    format!("{PREFIX}{group}")
-}
-
-/// The groups somebody left a journal of, by number.
-///
-/// # Errors
-///
-/// [`OwnDirError`], if the folder cannot be listed.
-pub fn left_behind(run: &OwnDir) -> Result<Vec<GroupId>, OwnDirError> {
-    run.groups(PREFIX)
+    format!("{BENCH_PREFIX}{group}")
 }
 
 /// Reads the journal of `group`; `None` if there is none.
@@ -146,6 +137,7 @@ pub fn read(run: &OwnDir, group: GroupId) -> Result<Option<Journal>, JournalErro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::unfinished::benches;
     use crate::testing::{group, run_dir};
 
     #[test]
@@ -156,11 +148,11 @@ mod tests {
         journal.write(&run).unwrap();
         journal.switched = true;
         journal.write(&run).unwrap();
-        assert_eq!(left_behind(&run).unwrap(), [GroupId(3)]);
+        assert_eq!(benches(&run).unwrap(), [GroupId(3)]);
         assert_eq!(read(&run, GroupId(3)).unwrap().as_ref(), Some(&journal));
         assert_eq!(read(&run, GroupId(4)).unwrap(), None);
         journal.remove(&run).unwrap();
-        assert!(left_behind(&run).unwrap().is_empty());
+        assert!(benches(&run).unwrap().is_empty());
     }
 
     #[test]

@@ -4,4 +4,5 @@
 pub mod child;
 pub mod journal;
 pub mod parent;
+pub mod protocol;
 pub mod restore;

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::child::{Answer, Ask, BENCH_GUARD};
+use super::protocol::{Answer, Request, BENCH_GUARD};
 use crate::bench::mode::Mode;
 use crate::kernel::machine::Roots;
 use crate::state::change_lock::Lock;
@@ -109,7 +109,7 @@ impl Keeper {
     ///
     /// [`KeeperError::Gone`], if it is not.
     pub fn beat(&mut self) -> Result<(), KeeperError> {
-        self.say(Ask::Alive)
+        self.say(Request::Alive)
     }
 
     /// Asks it to make the group `mode`, and waits for what comes of that. `tick` is called meanwhile.
@@ -118,7 +118,7 @@ impl Keeper {
     ///
     /// [`KeeperError`].
     pub fn make(&mut self, mode: Mode, tick: &mut dyn FnMut()) -> Result<Answer, KeeperError> {
-        self.say(Ask::Make(mode))?;
+        self.say(Request::Make(mode))?;
         self.answer(tick)
     }
 
@@ -128,7 +128,7 @@ impl Keeper {
     ///
     /// [`KeeperError`]. One that is silent goes on without us.
     pub fn end(mut self) -> Result<End, KeeperError> {
-        self.say(Ask::End)?;
+        self.say(Request::End)?;
         loop {
             match self.answer(&mut || {})? {
                 Answer::Ended {
@@ -150,7 +150,7 @@ impl Keeper {
         }
     }
 
-    fn say(&mut self, ask: Ask) -> Result<(), KeeperError> {
+    fn say(&mut self, ask: Request) -> Result<(), KeeperError> {
         let mut line = serde_json::to_vec(&ask).map_err(|_| KeeperError::Gone)?;
         line.push(b'\n');
         self.socket.write_all(&line).map_err(|_| KeeperError::Gone)

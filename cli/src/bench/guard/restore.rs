@@ -15,10 +15,10 @@ use crate::bench::mode::Mode;
 use crate::change::live::Switch;
 use crate::change::outcome::Outcome;
 use crate::change::route::Allowed;
+use crate::change::session::Session;
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
-use crate::state::change_lock::Lock;
-use crate::sys::private_dir::OwnDir;
+use crate::state::lockdown::in_force;
 
 /// How often it is tried.
 const ATTEMPTS: usize = 3;
@@ -66,27 +66,26 @@ impl Restored {
     }
 }
 
-/// Puts the group of `journal` back, if a bench has changed it, and removes the journal. It must be our turn. The kernel is
+/// Puts the group of `journal` back, if a bench has changed it, and removes the journal. The kernel is
 /// waited for without limit only where it is still at work on a change that was begun.
 #[must_use]
 pub fn restore(
     context: &Context,
-    run: &OwnDir,
-    trail: &Trail,
-    lock: &Lock,
+    session: &Session,
     journal: &Journal,
     timeout: Duration,
 ) -> Restored {
     let switch = Switch {
-        keep: Some(lock),
-        ..context.switch(journal.original.request(), Allowed::Live, timeout)
+        keep: Some(&session.lock),
+        ..Switch::new(context, journal.original.request(), Allowed::Live, timeout)
     };
     // What else the same command does to the group is no matter of a bench.
+    let trail = &session.trail;
     trail.cause(journal.group(), Some(BENCH));
     let restored = put_back(context, trail, &switch, journal);
     trail.cause(journal.group(), None);
     if restored.is_whole() {
-        if let Err(error) = journal.remove(run) {
+        if let Err(error) = journal.remove(&session.run) {
             return Restored::Failed(error.to_string());
         }
     }
@@ -140,7 +139,7 @@ fn not_now(context: &Context, original: Mode) -> Option<String> {
     if original == Mode::Strict {
         return None;
     }
-    match context.lockdown() {
+    match in_force(context.run_root.as_deref()) {
         Ok(None) => None,
         Ok(Some(_)) => Some("a lockdown is in force".to_owned()),
         Err(error) => Some(error.to_string()),

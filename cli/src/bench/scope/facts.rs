@@ -6,6 +6,7 @@ use iommuctl_policy::{evaluate_group, DomainType, Group, RuleName, TypeRequest};
 use super::rules::{Facts, Lockdown, Policy};
 use crate::config::policy_files;
 use crate::kernel::machine::Context;
+use crate::state::lockdown::in_force;
 use crate::sys::trusted::Root;
 
 /// What is known about `group`. With `against_policy`, the policy is not asked.
@@ -15,7 +16,7 @@ pub fn gather<'a>(context: &Context, group: &'a Group, against_policy: bool) -> 
         group,
         module: context.sysfs.has_module(),
         covered: context.sysfs.is_covered(group),
-        lockdown: match context.lockdown() {
+        lockdown: match in_force(context.run_root.as_deref()) {
             Ok(None) => Lockdown::None,
             Ok(Some(_)) => Lockdown::InForce,
             Err(error) => Lockdown::Unknown(error.to_string()),

@@ -17,10 +17,9 @@ use serde::Serialize;
 use super::journal_format::{parse, Begin, Parsed, Record, Wrong, VERSION};
 use super::kill_point::Fuse;
 use super::plan::{Plan, Step};
+use crate::state::unfinished::REBIND_PREFIX;
 use crate::sys::error::{errno, OsError};
 use crate::sys::private_dir::{OwnDir, OwnDirError};
-
-const PREFIX: &str = "rebind-";
 
 /// The journal cannot be read, written or believed.
 #[derive(Debug, thiserror::Error)]
@@ -162,7 +161,7 @@ fn failed(run: &OwnDir, name: &str, error: &std::io::Error) -> OwnDirError {
 }
 
 fn name(group: GroupId) -> String {
-    format!("{PREFIX}{group}")
+    format!("{REBIND_PREFIX}{group}")
 }
 
 /// A journal that somebody left.
@@ -188,15 +187,6 @@ impl Found {
     pub fn remove(&self, run: &OwnDir) -> Result<(), OwnDirError> {
         run.remove(&self.name)
     }
-}
-
-/// The groups somebody left a journal of, by number.
-///
-/// # Errors
-///
-/// [`OwnDirError`], if the folder cannot be listed.
-pub fn left_behind(run: &OwnDir) -> Result<Vec<GroupId>, OwnDirError> {
-    run.groups(PREFIX)
 }
 
 /// Reads the journal of `group`; `None` if there is none.
@@ -235,6 +225,7 @@ pub fn read(run: &OwnDir, group: GroupId) -> Result<Option<Found>, JournalError>
 mod tests {
     use super::*;
     use crate::change::rebind::fake::plan;
+    use crate::state::unfinished::rebinds;
     use crate::testing::run_dir;
 
     #[test]
@@ -244,7 +235,7 @@ mod tests {
         let mut fuse = Fuse::default();
         let mut journal = Journal::begin(&run, &plan, &mut fuse).unwrap();
         journal.record(Step::Unbind(0)).unwrap();
-        assert_eq!(left_behind(&run).unwrap(), [GroupId(7)]);
+        assert_eq!(rebinds(&run).unwrap(), [GroupId(7)]);
         let found = read(&run, GroupId(7)).unwrap().unwrap();
         assert_eq!(found.plan.as_ref(), Some(&plan));
         assert_eq!(found.last, Some(Step::Unbind(0)));

@@ -9,8 +9,8 @@ use super::journal::Journal;
 use super::machine::{Bound, Machine, WriteError};
 use super::plan::{Offers, Plan, Step, Subject, Write};
 use super::survey;
-use crate::audit::event::Writer;
 use crate::kernel::attribute_write::{self, Written};
+use crate::kernel::process::Process;
 use crate::kernel::sysfs::Sysfs;
 use crate::state::change_lock::Lock;
 use crate::sys::signals::Signals;
@@ -31,7 +31,7 @@ pub struct Kernel<'a> {
     tick: &'a mut dyn FnMut(&str),
     doing: String,
     /// Who wrote the type last.
-    writer: Option<Writer>,
+    writer: Option<Process>,
 }
 
 impl<'a> Kernel<'a> {
@@ -61,7 +61,7 @@ impl<'a> Kernel<'a> {
 
     /// The process that wrote the type last, for the audit.
     #[must_use]
-    pub fn writer(&self) -> Option<Writer> {
+    pub fn writer(&self) -> Option<Process> {
         self.writer
     }
 

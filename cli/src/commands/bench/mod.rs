@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use serde::Serialize;
 
 use self::args::BenchArgs;
+use crate::bench::benchmark::Benchmark;
 use crate::bench::disk::{Disk, DiskError};
 use crate::bench::measure::figures::{comparisons, measurements, Comparison, Measurement, Slot};
 use crate::bench::measure::rounds::Ended;
@@ -18,13 +19,14 @@ use crate::bench::recommendation::{recommend, About, Recommendation};
 use crate::bench::scope::disk_of::{self, Refusal, Subject};
 use crate::bench::scope::facts::gather;
 use crate::bench::scope::rules::{scope, Scope, Why};
-use crate::bench::session::Session;
 use crate::bench::single_instance;
 use crate::change::advice::VANISHED;
+use crate::change::session::may_change;
 use crate::commands::common::args::Global;
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
+use crate::recovery::begin;
 use crate::terminal::output::Output;
 
 /// What `bench` found.
@@ -213,28 +215,30 @@ impl Bench<'_> {
             return Ok((Exit::Refused, self.refused(refusal)));
         }
         let disk = self.subject.open(self.context).map_err(cannot_open)?;
-        let session = Session {
+        let patience = self.args.wait.lock_timeout;
+        let begin = |output: &mut Output| begin(self.context, patience, output);
+        let benchmark = Benchmark {
             context: self.context,
             roots: &self.global.roots,
             group: self.subject.group,
             disk: &disk,
             timeout: self.args.timeout,
-            patience: self.args.wait.lock_timeout,
+            begin: &begin,
         };
         let both = matches!(scope, Ok((_, None)));
         // Before it is our turn: who waits for that ends another bench. Who may not change a group makes nothing in `/run`.
-        let _alone = match self.context.may_change() {
+        let _alone = match may_change(self.context) {
             Ok(()) => Some(single_instance::begin(self.context, self.subject)?),
             Err(failure) if both => return Err(failure.into()),
             Err(_) => None,
         };
         if both {
-            let turn = self.context.turn(self.args.wait.lock_timeout, output)?;
+            let session = begin(output)?;
             // Once more, now that it is our turn: who had it before may have changed everything.
             scope = self.scope(output)?;
             if let Ok((mode, None)) = scope {
                 self.mention_others(output);
-                match session.both(&self.schedule(mode, true), turn, output)? {
+                match benchmark.both(&self.schedule(mode, true), session, output)? {
                     Ended::Whole(slots) => {
                         let report = self.compared(mode, &disk, &slots);
                         return Ok((Exit::Done, report));
@@ -251,7 +255,7 @@ impl Bench<'_> {
             // Now, while there is still something to be gained by stopping.
             output.remark(&format!("{PRESENT_ONLY}: {}", why.message));
         }
-        let ended = session.present(&self.schedule(mode, false), output)?;
+        let ended = benchmark.present(&self.schedule(mode, false), output)?;
         let mut report = self.report(mode, why);
         report.block_size = Some(disk.block);
         if let Ended::Whole(slots) = ended {

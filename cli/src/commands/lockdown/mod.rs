@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::common::result_table::{advice, rows};
 use crate::audit::trail::Trail;
+use crate::change::live::Switch;
 use crate::change::outcome::{exit, GroupResult, Outcome};
 use crate::change::rebind_queue;
 use crate::change::route::Allowed;
@@ -24,6 +25,7 @@ use crate::commands::common::args::{seconds, Global, Wait};
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
+use crate::recovery::begin;
 use crate::state::lockdown::{Record, Remembered, Store};
 use crate::sys::path_lookup;
 use crate::terminal::output::Output;
@@ -96,7 +98,7 @@ pub fn run(args: &LockdownArgs, global: &Global, output: &mut Output) -> anyhow:
         return Ok(report.exit());
     }
     let patience = args.wait.lock_timeout;
-    let turn = context.turn(patience, output)?;
+    let turn = begin(&context, patience, output)?;
     let store = Store::new(&turn.run);
     let trail = &turn.trail;
     let holder = match args.command.as_slice() {
@@ -130,7 +132,7 @@ pub fn run(args: &LockdownArgs, global: &Global, output: &mut Output) -> anyhow:
         output.hint("the command was not run; --partly runs it all the same");
         Ok(exit)
     };
-    let turn = context.turn(patience, output).inspect_err(|_| {
+    let turn = begin(&context, patience, output).inspect_err(|_| {
         output.complain("the lockdown goes on: `iommuctl release` ends it");
     })?;
     let store = Store::new(&turn.run);
@@ -157,7 +159,7 @@ fn survey(context: &Context, timeout: Duration) -> anyhow::Result<LockdownReport
     let inventory = context.inventory(&mut Problems::default())?;
     let todo = inventory.groups().iter().filter(|g| !is_strict(g));
     let ids: BTreeSet<GroupId> = todo.map(|g| g.id).collect();
-    let switch = context.switch(TypeRequest::Dma, Allowed::Live, timeout);
+    let switch = Switch::new(context, TypeRequest::Dma, Allowed::Live, timeout);
     let mut results = switch.survey(&ids, &inventory);
     results.iter_mut().for_each(explain_unmanaged);
     Ok(LockdownReport::new(true, inventory.groups().len(), results))
@@ -235,7 +237,7 @@ pub fn switch(
     timeout: Duration,
     output: &Output,
 ) -> Vec<GroupResult> {
-    let switch = context.switch(request, Allowed::Live, timeout);
+    let switch = Switch::new(context, request, Allowed::Live, timeout);
     let mut progress = Progress::new(output.wants_progress(), groups.len());
     let results = switch.run(groups, trail, |done| {
         progress.tick(done, rebind_queue::LIVE)

@@ -8,11 +8,13 @@ use iommuctl_policy::{DomainType, GroupId, Inventory, TypeRequest};
 
 use super::LockdownReport;
 use crate::audit::trail::Trail;
+use crate::change::live::Switch;
 use crate::change::route::Allowed;
 use crate::commands::common::args::{seconds, Global, Wait};
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
+use crate::recovery::begin;
 use crate::state::lockdown::{Record, Store};
 use crate::sys::private_dir::OwnDir;
 use crate::terminal::output::Output;
@@ -39,7 +41,7 @@ pub fn run(args: &ReleaseArgs, global: &Global, output: &mut Output) -> anyhow::
         super::say(&report, true, output)?;
         return Ok(report.exit());
     }
-    let turn = context.turn(args.wait.lock_timeout, output)?;
+    let turn = begin(&context, args.wait.lock_timeout, output)?;
     let store = Store::new(&turn.run);
     let mut record = store.read()?;
     record.standing = false;
@@ -67,7 +69,7 @@ fn survey(context: &Context, timeout: Duration) -> anyhow::Result<LockdownReport
     let inventory = context.inventory(&mut Problems::default())?;
     let mut results = Vec::new();
     for (request, groups) in &batches(&record, &inventory) {
-        let switch = context.switch(*request, Allowed::Live, timeout);
+        let switch = Switch::new(context, *request, Allowed::Live, timeout);
         results.extend(switch.survey(groups, &inventory));
     }
     results.sort_by_key(|r| r.group);

@@ -17,6 +17,8 @@ use crate::kernel::machine::Context;
 use crate::kernel::procfs::PolicyWord;
 use crate::kernel::sysfs::Problems;
 use crate::kernel::target::Target;
+use crate::recovery::begin;
+use crate::state::lockdown::in_force;
 use crate::sys::trusted::Root;
 use crate::terminal::output::Output;
 use crate::terminal::progress::Progress;
@@ -90,9 +92,9 @@ pub fn run(
     };
     let turn = match args.check {
         true => None,
-        false => Some(context.turn(args.wait.lock_timeout, output)?),
+        false => Some(begin(context, args.wait.lock_timeout, output)?),
     };
-    if let (Some(_), Err(error)) = (&turn, context.lockdown()) {
+    if let (Some(_), Err(error)) = (&turn, in_force(context.run_root.as_deref())) {
         output.complain(&format!("nothing is made laxer: {error}"));
     }
     let mut problems = Problems::default();

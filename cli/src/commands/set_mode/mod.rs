@@ -23,6 +23,8 @@ use crate::exit::{self, Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
 use crate::kernel::target::Target;
+use crate::recovery::begin;
+use crate::state::lockdown::in_force;
 use crate::state::lockdown::is_laxer;
 use crate::terminal::output::Output;
 use crate::terminal::progress::Progress;
@@ -72,6 +74,18 @@ pub enum RouteChoice {
     Auto,
 }
 
+impl RouteChoice {
+    /// What it allows. `auto` alone is no permission to interrupt.
+    fn allowed(self, interrupt: bool) -> Allowed {
+        match self {
+            Self::Live => Allowed::Live,
+            Self::Auto if !interrupt => Allowed::Live,
+            Self::Auto => Allowed::Any,
+            Self::Rebind => Allowed::Rebind,
+        }
+    }
+}
+
 /// What `set-mode` did.
 #[derive(Debug, Serialize)]
 pub struct SetModeReport {
@@ -105,10 +119,10 @@ pub fn run(args: &SetModeArgs, context: &Context, output: &mut Output) -> anyhow
     let inventory = context.inventory(&mut problems)?;
     // All targets, before anything is changed: a mistyped one must not leave half of the work done.
     let groups = context.resolve(&args.targets, &inventory)?;
-    let allowed = Allowed::new(args.route, args.allow_interrupt);
+    let allowed = args.route.allowed(args.allow_interrupt);
     let switch = Switch {
         overrides: args.overrides.checks(),
-        ..context.switch(args.request, allowed, args.kernel.timeout)
+        ..Switch::new(context, args.request, allowed, args.kernel.timeout)
     };
     let permitted = switch.capabilities.is_none_or(|c| c.missing().is_empty());
     let results = if args.dry_run {
@@ -157,7 +171,7 @@ fn change(
     groups: &BTreeSet<GroupId>,
     output: &mut Output,
 ) -> anyhow::Result<Vec<GroupResult>> {
-    let turn = context.turn(args.wait.lock_timeout, output)?;
+    let turn = begin(context, args.wait.lock_timeout, output)?;
     let mut progress = Progress::new(output.wants_progress(), groups.len());
     let mut results = switch.run(groups, &turn.trail, |done| {
         progress.tick(done, rebind_queue::LIVE)
@@ -213,7 +227,7 @@ fn laxer_than_the_lockdown(report: &SetModeReport, context: &Context) -> Option<
     let laxer = laxer.filter(|r| is_laxer(r.old_type.as_ref(), report.request));
     let groups: Vec<String> = laxer.map(|r| r.group.to_string()).collect();
     // Who may not know of a lockdown may not change a group, either.
-    context.lockdown().ok().flatten()?;
+    in_force(context.run_root.as_deref()).ok().flatten()?;
     (!groups.is_empty()).then(|| {
         format!(
             "a lockdown is in force, and does not hold for what is made laxer here: group {}",
@@ -261,4 +275,18 @@ fn write_writes(w: &mut dyn Write, report: &SetModeReport) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_alone_is_no_permission() {
+        use RouteChoice::{Auto, Live, Rebind};
+        assert_eq!(Auto.allowed(false), Allowed::Live);
+        assert_eq!(Auto.allowed(true), Allowed::Any);
+        assert_eq!(Live.allowed(true), Allowed::Live);
+        assert_eq!(Rebind.allowed(false), Allowed::Rebind);
+    }
 }

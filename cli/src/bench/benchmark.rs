@@ -12,15 +12,16 @@ use super::guard::parent::{Keeper, KeeperError};
 use super::guard::restore::restore;
 use super::measure::rounds::{Ended, Means, Stop};
 use super::measure::schedule::{Schedule, DEPTHS};
-use crate::change::session::Turn;
+use crate::change::session::Session;
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::{Context, Roots};
+use crate::state::unfinished::benches;
 use crate::sys::signals::Signals;
 use crate::terminal::output::Output;
 use crate::terminal::progress::Progress;
 
 /// What is measured, and how long others are waited for.
-pub struct Session<'a> {
+pub struct Benchmark<'a> {
     /// The machine.
     pub context: &'a Context,
     /// Where it is, for the guard.
@@ -31,11 +32,11 @@ pub struct Session<'a> {
     pub disk: &'a Disk,
     /// How long the kernel may take for a change.
     pub timeout: Duration,
-    /// How long to wait for our turn, if it has to be taken again.
-    pub patience: Duration,
+    /// Begins another session, if the guard has let go of this one.
+    pub begin: &'a dyn Fn(&mut Output) -> anyhow::Result<Session>,
 }
 
-impl Session<'_> {
+impl Benchmark<'_> {
     /// Measures the type that the group has; nothing is changed.
     ///
     /// # Errors
@@ -55,11 +56,11 @@ impl Session<'_> {
     pub fn both(
         &self,
         schedule: &Schedule,
-        turn: Turn,
+        session: Session,
         output: &mut Output,
     ) -> anyhow::Result<Ended> {
         let group = self.group;
-        if journal::left_behind(&turn.run)?.contains(&group) {
+        if benches(&session.run)?.contains(&group) {
             let message = format!("a bench of group {group} was interrupted, and is not put back");
             let advice = vec!["`iommuctl recover` does that".to_owned()];
             return Err(Failure::new(Exit::Failed, message)
@@ -68,10 +69,10 @@ impl Session<'_> {
         }
         // Before the guard is there: from then on, it is to be told before we end.
         let mut signals = Signals::watch().context("Failed to hold back signals")?;
-        let mut keeper = Keeper::start(group.0, &turn.lock, self.timeout, self.roots)?;
+        let mut keeper = Keeper::start(group.0, &session.lock, self.timeout, self.roots)?;
         let ended = self.slots(
             schedule,
-            Some(&turn),
+            Some(&session),
             Some(&mut keeper),
             &mut signals,
             output,
@@ -80,7 +81,7 @@ impl Session<'_> {
         let end = match keeper.end() {
             Ok(end) => end,
             Err(KeeperError::Gone | KeeperError::Start(_)) => {
-                return Err(self.without_guard(turn, output).into())
+                return Err(self.without_guard(session, output).into())
             }
             Err(silent @ KeeperError::Silent(_)) => {
                 return Err(not_restored(group, &silent.to_string()).into())
@@ -101,9 +102,9 @@ impl Session<'_> {
     }
 
     /// The guard was killed: what it was to do is done here, from its journal.
-    fn without_guard(&self, turn: Turn, output: &mut Output) -> Failure {
+    fn without_guard(&self, session: Session, output: &mut Output) -> Failure {
         // It may have been killed in the middle of a change: the child that makes it has a copy of the lock, and is waited for.
-        drop(turn);
+        drop(session);
         let message = KeeperError::Gone.to_string();
         match self.put_back(output) {
             // As it does where this process was suspended.
@@ -119,13 +120,12 @@ impl Session<'_> {
 
     /// Whether the type is back, and in words; `None` if there is no journal (any more).
     fn put_back(&self, output: &mut Output) -> anyhow::Result<Option<(bool, String)>> {
-        let turn = self.context.turn(self.patience, output)?;
-        let Some(journal) = journal::read(&turn.run, self.group)? else {
+        let session = (self.begin)(output)?;
+        let Some(journal) = journal::read(&session.run, self.group)? else {
             return Ok(None);
         };
-        let Turn { run, lock, trail } = &turn;
-        let restored = restore(self.context, run, trail, lock, &journal, self.timeout);
-        output.warn_all(trail.troubles());
+        let restored = restore(self.context, &session, &journal, self.timeout);
+        output.warn_all(session.trail.troubles());
         Ok(Some((
             restored.is_whole(),
             restored.words(journal.original),
@@ -135,7 +135,7 @@ impl Session<'_> {
     fn slots(
         &self,
         schedule: &Schedule,
-        turn: Option<&Turn>,
+        session: Option<&Session>,
         keeper: Option<&mut Keeper>,
         signals: &mut Signals,
         output: &Output,
@@ -147,7 +147,7 @@ impl Session<'_> {
             group: self.group,
             disk: self.disk,
             signals,
-            run: turn.map(|t| &t.run),
+            run: session.map(|s| &s.run),
             keeper,
             tick: &mut |done, doing| progress.tick(done, doing),
         };
