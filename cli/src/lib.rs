@@ -1,54 +1,71 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The library behind the `iommuctl` program.
-//!
-//! How a command runs: [`args`] says what may be typed, and touches nothing; [`resolve`] finds out which groups are
-//! meant on this machine; [`route`] decides what can be done about each. [`switch`] does it while the devices keep
-//! working; [`interrupt`] unbinds their drivers for it, after [`checks`] found nothing in use, by way of [`rebind`].
-//! `commands` puts these together into a report; and `render` writes the report for people. For programs, the report is
-//! written as JSON.
-//!
-//! Live changes are made many at a time; [`queue`] makes rebinds one after the other. Whatever changes a group has its
-//! [`turn`] meanwhile, which only one process has at a time. What was interrupted has [`left`] a journal.
-//!
-//! What lazy is worth on this machine is measured in [`mod@bench`].
-//!
-//! A policy is found and believed in [`policy_files`] and [`trusted`], and applied in [`apply`]; what a lockdown changed is
-//! remembered in [`lockdown`].
-//!
-//! [`sysfs`] and [`proc`] are the ways to the kernel, [`trusted`] to what was configured, and [`own_dir`] to what is kept, by
-//! whoever changes something, until the next boot or longer. Each is opened once, on a root that is given from outside, so
-//! that everything here, including what writes, can be run on a folder of plain files. What is done is recorded in
-//! [`audit`]. Whether all of this is in order on a machine is what [`doctor`] finds out.
+//! The rooms of the `iommuctl` program, from top to bottom: a room uses only those below it.
 
-pub mod audit;
-pub mod bench;
-pub mod cli;
-pub mod doctor;
-pub mod exit;
-pub mod sys;
+// clap: every command, and what it runs.
+mod cli;
 
-pub mod change;
+// One file or folder for each command: arguments, report, text, action.
 mod commands;
-pub mod config;
-pub mod kernel;
-pub mod recovery;
-pub mod state;
-pub mod terminal;
+
+// Finishing what was interrupted.
+mod recovery;
+
+// What lazy is worth on this machine, for one disk.
+mod bench;
+
+// Whether everything is in order, and how to fix what is not.
+mod doctor;
+
+// Changing the type of groups: routes, checks, live changes, rebinds.
+mod change;
+
+// Who changed what: the log, and what it says.
+mod audit;
+
+// `/run/iommuctl`: the lock, the record of a lockdown, what was interrupted.
+mod state;
+
+// The files of the policy, and the boot loaders' helpers.
+mod config;
+
+// sysfs, procfs, the writes to them, and what a target names.
+mod kernel;
+
+// Streams, colours, tables, progress.
+mod terminal;
+
+// Linux, and nothing that knows of IOMMUs.
+mod sys;
+
+// Exit codes.
+mod exit;
+
 #[cfg(test)]
 mod testing;
 
-use self::bench::guard::child::BenchGuardArgs;
-use self::exit::{Exit, Failure};
-use self::terminal::output::{Color, Output};
+use std::ffi::OsString;
+use std::process::ExitCode;
 
-/// Runs the process that puts the type back after a bench.
-#[must_use]
-pub fn guard(args: &BenchGuardArgs) -> Exit {
-    match bench::guard::child::child(args) {
-        Ok(exit) => exit,
-        Err(error) => {
-            let failure = Failure::new(Exit::Failed, format!("{error:#}"));
-            Output::new(false, false, Color::Auto).failure(&failure)
-        }
-    }
+use clap::Parser;
+
+/// Writes one attribute of sysfs, if that is what `words` ask for: the program starts itself so for each group.
+pub fn write_helper(words: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    let text = kernel::attribute_write::asked_to_write(words)?;
+    Some(kernel::attribute_write::child(&text).into())
+}
+
+/// Guards a benchmark, if that is what `words` ask for: changes the type for it, and puts it back.
+pub fn bench_guard(words: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    let mut words = words.skip(1).peekable();
+    words.next_if(|word| word == bench::guard::protocol::BENCH_GUARD)?;
+    let name = OsString::from(bench::guard::protocol::BENCH_GUARD);
+    let args = bench::guard::child::BenchGuardArgs::parse_from([name].into_iter().chain(words));
+    // Its standard error is closed, and whoever started it sees that it has ended.
+    let exit = bench::guard::child::child(&args).unwrap_or(exit::Exit::Failed);
+    Some(exit.into())
+}
+
+/// Runs the command that `words` are.
+pub fn command(words: impl Iterator<Item = OsString>) -> ExitCode {
+    cli::run(&cli::Args::parse_from(words)).into()
 }

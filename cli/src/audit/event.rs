@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What is recorded: one type, in one version of one schema (`cli/schema/audit-log.json`), wherever it goes.
 
-use std::collections::BTreeSet;
-
 use iommuctl_policy::{Device, DomainType, Group, GroupId, Route, TypeRequest};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -349,12 +347,6 @@ impl Event {
         self.errno = ending.errno;
         self.writer = ending.writer;
         self.interrupted = ending.interrupted;
-    }
-
-    /// The directories of its devices: with other devices it is another group, whatever its number.
-    #[must_use]
-    pub fn identity(&self) -> BTreeSet<&str> {
-        self.devices.iter().map(|d| d.path.as_str()).collect()
     }
 
     /// The type that its group has now, as far as this says. A write that was denied was not looked at, and one that takes

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The audit: whether changes are recorded, and the log is as it was written.
 
-use super::machine::{errno_of, why};
-use super::{systemd, Finding, Id, Machine};
+use super::finding::{Finding, Id};
+use super::machine::{errno_of, why, Machine};
+use super::systemd;
 use crate::audit::log::file::{LogError, Places, Snapshot, LOCK, NAME};
 use crate::audit::log::json_file::StateError;
 use crate::audit::log::verify::{verify, Verdict};

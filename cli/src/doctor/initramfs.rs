@@ -7,8 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::machine::why;
-use super::{Finding, Id, Level, Machine};
+use super::finding::{Finding, Id, Level};
+use super::machine::{why, Machine};
 use crate::config::policy_files::FOLDERS;
 use crate::sys::subprocess::ask;
 

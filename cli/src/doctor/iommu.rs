@@ -5,8 +5,8 @@ use std::env::consts::ARCH;
 
 use iommuctl_policy::DomainType;
 
-use super::machine::why;
-use super::{Finding, Id, Machine};
+use super::finding::{Finding, Id};
+use super::machine::{why, Machine};
 use crate::config::boot_loader::Loader;
 use crate::kernel::enable_iommu::switched_off;
 use crate::kernel::procfs::Kernel;

@@ -4,18 +4,16 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use iommuctl_policy::{Inventory, TypeRequest};
+use iommuctl_policy::{differences, Inventory};
 use nix::errno::Errno;
 use nix::unistd::geteuid;
 
-use super::module::{self, Installed};
-use crate::commands::policy::differences;
+use super::installed::{self, Installed};
 use crate::config::policy_files::{self, LoadError, Loaded};
 use crate::kernel::machine::{Context, Roots};
 use crate::kernel::procfs::Kernel;
 use crate::kernel::sysfs::{Module, Problems};
-use crate::state::lockdown::in_force;
-use crate::state::lockdown::{InForce, LockdownError};
+use crate::state::lockdown::{in_force, InForce, LockdownError};
 use crate::sys::error::OsError;
 use crate::sys::kernfs::TreeError;
 use crate::sys::subprocess::{Answer, AskError, Asker};
@@ -34,8 +32,6 @@ pub const RUN_AS_ROOT: &str = "run as root";
 pub struct Differs {
     /// Its number.
     pub group: iommuctl_policy::GroupId,
-    /// What the policy wants.
-    pub wanted: TypeRequest,
     /// Whether that is laxer than what it is.
     pub laxer: bool,
 }
@@ -82,7 +78,7 @@ impl<'a> Machine<'a> {
             inventory.with_devices(|device| context.sysfs.identify(device, problems))
         });
         let installed = match &release {
-            Some(release) => module::find(&root, release),
+            Some(release) => installed::find(&root, release),
             None => Ok(None),
         };
         Ok(Self {
@@ -106,7 +102,7 @@ impl<'a> Machine<'a> {
 
     /// Whether the module is in the kernel. While it is on its way in or out, only the first folder is there.
     pub fn is_loaded(&self) -> bool {
-        self.live.is_some() || self.context.sysfs.tree().is_directory(module::LOADED)
+        self.live.is_some() || self.context.sysfs.tree().is_directory(installed::LOADED)
     }
 
     /// The module that is installed, if one is.
@@ -131,7 +127,6 @@ impl<'a> Machine<'a> {
         let differing = differences.map(|d| Differs {
             laxer: crate::state::lockdown::is_laxer(d.domain_type.as_ref(), d.wanted),
             group: d.group,
-            wanted: d.wanted,
         });
         differing.collect()
     }

@@ -6,8 +6,8 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::machine::{errno_of, why, RUN_AS_ROOT};
-use super::{Finding, Id, Machine};
+use super::finding::{Finding, Id};
+use super::machine::{errno_of, why, Machine, RUN_AS_ROOT};
 use crate::sys::subprocess::Answer;
 use crate::sys::trusted::{Content, Folder, Root, TrustError};
 

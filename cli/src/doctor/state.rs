@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What is kept in `/run/iommuctl`: journals of rebinds and benches, and the record of a lockdown.
 
-use super::machine::why;
-use super::{Finding, Id, Machine};
+use super::finding::{Finding, Id};
+use super::machine::{why, Machine};
 use crate::state::lockdown::LockdownError;
 use crate::state::unfinished::Unfinished;
 use crate::sys::private_dir::OwnDirError;

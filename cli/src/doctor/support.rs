@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::machine::{errno_of, why};
-use super::{Finding, Id, Machine};
+use super::finding::{Finding, Id};
+use super::machine::{errno_of, why, Machine};
 use crate::sys::subprocess::{ask, Answer};
 use crate::sys::trusted::TrustError;
 
@@ -133,7 +133,7 @@ pub fn install(machine: &Machine<'_>, packages: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Level;
+    use super::super::finding::Level;
     use super::*;
 
     #[test]

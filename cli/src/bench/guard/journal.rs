@@ -68,12 +68,6 @@ impl Journal {
         GroupId(self.group)
     }
 
-    /// Where it is, for messages.
-    #[must_use]
-    pub fn path(&self, run: &OwnDir) -> String {
-        run.display(&name(self.group()))
-    }
-
     /// Whether `group` is the one that this is about. A device may have joined it since, and then has its type, too.
     #[must_use]
     pub fn is_about(&self, group: &Group) -> bool {

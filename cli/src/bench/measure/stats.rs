@@ -10,8 +10,6 @@
 
 use serde::Serialize;
 
-/// How many comparisons the limits are for: two figures at each of the four depths.
-pub const COMPARISONS: usize = 8;
 /// How sure one can be that all limits hold together, in percent.
 pub const CONFIDENCE: u32 = 95;
 /// The fewest pairs that limits are worked out for.

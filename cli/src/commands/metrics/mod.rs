@@ -6,10 +6,9 @@ pub mod openmetrics;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use iommuctl_policy::{DomainType, Inventory};
+use iommuctl_policy::{differences, DomainType, Inventory};
 
 use self::openmetrics::{text, Family, Format, Kind};
-use super::policy::differences;
 use crate::audit::log::file::Places;
 use crate::audit::log::head::Head;
 use crate::audit::log::json_file::{Kept as _, StateError};

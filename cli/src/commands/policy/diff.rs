@@ -4,9 +4,7 @@
 
 use std::io::{self, Write};
 
-use iommuctl_policy::{
-    evaluate, plan, DomainType, GroupId, Inventory, Policy, RuleName, Step, TypeRequest,
-};
+use iommuctl_policy::{differences, Difference};
 use serde::Serialize;
 
 use super::source::{look, no_policy, rules, Source};
@@ -35,20 +33,6 @@ pub struct DiffReport {
     pub exit_code: u8,
 }
 
-/// A group that is not what the policy wants.
-#[derive(Debug, Serialize)]
-pub struct Difference {
-    pub group: GroupId,
-    pub devices: Vec<String>,
-    #[serde(rename = "type")]
-    pub domain_type: Option<DomainType>,
-    pub wanted: TypeRequest,
-    /// Whether a safety rule is against it, so that the policy is at fault and not the machine.
-    pub forbidden: bool,
-    /// The rules that decided; empty if the defaults did.
-    pub rules: Vec<RuleName>,
-}
-
 /// Runs the command.
 pub fn run(
     args: &DiffArgs,
@@ -75,31 +59,6 @@ pub fn run(
     output.report(&report, write)?;
     output.warn_all(problems.iter());
     Ok(exit)
-}
-
-/// The groups of the machine that are not what the policy wants.
-pub fn differences(policy: &Policy, inventory: &Inventory) -> Vec<Difference> {
-    let decisions = evaluate(policy, inventory);
-    let mut differences = Vec::new();
-    for (decision, planned) in decisions.iter().zip(plan(&decisions, inventory)) {
-        let (wanted, forbidden) = match planned.step {
-            Step::Change { request, .. } => (request, false),
-            Step::Forbidden { request, .. } => (request, true),
-            Step::Leave | Step::Satisfied { .. } | Step::Hold { .. } => continue,
-        };
-        let rules = decision.deciders().filter_map(|v| v.wish.rule());
-        differences.push(Difference {
-            group: decision.group,
-            devices: decision.votes.iter().map(|v| v.device.clone()).collect(),
-            domain_type: planned.current,
-            wanted,
-            forbidden,
-            rules: rules
-                .filter_map(|index| RuleName::of(policy, index))
-                .collect(),
-        });
-    }
-    differences
 }
 
 /// Writes it.

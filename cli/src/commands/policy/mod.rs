@@ -2,17 +2,13 @@
 //! `iommuctl policy`: the commands about policies, one file each.
 
 mod apply;
-mod apply_text;
 mod check;
 mod diff;
 mod explain;
-mod explain_text;
 mod generate;
 mod plan;
 mod schema;
 mod source;
-
-pub use diff::differences;
 
 use std::path::PathBuf;
 

@@ -21,9 +21,7 @@ use procfs::FromBufRead;
 pub use boot_parameter::PolicyWord;
 pub use capabilities::Capabilities;
 pub use identity::login_uid;
-pub use kernel_options::{Kernel, KernelDefault};
-pub use processes::{Connection, OpenFile};
-pub use swaps::Swap;
+pub use kernel_options::Kernel;
 
 use crate::sys::kernfs::{Tree, TreeError};
 
