@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The command line, as clap sees it. Nothing here touches the system: what the words mean on this machine is found
-//! out in a second step (see `crate::kernel::resolve`).
+//! The command line: the commands, and what each runs. Parsing touches nothing; what a target names on this machine is found
+//! out when the command runs ([`resolve`](crate::kernel::resolve)).
 
 use std::path::PathBuf;
 
@@ -25,7 +25,7 @@ use crate::commands::{bench, completions, man, status};
 use crate::exit::{self, Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::resolve::ResolveError;
-use crate::sys::private_dir::OwnDirError;
+use crate::sys::private_dir::PrivateDirError;
 use crate::sys::trusted::TrustError;
 use crate::terminal::output::Output;
 
@@ -138,7 +138,7 @@ const RUN_AS_ROOT: &str = "run it as root, for example with sudo";
 fn is_for_root(error: &anyhow::Error) -> bool {
     let is = |e: &(dyn std::error::Error + 'static)| {
         let os = match (e.downcast_ref(), e.downcast_ref()) {
-            (Some(OwnDirError::Os(os)), _) | (_, Some(TrustError::Os(os))) => os,
+            (Some(PrivateDirError::Os(os)), _) | (_, Some(TrustError::Os(os))) => os,
             _ => return false,
         };
         os.is_denied()

@@ -8,7 +8,7 @@ use iommuctl_policy::GroupId;
 
 use super::disk::Disk;
 use super::guard::journal;
-use super::guard::parent::{Keeper, KeeperError};
+use super::guard::parent::{GuardClient, GuardError};
 use super::guard::restore::restore;
 use super::measure::rounds::{Ended, Means, Stop};
 use super::measure::schedule::{Schedule, DEPTHS};
@@ -69,7 +69,7 @@ impl Benchmark<'_> {
         }
         // Before the guard is there: from then on, it is to be told before we end.
         let mut signals = Signals::watch().context("Failed to hold back signals")?;
-        let mut keeper = Keeper::start(group.0, &session.lock, self.timeout, self.roots)?;
+        let mut keeper = GuardClient::start(group.0, &session.lock, self.timeout, self.roots)?;
         let ended = self.slots(
             schedule,
             Some(&session),
@@ -80,10 +80,10 @@ impl Benchmark<'_> {
         // Before anything else, and whatever there is to be said.
         let end = match keeper.end() {
             Ok(end) => end,
-            Err(KeeperError::Gone | KeeperError::Start(_)) => {
+            Err(GuardError::Gone | GuardError::Start(_)) => {
                 return Err(self.without_guard(session, output).into())
             }
-            Err(silent @ KeeperError::Silent(_)) => {
+            Err(silent @ GuardError::Silent(_)) => {
                 return Err(not_restored(group, &silent.to_string()).into())
             }
         };
@@ -105,7 +105,7 @@ impl Benchmark<'_> {
     fn without_guard(&self, session: Session, output: &mut Output) -> Failure {
         // It may have been killed in the middle of a change: the child that makes it has a copy of the lock, and is waited for.
         drop(session);
-        let message = KeeperError::Gone.to_string();
+        let message = GuardError::Gone.to_string();
         match self.put_back(output) {
             // As it does where this process was suspended.
             Ok(None) => Failure::new(
@@ -128,7 +128,7 @@ impl Benchmark<'_> {
         output.warn_all(session.trail.troubles());
         Ok(Some((
             restored.is_whole(),
-            restored.words(journal.original),
+            restored.describe(journal.original),
         )))
     }
 
@@ -136,7 +136,7 @@ impl Benchmark<'_> {
         &self,
         schedule: &Schedule,
         session: Option<&Session>,
-        keeper: Option<&mut Keeper>,
+        keeper: Option<&mut GuardClient>,
         signals: &mut Signals,
         output: &Output,
     ) -> Result<Ended, Stop> {
@@ -164,7 +164,7 @@ fn failure(stop: Stop) -> Failure {
         Stop::Foreign(_) => {
             vec!["`iommuctl audit log` may know who did".to_owned()]
         }
-        Stop::Signal(_) | Stop::Keeper(_) | Stop::Disk(_) => Vec::new(),
+        Stop::Signal(_) | Stop::Guard(_) | Stop::Disk(_) => Vec::new(),
     };
     Failure::new(Exit::Failed, stop.to_string()).with_advice(advice)
 }

@@ -15,7 +15,7 @@ use nix::sys::stat::{major, minor};
 use crate::sys::error::{errno, OsError};
 
 /// How long after it was to be done a read may still be under way.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// The size of a read, unless the disk has larger blocks: a page, which has a mapping of its own.
 const PAGE: u64 = 4096;
 /// The largest blocks that a disk may have.
@@ -33,7 +33,7 @@ pub enum DiskError {
     #[error("{0} is empty, or has no medium")]
     Empty(String),
     /// A read does not end.
-    #[error("{path} did not answer for {} s", PATIENCE.as_secs())]
+    #[error("{path} did not answer for {} s", READ_TIMEOUT.as_secs())]
     Silent {
         /// The disk.
         path: String,
@@ -80,7 +80,7 @@ impl Disk {
             DiskError::Os(OsError {
                 verb,
                 path: shown.clone(),
-                errno: errno(&error),
+                errno: errno(error),
             })
         };
         let open = |flags: i32| OpenOptions::new().read(true).custom_flags(flags).open(path);
@@ -122,7 +122,7 @@ impl Disk {
         DiskError::Os(OsError {
             verb,
             path: self.path.clone(),
-            errno: errno(&error),
+            errno: errno(error),
         })
     }
 

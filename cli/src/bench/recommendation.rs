@@ -15,7 +15,7 @@ use super::mode::Mode;
 const VAGUE: f64 = 0.10;
 
 /// A limit beyond this is not worth saying: it only shows how much the figures vary.
-const WILD: f64 = 1.0;
+const MAX_SPREAD: f64 = 1.0;
 
 /// What it comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -117,7 +117,7 @@ fn no_difference(changes: &[Change], sure: &str) -> (Verdict, String) {
                 most * 100.0
             ),
         ),
-        Some(most) if most > WILD => (
+        Some(most) if most > MAX_SPREAD => (
             Verdict::Unclear,
             "No difference was found, and the figures vary so much that they say nothing.".to_owned(),
         ),

@@ -17,16 +17,16 @@ use crate::kernel::machine::Context;
 use crate::state::change_lock::Lock;
 use crate::sys::error::OsError;
 use crate::sys::ofd_lock::{locked_by, try_lock_signed};
-use crate::sys::private_dir::{OwnDir, OwnDirError};
+use crate::sys::private_dir::{PrivateDir, PrivateDirError};
 
 const NAME: &str = "lock-bench";
 /// How often it is tried, and how long apart: one that was just killed has threads that end a moment later.
-const ATTEMPTS: usize = 10;
-const PAUSE: Duration = Duration::from_millis(50);
+const MAX_ATTEMPTS: usize = 10;
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// That no other bench measures while this is there.
 #[derive(Debug)]
-pub struct Alone {
+pub struct SingleInstance {
     _file: File,
 }
 
@@ -34,9 +34,9 @@ pub struct Alone {
 ///
 /// # Errors
 ///
-/// A [`Failure`], if one does; [`OwnDirError`], if that cannot be told. Who may not look there is told nothing.
+/// A [`Failure`], if one does; [`PrivateDirError`], if that cannot be told. Who may not look there is told nothing.
 pub fn check(context: &Context, subject: &Subject) -> anyhow::Result<()> {
-    let found = OwnDir::find(context.run_root.as_deref()).and_then(|run| match run {
+    let found = PrivateDir::find(context.run_root.as_deref()).and_then(|run| match run {
         Some(run) => run.open_to_read(NAME).map(|file| Some((run, file))),
         None => Ok(None),
     });
@@ -49,12 +49,12 @@ pub fn check(context: &Context, subject: &Subject) -> anyhow::Result<()> {
         Err(error) => return Err(error.into()),
     };
     let mut other = None;
-    for _ in 0..ATTEMPTS {
+    for _ in 0..MAX_ATTEMPTS {
         other = locked_by(&file).map_err(|errno| failed(&run, errno))?;
         if other.is_none() {
             return Ok(());
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(RETRY_INTERVAL);
     }
     other.map_or(Ok(()), |pid| Err(refusal(subject, &run, pid).into()))
 }
@@ -64,34 +64,34 @@ pub fn check(context: &Context, subject: &Subject) -> anyhow::Result<()> {
 /// # Errors
 ///
 /// The same, if another bench was first. Nothing was changed then.
-pub fn begin(context: &Context, subject: &Subject) -> anyhow::Result<Alone> {
-    let run = OwnDir::make(context.run_root.as_deref())?;
+pub fn begin(context: &Context, subject: &Subject) -> anyhow::Result<SingleInstance> {
+    let run = PrivateDir::make(context.run_root.as_deref())?;
     let file = run.open(NAME)?;
-    for _ in 0..ATTEMPTS {
+    for _ in 0..MAX_ATTEMPTS {
         if try_lock_signed(&file).map_err(|errno| failed(&run, errno))? {
-            return Ok(Alone { _file: file });
+            return Ok(SingleInstance { _file: file });
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(RETRY_INTERVAL);
     }
     match locked_by(&file).map_err(|errno| failed(&run, errno))? {
         Some(pid) => Err(refusal(subject, &run, pid).into()),
         None => {
             let path = run.display(NAME);
             let why = "something that is no bench has locked it, or one after the other did";
-            Err(OwnDirError::NotOurs { path, why }.into())
+            Err(PrivateDirError::NotOurs { path, why }.into())
         }
     }
 }
 
-fn failed(run: &OwnDir, errno: Errno) -> OwnDirError {
-    OwnDirError::Os(OsError {
+fn failed(run: &PrivateDir, errno: Errno) -> PrivateDirError {
+    PrivateDirError::Os(OsError {
         verb: "lock",
         path: run.display(NAME),
         errno,
     })
 }
 
-fn refusal(subject: &Subject, run: &OwnDir, pid: u32) -> Failure {
+fn refusal(subject: &Subject, run: &PrivateDir, pid: u32) -> Failure {
     let message = format!(
         "{} (group {}) is not measured: another bench is running, {}",
         subject.node,

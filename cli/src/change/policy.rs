@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use super::live::Switch;
 use super::outcome::{exit_by, GroupResult, Outcome};
-use super::rebind::kill_point::Fuse;
+use super::rebind::kill_point::KillPoint;
 use super::rebind_queue;
 use super::route::Allowed;
 use super::session::Session;
@@ -189,7 +189,7 @@ impl Application<'_> {
             let total = results.len();
             let pairs = results.iter_mut().map(|(switch, result)| (*switch, result));
             let tick = |done: usize, doing: &str| tick(done, total, doing);
-            rebind_queue::run(pairs, turn, &mut Fuse::default(), tick);
+            rebind_queue::run(pairs, turn, &mut KillPoint::default(), tick);
         }
         results
             .into_iter()

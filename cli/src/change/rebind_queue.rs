@@ -6,7 +6,7 @@ use iommuctl_policy::Route;
 use super::live::Switch;
 use super::outcome::{GroupResult, Outcome};
 use super::rebind::group::Tools;
-use super::rebind::kill_point::Fuse;
+use super::rebind::kill_point::KillPoint;
 use super::session::Session;
 use crate::kernel::sysfs::Problems;
 use crate::sys::signals::Signals;
@@ -25,7 +25,7 @@ fn is_next(result: &GroupResult) -> bool {
 pub fn run<'a>(
     all: impl Iterator<Item = (&'a Switch<'a>, &'a mut GroupResult)>,
     turn: &Session,
-    fuse: &mut Fuse,
+    kill_point: &mut KillPoint,
     mut tick: impl FnMut(usize, &str),
 ) {
     let (waiting, settled): (Vec<_>, Vec<_>) = all.partition(|(_, result)| is_next(result));
@@ -69,7 +69,7 @@ pub fn run<'a>(
             run: &turn.run,
             lock: &turn.lock,
             signals: &mut signals,
-            fuse,
+            kill_point,
         };
         let mut tick = |doing: &str| tick(done, &format!("group {id}: {doing}"));
         let whole = switch.interrupt().run(id, result, &mut tools, &mut tick);

@@ -10,14 +10,14 @@ use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::state::change_lock::{Lock, LockError};
 use crate::state::unfinished;
-use crate::sys::private_dir::OwnDir;
+use crate::sys::private_dir::PrivateDir;
 use crate::terminal::output::Output;
 
 /// Permission to change groups, until this is dropped.
 #[derive(Debug)]
 pub struct Session {
     /// Where journals and records are.
-    pub run: OwnDir,
+    pub run: PrivateDir,
     /// The lock, which this process holds.
     pub lock: Lock,
     /// Where changes are recorded.
@@ -33,7 +33,7 @@ impl Session {
         output: &mut Output,
     ) -> anyhow::Result<Self> {
         may_change(context)?;
-        let run = OwnDir::make(context.run_root.as_deref())?;
+        let run = PrivateDir::make(context.run_root.as_deref())?;
         let lock = lock(&run, patience, output)?;
         for group in unfinished::rebinds(&run)? {
             output.remark(&format!(
@@ -56,7 +56,7 @@ pub fn may_change(context: &Context) -> Result<(), Failure> {
 }
 
 /// Takes the lock that everything which changes a group needs, and says so if that means to wait.
-pub fn lock(run: &OwnDir, patience: Duration, output: &mut Output) -> anyhow::Result<Lock> {
+pub fn lock(run: &PrivateDir, patience: Duration, output: &mut Output) -> anyhow::Result<Lock> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let command = format!("iommuctl {}", words.join(" "));
     let lock = Lock::take(run, &command, patience, |holder| {

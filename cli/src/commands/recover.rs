@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::audit::trail::Trail;
-use crate::change::rebind::kill_point::Fuse;
+use crate::change::rebind::kill_point::KillPoint;
 use crate::change::session::{lock, may_change, Session};
 use crate::commands::common::args::{Global, Patience, Wait};
 use crate::exit::{self, Exit};
@@ -19,7 +19,7 @@ use crate::recovery::bench::Benches;
 use crate::recovery::rebind::Work;
 use crate::recovery::{Interrupted, Recovered, RecoveredDevice};
 use crate::state::unfinished;
-use crate::sys::private_dir::OwnDir;
+use crate::sys::private_dir::PrivateDir;
 use crate::terminal::output::Output;
 use crate::terminal::progress::Progress;
 use crate::terminal::style;
@@ -59,12 +59,12 @@ pub fn run(args: &RecoverArgs, global: &Global, output: &mut Output) -> anyhow::
     may_change(&context)?;
     let root = context.run_root.as_deref();
     let mut groups = Vec::new();
-    if let Some(run) = OwnDir::find(root)? {
+    if let Some(run) = PrivateDir::find(root)? {
         // Whoever is at work has a journal, too: it is no work for us before the lock is free.
         let session = match args.dry_run {
             true => None,
             false => {
-                let run = OwnDir::make(root)?;
+                let run = PrivateDir::make(root)?;
                 let lock = lock(&run, args.wait.lock_timeout, output)?;
                 let trail = Trail::begin(context.root.as_deref(), &context.proc)?;
                 Some(Session { run, lock, trail })
@@ -72,7 +72,7 @@ pub fn run(args: &RecoverArgs, global: &Global, output: &mut Output) -> anyhow::
         };
         let left = unfinished::rebinds(&run)?;
         let benches = unfinished::benches(&run)?;
-        let mut fuse = Fuse::new(args.die_at);
+        let mut kill_point = KillPoint::new(args.die_at);
         let mut progress = Progress::new(output.wants_progress(), left.len());
         for (done, group) in left.into_iter().enumerate() {
             let mut tick = |doing: &str| progress.tick(done, &format!("group {group}: {doing}"));
@@ -81,7 +81,7 @@ pub fn run(args: &RecoverArgs, global: &Global, output: &mut Output) -> anyhow::
                 run: &run,
                 timeout: args.kernel.timeout,
             };
-            groups.push(work.one(group, session.as_ref(), &mut fuse, &mut tick));
+            groups.push(work.one(group, session.as_ref(), &mut kill_point, &mut tick));
         }
         progress.finish();
         let work = Benches {

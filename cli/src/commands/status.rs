@@ -19,7 +19,7 @@ use crate::recovery::Interrupted;
 use crate::state::lockdown::in_force;
 use crate::state::lockdown::InForce;
 use crate::state::unfinished::Unfinished;
-use crate::sys::private_dir::OwnDir;
+use crate::sys::private_dir::PrivateDir;
 use crate::terminal::output::Output;
 use crate::terminal::style;
 
@@ -133,7 +133,7 @@ fn interrupted(context: &Context, output: &mut Output) -> Vec<Left> {
     }
 }
 
-fn rebind(context: &Context, run: &OwnDir, group: GroupId) -> Left {
+fn rebind(context: &Context, run: &PrivateDir, group: GroupId) -> Left {
     let found = rebind::journal::read(run, group).ok().flatten();
     let plan = found.and_then(|found| found.plan);
     left(
@@ -144,7 +144,7 @@ fn rebind(context: &Context, run: &OwnDir, group: GroupId) -> Left {
     )
 }
 
-fn bench(context: &Context, run: &OwnDir, group: GroupId) -> Left {
+fn bench(context: &Context, run: &PrivateDir, group: GroupId) -> Left {
     let found = bench::guard::journal::read(run, group).ok().flatten();
     let original = found.map(|journal| journal.original.to_string());
     left(context, group, Interrupted::Bench, original)

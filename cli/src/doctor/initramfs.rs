@@ -43,7 +43,7 @@ const MAKERS: [Maker; 2] = [
     },
 ];
 /// An image is decompressed to be listed.
-const PATIENCE: Duration = Duration::from_secs(30);
+const LISTER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The program, where the hooks put it.
 const PROGRAM: &str = "sbin/iommuctl";
 
@@ -105,7 +105,7 @@ fn compare(machine: &Machine<'_>, maker: &Maker, files: &[String]) -> Option<Fin
     let Some(lister) = machine.program(maker.lister) else {
         return unknown(format!("there is nothing to list {shown} with"));
     };
-    let answer = match ask(&lister, &[&image.to_string_lossy()], PATIENCE) {
+    let answer = match ask(&lister, &[&image.to_string_lossy()], LISTER_TIMEOUT) {
         Ok(answer) if answer.code == 0 => answer,
         Ok(answer) => {
             return unknown(format!("{} ended with {}", lister.display(), answer.code));

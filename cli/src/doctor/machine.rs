@@ -15,12 +15,12 @@ use crate::kernel::procfs::Kernel;
 use crate::kernel::sysfs::{Module, Problems};
 use crate::state::lockdown::{in_force, InForce, LockdownError};
 use crate::sys::error::OsError;
-use crate::sys::kernfs::TreeError;
-use crate::sys::subprocess::{Answer, AskError, Asker};
+use crate::sys::kernfs::KernFsError;
+use crate::sys::subprocess::{Answer, SubprocessError, Subprocesses};
 use crate::sys::trusted::{Root, TrustError};
 
 /// How long a program may take that reads one file or asks one service.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PROGRAM_TIMEOUT: Duration = Duration::from_secs(10);
 /// modinfo(8), wherever the distribution has it.
 const MODINFO: [&str; 3] = ["usr/sbin/modinfo", "usr/bin/modinfo", "sbin/modinfo"];
 
@@ -47,7 +47,7 @@ pub struct Machine<'a> {
     /// Its release, if it can be a part of a path.
     pub release: Option<String>,
     /// The groups; an error if they cannot be listed.
-    pub inventory: Result<Inventory, TreeError>,
+    pub inventory: Result<Inventory, KernFsError>,
     /// The module that is loaded.
     pub live: Option<Module>,
     /// The module that is installed for the running kernel.
@@ -56,7 +56,7 @@ pub struct Machine<'a> {
     pub policy: Result<Loaded, Vec<LoadError>>,
     /// The lockdown that is in force.
     pub lockdown: Result<Option<InForce>, LockdownError>,
-    asker: Asker,
+    asker: Subprocesses,
 }
 
 impl<'a> Machine<'a> {
@@ -91,7 +91,7 @@ impl<'a> Machine<'a> {
             release,
             inventory,
             installed,
-            asker: Asker::default(),
+            asker: Subprocesses::default(),
         })
     }
 
@@ -147,9 +147,13 @@ impl<'a> Machine<'a> {
     }
 
     /// What the first of `candidates` that is there answers; `None` if none is.
-    pub fn ask(&self, candidates: &[&str], args: &[&str]) -> Option<Result<Answer, AskError>> {
+    pub fn ask(
+        &self,
+        candidates: &[&str],
+        args: &[&str],
+    ) -> Option<Result<Answer, SubprocessError>> {
         let program = self.program(candidates)?;
-        Some(self.asker.ask(&program, args, PATIENCE))
+        Some(self.asker.ask(&program, args, PROGRAM_TIMEOUT))
     }
 
     /// What modinfo(8) says about `field` of the module in `file`; `None` if nothing, or if it cannot be asked.

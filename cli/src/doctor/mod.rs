@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Whether everything on this machine is in order: what was found, and for what is not, what puts it right.
 //!
-//! One function for each [`Id`](finding::Id), from the [`Machine`] to findings. Nothing here changes anything, and of the programs that are
-//! asked ([`crate::sys::subprocess`]) none does. What cannot be looked at is not guessed: it is [`Level::Unknown`]. What does not apply, such
-//! as the signature of a module that is not there, is left out.
+//! One function for each [`Id`](finding::Id), from the [`Machine`] to findings. Nothing here changes anything, and neither do the
+//! programs that are run ([`subprocess`](crate::sys::subprocess)). What cannot be looked at is [`Level::Unknown`]. What does not
+//! apply, such as the signature of a module that is not there, is left out.
 
 mod audit;
 mod finding;

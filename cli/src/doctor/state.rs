@@ -5,7 +5,7 @@ use super::finding::{Finding, Id};
 use super::machine::{why, Machine};
 use crate::state::lockdown::LockdownError;
 use crate::state::unfinished::Unfinished;
-use crate::sys::private_dir::OwnDirError;
+use crate::sys::private_dir::PrivateDirError;
 
 /// Whether a rebind or a bench was interrupted.
 pub fn recover(machine: &Machine<'_>) -> Finding {
@@ -32,7 +32,7 @@ pub fn recover(machine: &Machine<'_>) -> Finding {
     }
 }
 
-fn because(error: &OwnDirError) -> String {
+fn because(error: &PrivateDirError) -> String {
     why(error.errno(), error)
 }
 

@@ -11,7 +11,7 @@ use crate::sys::trusted::TrustError;
 /// Comes with the package that builds the module, and says whether that works for a kernel.
 const CAN_BUILD: (&str, &str) = ("usr/lib/iommu-live", "can-build");
 /// How long it may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PROGRAM_TIMEOUT: Duration = Duration::from_secs(10);
 /// The package.
 pub const PACKAGE: &str = "iommu-live-dkms";
 
@@ -67,7 +67,7 @@ pub fn support(machine: &Machine<'_>) -> Supported {
     let Some(release) = &machine.release else {
         return unknown("the kernel does not say its release".to_owned());
     };
-    match ask(&program, &[release.as_str()], PATIENCE) {
+    match ask(&program, &[release.as_str()], PROGRAM_TIMEOUT) {
         Ok(answer) => judge_support(&answer, release),
         Err(error) => unknown(error.to_string()),
     }

@@ -12,7 +12,7 @@ use nix::sys::stat::{major, minor};
 use super::procfs::Proc;
 use super::sysfs::Sysfs;
 use super::target::Target;
-use crate::sys::kernfs::TreeError;
+use crate::sys::kernfs::KernFsError;
 use crate::sys::printable::printable;
 
 /// A target stands for no group on this machine.
@@ -33,7 +33,7 @@ pub enum ResolveError {
     Ambiguous(String),
     /// sysfs or procfs could not be read.
     #[error(transparent)]
-    Tree(#[from] TreeError),
+    KernFs(#[from] KernFsError),
 }
 
 /// What a bare name stands for, with its directory in sysfs.
@@ -49,7 +49,7 @@ impl ResolveError {
         match self {
             Self::NotFound { advice, .. } => vec![advice.clone()],
             Self::Ambiguous(name) => vec![format!("say net:{name} or /dev/{name}")],
-            Self::Tree(_) => Vec::new(),
+            Self::KernFs(_) => Vec::new(),
         }
     }
 }
@@ -147,7 +147,7 @@ impl Resolver<'_> {
         Ok(found)
     }
 
-    fn exists(&self, link: &str) -> Result<bool, TreeError> {
+    fn exists(&self, link: &str) -> Result<bool, KernFsError> {
         Ok(self.sysfs.tree().link(link)?.is_some())
     }
 

@@ -11,13 +11,13 @@ use crate::bench::guard::restore::restore;
 use crate::bench::guard::restore::Restored;
 use crate::change::session::Session;
 use crate::kernel::machine::Context;
-use crate::sys::private_dir::OwnDir;
+use crate::sys::private_dir::PrivateDir;
 /// Groups whose type was changed to be measured.
 pub struct Benches<'a> {
     /// The machine.
     pub context: &'a Context,
     /// Where the journals are.
-    pub run: &'a OwnDir,
+    pub run: &'a PrivateDir,
     /// How long to wait for the kernel.
     pub timeout: Duration,
 }
@@ -48,7 +48,7 @@ impl Benches<'_> {
         if let Some(session) = session {
             let restored = restore(self.context, session, &journal, self.timeout);
             report.done = restored.is_whole();
-            report.message = Some(restored.words(journal.original));
+            report.message = Some(restored.describe(journal.original));
             report.advice = match restored {
                 Restored::Later(_) => vec!["`iommuctl release`, and then this again".to_owned()],
                 Restored::Failed(_) => {

@@ -39,7 +39,7 @@ fn end_benches(context: &Context, session: &Session, output: &mut Output) -> any
             Ok(None) => continue,
             Ok(Some(journal)) if journal.original == Mode::Strict || !journal.switched => {
                 let restored = restore(context, session, &journal, RESTORE_TIMEOUT);
-                restored.words(journal.original)
+                restored.describe(journal.original)
             }
             Ok(Some(_)) => "`iommuctl recover` finishes it".to_owned(),
             Err(error) => error.to_string(),

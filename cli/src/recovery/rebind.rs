@@ -19,7 +19,7 @@ use crate::change::rebind::group::way_back;
 use crate::change::rebind::journal;
 use crate::change::rebind::journal::Found;
 use crate::change::rebind::journal::Journal;
-use crate::change::rebind::kill_point::Fuse;
+use crate::change::rebind::kill_point::KillPoint;
 use crate::change::rebind::machine::Bound;
 use crate::change::rebind::plan::Plan;
 use crate::change::rebind::plan::Subject;
@@ -27,14 +27,14 @@ use crate::change::rebind::real_machine::Kernel;
 use crate::change::session::Session;
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Sysfs;
-use crate::sys::private_dir::OwnDir;
-use crate::sys::private_dir::OwnDirError;
+use crate::sys::private_dir::PrivateDir;
+use crate::sys::private_dir::PrivateDirError;
 /// Groups whose rebind was interrupted.
 pub struct Work<'a> {
     /// The machine.
     pub context: &'a Context,
     /// Where the journals are.
-    pub run: &'a OwnDir,
+    pub run: &'a PrivateDir,
     /// How long to wait for each step.
     pub timeout: Duration,
 }
@@ -45,12 +45,12 @@ impl Work<'_> {
         &self,
         group: GroupId,
         session: Option<&Session>,
-        fuse: &mut Fuse,
+        kill_point: &mut KillPoint,
         tick: &mut dyn FnMut(&str),
     ) -> Recovered {
         let mut report = Recovered::new(group, Interrupted::Rebind);
         match journal::read(self.run, group) {
-            Ok(Some(found)) => self.found(&found, session, fuse, tick, &mut report),
+            Ok(Some(found)) => self.found(&found, session, kill_point, tick, &mut report),
             // Whoever had it has ended meanwhile.
             Ok(None) => report.done = true,
             Err(error) => {
@@ -67,11 +67,11 @@ impl Work<'_> {
         &self,
         found: &Found,
         session: Option<&Session>,
-        fuse: &mut Fuse,
+        kill_point: &mut KillPoint,
         tick: &mut dyn FnMut(&str),
         report: &mut Recovered,
     ) {
-        let removed = |report: &mut Recovered, result: Result<(), OwnDirError>| {
+        let removed = |report: &mut Recovered, result: Result<(), PrivateDirError>| {
             report.done = result.is_ok();
             if let Err(error) = result {
                 report.message = Some(error.to_string());
@@ -90,7 +90,7 @@ impl Work<'_> {
         let Some(session) = session else {
             return;
         };
-        let journal = match Journal::resume(self.run, found, fuse) {
+        let journal = match Journal::resume(self.run, found, kill_point) {
             Ok(journal) => journal,
             Err(error) => {
                 report.message = Some(error.to_string());

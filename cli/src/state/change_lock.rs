@@ -19,13 +19,13 @@ use serde::{Deserialize, Serialize};
 use crate::sys::error::{errno, OsError};
 use crate::sys::ofd_lock::{is_locked, try_lock, try_lock_shared, unlock};
 use crate::sys::printable::printable;
-use crate::sys::private_dir::{OwnDir, OwnDirError};
+use crate::sys::private_dir::{PrivateDir, PrivateDirError};
 
 const NAME: &str = "lock";
 /// Locked, together, by all who wait.
 const WANTED: &str = "lock-wanted";
 /// How often a waiting process tries again.
-const AGAIN: Duration = Duration::from_millis(100);
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Who has the lock, by its own account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +69,7 @@ pub enum LockError {
     Held(String),
     /// There is no place for it.
     #[error(transparent)]
-    Run(#[from] OwnDirError),
+    Run(#[from] PrivateDirError),
 }
 
 /// The lock, held.
@@ -90,7 +90,7 @@ impl Lock {
     ///
     /// [`LockError::Held`] when `patience` is over, [`LockError::Run`] if the lock file cannot be used.
     pub fn take(
-        run: &OwnDir,
+        run: &PrivateDir,
         command: &str,
         patience: Duration,
         waiting: impl FnOnce(&str),
@@ -109,7 +109,7 @@ impl Lock {
                 // Without it, a bench goes on for as long as it takes, and no more is lost.
                 _queued = queue(run);
             }
-            std::thread::sleep(AGAIN.min(patience.saturating_sub(begin.elapsed())));
+            std::thread::sleep(RETRY_INTERVAL.min(patience.saturating_sub(begin.elapsed())));
         }
         // INVARIANT: the kernel has just given it to this open file.
         let lock = Self { file };
@@ -122,14 +122,14 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// [`OwnDirError`], if that cannot be known.
-    pub fn is_held(run: &OwnDir) -> Result<bool, OwnDirError> {
+    /// [`PrivateDirError`], if that cannot be known.
+    pub fn is_held(run: &PrivateDir) -> Result<bool, PrivateDirError> {
         is_locked_by_somebody(run, NAME)
     }
 
     /// The process `pid` in words: with what it runs, if it was the last one to take the lock.
     #[must_use]
-    pub fn describe(run: &OwnDir, pid: u32) -> String {
+    pub fn describe(run: &PrivateDir, pid: u32) -> String {
         match signature(run) {
             Some(holder) if holder.pid == pid => holder.describe(),
             _ => format!("process {pid}"),
@@ -140,8 +140,8 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// [`OwnDirError`], if that cannot be known.
-    pub fn is_wanted(run: &OwnDir) -> Result<bool, OwnDirError> {
+    /// [`PrivateDirError`], if that cannot be known.
+    pub fn is_wanted(run: &PrivateDir) -> Result<bool, PrivateDirError> {
         is_locked_by_somebody(run, WANTED)
     }
 
@@ -179,19 +179,19 @@ impl Lock {
     }
 }
 
-fn failed(run: &OwnDir, verb: &'static str, errno: Errno) -> LockError {
+fn failed(run: &PrivateDir, verb: &'static str, errno: Errno) -> LockError {
     let path = run.display(NAME);
-    LockError::Run(OwnDirError::Os(OsError { verb, path, errno }))
+    LockError::Run(PrivateDirError::Os(OsError { verb, path, errno }))
 }
 
 /// Whether somebody has locked the file `name`, alone or together with others.
-fn is_locked_by_somebody(run: &OwnDir, name: &str) -> Result<bool, OwnDirError> {
+fn is_locked_by_somebody(run: &PrivateDir, name: &str) -> Result<bool, PrivateDirError> {
     let file = match run.open_to_read(name) {
         Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(false),
         other => other?,
     };
     is_locked(&file).map_err(|errno| {
-        OwnDirError::Os(OsError {
+        PrivateDirError::Os(OsError {
             verb: "look at the lock of",
             path: run.display(name),
             errno,
@@ -200,20 +200,20 @@ fn is_locked_by_somebody(run: &OwnDir, name: &str) -> Result<bool, OwnDirError> 
 }
 
 /// Says that we wait, for as long as what is returned is there.
-fn queue(run: &OwnDir) -> Option<File> {
+fn queue(run: &PrivateDir) -> Option<File> {
     let file = run.open(WANTED).ok()?;
     try_lock_shared(&file).ok()?.then_some(file)
 }
 
 /// Who has the lock, in words. What is in the file may be half written, or be of the one before.
-fn holder(run: &OwnDir) -> String {
+fn holder(run: &PrivateDir) -> String {
     signature(run).map_or_else(
         || "it has not said who it is yet".to_owned(),
         |h| h.describe(),
     )
 }
 
-fn signature(run: &OwnDir) -> Option<Holder> {
+fn signature(run: &PrivateDir) -> Option<Holder> {
     let bytes = run.read(NAME).ok().flatten()?;
     serde_json::from_slice(&bytes).ok()
 }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::sys::error::OsError;
 use crate::sys::ofd_lock::{is_locked, try_lock};
-use crate::sys::private_dir::{read_published, OwnDir, OwnDirError};
+use crate::sys::private_dir::{read_published, PrivateDir, PrivateDirError};
 
 /// The record.
 const RECORD: &str = "lockdown.json";
@@ -30,7 +30,7 @@ const HOLDER: &str = "lockdown-while-";
 pub enum LockdownError {
     /// Its folder or file is not ours alone, or cannot be used.
     #[error(transparent)]
-    Run(#[from] OwnDirError),
+    Run(#[from] PrivateDirError),
     /// It is not a record.
     #[error("{path} is not the record of a lockdown: {error}")]
     Broken {
@@ -161,7 +161,7 @@ pub fn from_outside(root: Option<&Path>) -> Result<Option<InForce>, LockdownErro
 /// The lockdown that is in force below `/run`, or `run_root`, if there is one. Unprivileged callers see only what the record
 /// publishes.
 pub fn in_force(run_root: Option<&Path>) -> Result<Option<InForce>, LockdownError> {
-    match OwnDir::find(run_root) {
+    match PrivateDir::find(run_root) {
         Err(error) if error.errno() == Some(Errno::EACCES) => from_outside(run_root),
         found => found?.map_or(Ok(None), |run| Store::new(&run).in_force()),
     }
@@ -170,7 +170,7 @@ pub fn in_force(run_root: Option<&Path>) -> Result<Option<InForce>, LockdownErro
 /// Where the record is.
 #[derive(Clone, Copy, Debug)]
 pub struct Store<'a> {
-    run: &'a OwnDir,
+    run: &'a PrivateDir,
 }
 
 /// The lock file of a `lockdown --while`: the lockdown lasts at least as long as this.
@@ -183,7 +183,7 @@ pub struct Holder {
 impl<'a> Store<'a> {
     /// In `run`.
     #[must_use]
-    pub fn new(run: &'a OwnDir) -> Self {
+    pub fn new(run: &'a PrivateDir) -> Self {
         Self { run }
     }
 
@@ -242,7 +242,7 @@ impl<'a> Store<'a> {
         if !free {
             let path = self.run.display(&name);
             let why = "somebody else has locked it";
-            return Err(OwnDirError::NotOurs { path, why }.into());
+            return Err(PrivateDirError::NotOurs { path, why }.into());
         }
         Ok(Holder {
             name,
@@ -284,9 +284,9 @@ impl<'a> Store<'a> {
         Ok((in_force.standing || !in_force.processes.is_empty()).then_some(in_force))
     }
 
-    fn failed(self, verb: &'static str, name: &str, errno: Errno) -> OwnDirError {
+    fn failed(self, verb: &'static str, name: &str, errno: Errno) -> PrivateDirError {
         let path = self.run.display(name);
-        OwnDirError::Os(OsError { verb, path, errno })
+        PrivateDirError::Os(OsError { verb, path, errno })
     }
 
     /// The processes that hold the lockdown. Files of those that ended without a word are cleared away.

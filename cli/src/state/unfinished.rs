@@ -7,7 +7,7 @@ use std::path::Path;
 use iommuctl_policy::GroupId;
 
 use super::change_lock::Lock;
-use crate::sys::private_dir::{OwnDir, OwnDirError};
+use crate::sys::private_dir::{PrivateDir, PrivateDirError};
 
 /// What the name of a rebind's journal begins with; the number of the group follows.
 pub const REBIND_PREFIX: &str = "rebind-";
@@ -15,12 +15,12 @@ pub const REBIND_PREFIX: &str = "rebind-";
 pub const BENCH_PREFIX: &str = "bench-";
 
 /// The groups with a journal of a rebind, by number.
-pub fn rebinds(run: &OwnDir) -> Result<Vec<GroupId>, OwnDirError> {
+pub fn rebinds(run: &PrivateDir) -> Result<Vec<GroupId>, PrivateDirError> {
     run.groups(REBIND_PREFIX)
 }
 
 /// The groups with a journal of a benchmark, by number.
-pub fn benches(run: &OwnDir) -> Result<Vec<GroupId>, OwnDirError> {
+pub fn benches(run: &PrivateDir) -> Result<Vec<GroupId>, PrivateDirError> {
     run.groups(BENCH_PREFIX)
 }
 
@@ -37,8 +37,8 @@ pub struct Unfinished {
 
 impl Unfinished {
     /// Looks in `/run`, or in `root`. The directory is returned as well, if it is there.
-    pub fn look(root: Option<&Path>) -> Result<(Self, Option<OwnDir>), OwnDirError> {
-        let Some(run) = OwnDir::find(root)? else {
+    pub fn look(root: Option<&Path>) -> Result<(Self, Option<PrivateDir>), PrivateDirError> {
+        let Some(run) = PrivateDir::find(root)? else {
             return Ok((Self::default(), None));
         };
         // Before the journals and after them: a process that begins or ends in between has not been interrupted.

@@ -3,7 +3,7 @@
 //!
 //! Everything is read and written through that handle, relative to it, and nothing is followed out of it: the kernel
 //! resolves each path with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS` (openat2(2)), and symbolic links, on which sysfs is
-//! built, are read and resolved by [`Tree::link`] instead. Reads are bounded, and text is checked before it is handed
+//! built, are read and resolved by [`KernFs::link`] instead. Reads are bounded, and text is checked before it is handed
 //! on, so that no control character of a hostile device name reaches a terminal.
 
 mod dir;
@@ -22,14 +22,14 @@ use nix::sys::statfs::{fstatfs, FsType};
 use super::error::OsError;
 use crate::sys::error::errno;
 
-pub use dir::Folder;
+pub use dir::KernDir;
 
 /// The most that is read of one attribute. The kernel's own limit for sysfs is one page; a page is at most 64 KiB.
 pub const ATTRIBUTE_LIMIT: usize = 64 * 1024;
 
 /// Something in the tree is not as it should be.
 #[derive(Debug, thiserror::Error)]
-pub enum TreeError {
+pub enum KernFsError {
     /// A system call failed.
     #[error(transparent)]
     Os(#[from] OsError),
@@ -55,7 +55,7 @@ pub enum TreeError {
     NotText(String),
 }
 
-impl TreeError {
+impl KernFsError {
     /// The errno behind it, if a system call failed.
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {
@@ -68,7 +68,7 @@ impl TreeError {
 
 /// A directory and everything beneath it. Paths given to its methods are relative to it.
 #[derive(Debug)]
-pub struct Tree {
+pub struct KernFs {
     root: PathBuf,
     handle: OwnedFd,
 }
@@ -79,15 +79,15 @@ fn is_absent(errno: Errno) -> bool {
     matches!(errno, Errno::ENOENT | Errno::ENOTDIR | Errno::ENODEV)
 }
 
-impl Tree {
+impl KernFs {
     /// Opens `root`. With `magic`, the file system must have that type (a name for it is the second part).
     ///
     /// # Errors
     ///
-    /// [`TreeError::Os`] if it cannot be opened, [`TreeError::WrongFileSystem`] if it is another one.
-    pub fn open(root: &Path, magic: Option<(FsType, &'static str)>) -> Result<Self, TreeError> {
+    /// [`KernFsError::Os`] if it cannot be opened, [`KernFsError::WrongFileSystem`] if it is another one.
+    pub fn open(root: &Path, magic: Option<(FsType, &'static str)>) -> Result<Self, KernFsError> {
         let failed = |verb, errno| {
-            TreeError::Os(OsError {
+            KernFsError::Os(OsError {
                 verb,
                 path: root.display().to_string(),
                 errno,
@@ -98,7 +98,10 @@ impl Tree {
         if let Some((wanted, name)) = magic {
             let found = fstatfs(&handle).map_err(|e| failed("inspect", e))?;
             if found.filesystem_type() != wanted {
-                return Err(TreeError::WrongFileSystem(root.display().to_string(), name));
+                return Err(KernFsError::WrongFileSystem(
+                    root.display().to_string(),
+                    name,
+                ));
             }
         }
         Ok(Self {
@@ -113,11 +116,11 @@ impl Tree {
         self.root.join(path).display().to_string()
     }
 
-    fn failed(&self, verb: &'static str, path: &str, errno: Errno) -> TreeError {
+    fn failed(&self, verb: &'static str, path: &str, errno: Errno) -> KernFsError {
         if errno == Errno::ELOOP || errno == Errno::EXDEV {
-            return TreeError::Outside(self.display(path));
+            return KernFsError::Outside(self.display(path));
         }
-        TreeError::Os(OsError {
+        KernFsError::Os(OsError {
             verb,
             path: self.display(path),
             errno,
@@ -133,18 +136,18 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// [`TreeError::Os`] or [`TreeError::Outside`].
-    pub fn folder(&self, path: &str) -> Result<Option<Folder<'_>>, TreeError> {
-        Folder::open(self, &self.handle, path, path.to_owned())
+    /// [`KernFsError::Os`] or [`KernFsError::Outside`].
+    pub fn folder(&self, path: &str) -> Result<Option<KernDir<'_>>, KernFsError> {
+        KernDir::open(self, &self.handle, path, path.to_owned())
     }
 
     /// The bytes of the file at `path`; `None` if there is no such file.
     ///
     /// # Errors
     ///
-    /// [`TreeError::TooLong`] if there are more than `limit` bytes, [`TreeError::NotAFile`],
-    /// [`TreeError::Outside`], or [`TreeError::Os`].
-    pub fn bytes(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, TreeError> {
+    /// [`KernFsError::TooLong`] if there are more than `limit` bytes, [`KernFsError::NotAFile`],
+    /// [`KernFsError::Outside`], or [`KernFsError::Os`].
+    pub fn bytes(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, KernFsError> {
         // Neither waits for the other end of a pipe, nor becomes attached to a terminal.
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
         let fd = match self.open_beneath(path, flags) {
@@ -153,7 +156,7 @@ impl Tree {
         };
         let stat = fstat(&fd).map_err(|e| self.failed("inspect", path, e))?;
         if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
-            return Err(TreeError::NotAFile(self.display(path)));
+            return Err(KernFsError::NotAFile(self.display(path)));
         }
         let mut bytes = Vec::new();
         let more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
@@ -166,7 +169,7 @@ impl Tree {
         }
         if bytes.len() > limit {
             let path = self.display(path);
-            return Err(TreeError::TooLong { path, limit });
+            return Err(KernFsError::TooLong { path, limit });
         }
         Ok(Some(bytes))
     }
@@ -176,13 +179,13 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// [`TreeError::NotText`] if it holds anything but printable ASCII, tabs and newlines, and the errors of
-    /// [`Tree::bytes`].
-    pub fn text(&self, path: &str) -> Result<Option<String>, TreeError> {
+    /// [`KernFsError::NotText`] if it holds anything but printable ASCII, tabs and newlines, and the errors of
+    /// [`KernFs::bytes`].
+    pub fn text(&self, path: &str) -> Result<Option<String>, KernFsError> {
         let Some(bytes) = self.bytes(path, ATTRIBUTE_LIMIT)? else {
             return Ok(None);
         };
-        let text = text_of(&bytes).ok_or_else(|| TreeError::NotText(self.display(path)))?;
+        let text = text_of(&bytes).ok_or_else(|| KernFsError::NotText(self.display(path)))?;
         Ok((!text.is_empty()).then(|| text.to_owned()))
     }
 
@@ -192,8 +195,8 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// [`TreeError::Outside`] if it leads out of the tree, [`TreeError::NotText`], or [`TreeError::Os`].
-    pub fn link(&self, path: &str) -> Result<Option<String>, TreeError> {
+    /// [`KernFsError::Outside`] if it leads out of the tree, [`KernFsError::NotText`], or [`KernFsError::Os`].
+    pub fn link(&self, path: &str) -> Result<Option<String>, KernFsError> {
         let directory = path
             .rsplit_once('/')
             .map_or(".", |(directory, _)| directory);
@@ -202,7 +205,7 @@ impl Tree {
         };
         join(directory, &target)
             .map(Some)
-            .ok_or_else(|| TreeError::Outside(self.display(path)))
+            .ok_or_else(|| KernFsError::Outside(self.display(path)))
     }
 
     /// The text of the symbolic link at `path`, which need not lead anywhere in the tree, or at all: that of an open
@@ -210,8 +213,8 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// [`TreeError::NotText`] or [`TreeError::Os`].
-    pub fn link_text(&self, path: &str) -> Result<Option<String>, TreeError> {
+    /// [`KernFsError::NotText`] or [`KernFsError::Os`].
+    pub fn link_text(&self, path: &str) -> Result<Option<String>, KernFsError> {
         // The directory is resolved like every other path; only its last component may be a link.
         let (directory, name) = path.rsplit_once('/').unwrap_or((".", path));
         let parent = match self.open_beneath(directory, OFlag::O_PATH | OFlag::O_DIRECTORY) {
@@ -227,7 +230,7 @@ impl Tree {
         parent: impl AsFd,
         name: &str,
         path: &str,
-    ) -> Result<Option<String>, TreeError> {
+    ) -> Result<Option<String>, KernFsError> {
         let target = match readlinkat(parent, name) {
             // EINVAL: it is there, but no link.
             Err(errno) if is_absent(errno) || errno == Errno::EINVAL => return Ok(None),
@@ -236,7 +239,7 @@ impl Tree {
         let printable = |b: u8| b.is_ascii_graphic() || b == b' ';
         match target.to_str() {
             Some(text) if text.bytes().all(printable) => Ok(Some(text.to_owned())),
-            _ => Err(TreeError::NotText(self.display(path))),
+            _ => Err(KernFsError::NotText(self.display(path))),
         }
     }
 
@@ -244,8 +247,8 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// Those of [`Tree::link`].
-    pub fn link_name(&self, path: &str) -> Result<Option<String>, TreeError> {
+    /// Those of [`KernFs::link`].
+    pub fn link_name(&self, path: &str) -> Result<Option<String>, KernFsError> {
         let target = self.link(path)?;
         Ok(target.map(|t| t.rsplit('/').next().unwrap_or(&t).to_owned()))
     }
@@ -255,8 +258,8 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// [`TreeError::Os`] or [`TreeError::Outside`].
-    pub fn names(&self, path: &str) -> Result<Option<Vec<String>>, TreeError> {
+    /// [`KernFsError::Os`] or [`KernFsError::Outside`].
+    pub fn names(&self, path: &str) -> Result<Option<Vec<String>>, KernFsError> {
         let fd = match self.open_beneath(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
             Err(errno) if is_absent(errno) => return Ok(None),
             other => other.map_err(|e| self.failed("open", path, e))?,
@@ -266,7 +269,7 @@ impl Tree {
     }
 
     /// The names in an open directory; `path` is for messages.
-    fn names_in(&self, directory: &mut Dir, path: &str) -> Result<Vec<String>, TreeError> {
+    fn names_in(&self, directory: &mut Dir, path: &str) -> Result<Vec<String>, KernFsError> {
         let mut names = Vec::new();
         for entry in directory.iter() {
             let entry = entry.map_err(|e| self.failed("list", path, e))?;
@@ -292,8 +295,8 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// [`TreeError::Os`] with the errno of openat2(2), or [`TreeError::Outside`].
-    pub fn open_for_writing(&self, path: &str) -> Result<OwnedFd, TreeError> {
+    /// [`KernFsError::Os`] with the errno of openat2(2), or [`KernFsError::Outside`].
+    pub fn open_for_writing(&self, path: &str) -> Result<OwnedFd, KernFsError> {
         self.open_beneath(path, OFlag::O_WRONLY | OFlag::O_TRUNC)
             .map_err(|e| self.failed("open", path, e))
     }
@@ -347,10 +350,10 @@ mod tests {
     use super::*;
 
     /// A tree with the folder `a/b`.
-    pub(super) fn tree() -> (tempfile::TempDir, Tree) {
+    pub(super) fn tree() -> (tempfile::TempDir, KernFs) {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("a/b")).unwrap();
-        let tree = Tree::open(dir.path(), None).unwrap();
+        let tree = KernFs::open(dir.path(), None).unwrap();
         (dir, tree)
     }
 
@@ -373,14 +376,14 @@ mod tests {
         put(b"");
         assert_eq!(tree.text("a/f").unwrap(), None);
         put(b"\x1b[2Jboo\n");
-        assert!(matches!(tree.text("a/f"), Err(TreeError::NotText(_))));
+        assert!(matches!(tree.text("a/f"), Err(KernFsError::NotText(_))));
         put(&[0xff, 0xfe]);
-        assert!(matches!(tree.text("a/f"), Err(TreeError::NotText(_))));
+        assert!(matches!(tree.text("a/f"), Err(KernFsError::NotText(_))));
         put(&vec![b'x'; ATTRIBUTE_LIMIT]);
         assert!(tree.text("a/f").unwrap().is_some());
         put(&vec![b'x'; ATTRIBUTE_LIMIT + 1]);
-        assert!(matches!(tree.text("a/f"), Err(TreeError::TooLong { .. })));
-        assert!(matches!(tree.text("a/b"), Err(TreeError::NotAFile(_))));
+        assert!(matches!(tree.text("a/f"), Err(KernFsError::TooLong { .. })));
+        assert!(matches!(tree.text("a/b"), Err(KernFsError::NotAFile(_))));
     }
 
     #[test]
@@ -394,11 +397,11 @@ mod tests {
         assert_eq!(tree.link_name("a/b/inside").unwrap().as_deref(), Some("d"));
         assert!(matches!(
             tree.link("a/b/outside"),
-            Err(TreeError::Outside(_))
+            Err(KernFsError::Outside(_))
         ));
         assert!(matches!(
             tree.link("a/absolute"),
-            Err(TreeError::Outside(_))
+            Err(KernFsError::Outside(_))
         ));
     }
 
@@ -407,24 +410,24 @@ mod tests {
         let (dir, tree) = tree();
         symlink("/etc/passwd", dir.path().join("a/type")).unwrap();
         symlink("/etc", dir.path().join("etc")).unwrap();
-        assert!(matches!(tree.text("a/type"), Err(TreeError::Outside(_))));
+        assert!(matches!(tree.text("a/type"), Err(KernFsError::Outside(_))));
         assert!(matches!(
             tree.text("etc/passwd"),
-            Err(TreeError::Outside(_))
+            Err(KernFsError::Outside(_))
         ));
         assert!(matches!(
             tree.text("../etc/passwd"),
-            Err(TreeError::Outside(_))
+            Err(KernFsError::Outside(_))
         ));
         assert!(tree.open_for_writing("a/type").is_err());
     }
 
     #[test]
     fn file_system_is_checked() {
-        let wrong = Tree::open(
+        let wrong = KernFs::open(
             Path::new("/proc"),
             Some((nix::sys::statfs::SYSFS_MAGIC, "sysfs")),
         );
-        assert!(matches!(wrong, Err(TreeError::WrongFileSystem(..))));
+        assert!(matches!(wrong, Err(KernFsError::WrongFileSystem(..))));
     }
 }

@@ -34,7 +34,7 @@ const FILE_LIMIT: usize = 4 * 1024 * 1024;
 
 /// The folder cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum OwnDirError {
+pub enum PrivateDirError {
     /// A system call failed.
     #[error(transparent)]
     Os(#[from] OsError),
@@ -48,7 +48,7 @@ pub enum OwnDirError {
     },
 }
 
-impl OwnDirError {
+impl PrivateDirError {
     /// The errno behind it, if a system call failed.
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {
@@ -65,18 +65,18 @@ impl OwnDirError {
 ///
 /// It is a directory of the effective user that nobody else can write to.
 #[derive(Debug)]
-pub struct OwnDir {
+pub struct PrivateDir {
     path: PathBuf,
     handle: OwnedFd,
 }
 
-impl OwnDir {
+impl PrivateDir {
     /// Opens `iommuctl` in `root` (`/run` if it is not given), and makes it first where it is missing.
     ///
     /// # Errors
     ///
-    /// [`OwnDirError`], if it cannot be made or is not ours alone.
-    pub fn make(root: Option<&Path>) -> Result<Self, OwnDirError> {
+    /// [`PrivateDirError`], if it cannot be made or is not ours alone.
+    pub fn make(root: Option<&Path>) -> Result<Self, PrivateDirError> {
         let root = root.unwrap_or(Path::new("/run"));
         let parent = directory(root, root)?;
         let path = root.join(NAME);
@@ -91,8 +91,8 @@ impl OwnDir {
     ///
     /// # Errors
     ///
-    /// [`OwnDirError`], if it is there and cannot be opened or is not ours alone.
-    pub fn find(root: Option<&Path>) -> Result<Option<Self>, OwnDirError> {
+    /// [`PrivateDirError`], if it is there and cannot be opened or is not ours alone.
+    pub fn find(root: Option<&Path>) -> Result<Option<Self>, PrivateDirError> {
         let root = root.unwrap_or(Path::new("/run"));
         let parent = match directory(root, root) {
             Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(None),
@@ -104,11 +104,11 @@ impl OwnDir {
         }
     }
 
-    fn beneath(parent: &OwnedFd, path: PathBuf) -> Result<Self, OwnDirError> {
+    fn beneath(parent: &OwnedFd, path: PathBuf) -> Result<Self, PrivateDirError> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let handle = openat(parent, NAME, flags, Mode::empty()).map_err(|e| match e {
             // O_NOFOLLOW with O_DIRECTORY answers so to a link.
-            Errno::ENOTDIR | Errno::ELOOP => OwnDirError::NotOurs {
+            Errno::ENOTDIR | Errno::ELOOP => PrivateDirError::NotOurs {
                 path: path.display().to_string(),
                 why: "it is not a directory",
             },
@@ -133,8 +133,8 @@ impl OwnDir {
     ///
     /// # Errors
     ///
-    /// [`OwnDirError`], if that does not work, or the file is not ours alone.
-    pub fn open(&self, name: &str) -> Result<File, OwnDirError> {
+    /// [`PrivateDirError`], if that does not work, or the file is not ours alone.
+    pub fn open(&self, name: &str) -> Result<File, PrivateDirError> {
         self.open_with(name, OFlag::O_RDWR | OFlag::O_CREAT)
     }
 
@@ -142,8 +142,8 @@ impl OwnDir {
     ///
     /// # Errors
     ///
-    /// [`OwnDirError`], if that does not work, or the file is not ours alone.
-    pub fn open_to_append(&self, name: &str) -> Result<File, OwnDirError> {
+    /// [`PrivateDirError`], if that does not work, or the file is not ours alone.
+    pub fn open_to_append(&self, name: &str) -> Result<File, PrivateDirError> {
         self.open_with(name, OFlag::O_RDWR | OFlag::O_APPEND | OFlag::O_CREAT)
     }
 
@@ -151,8 +151,8 @@ impl OwnDir {
     ///
     /// # Errors
     ///
-    /// [`OwnDirError`], if it is not there, cannot be opened, or is not ours alone.
-    pub fn open_to_read(&self, name: &str) -> Result<File, OwnDirError> {
+    /// [`PrivateDirError`], if it is not there, cannot be opened, or is not ours alone.
+    pub fn open_to_read(&self, name: &str) -> Result<File, PrivateDirError> {
         self.open_with(name, OFlag::O_RDONLY)
     }
 
@@ -160,8 +160,8 @@ impl OwnDir {
     ///
     /// # Errors
     ///
-    /// [`OwnDirError`], if it keeps its name.
-    pub fn rename(&self, from: &str, to: &str) -> Result<(), OwnDirError> {
+    /// [`PrivateDirError`], if it keeps its name.
+    pub fn rename(&self, from: &str, to: &str) -> Result<(), PrivateDirError> {
         let renamed = renameat(&self.handle, from, &self.handle, to);
         renamed.map_err(|e| failed("rename", &self.path.join(from), e))?;
         self.sync()
@@ -171,8 +171,8 @@ impl OwnDir {
     ///
     /// # Errors
     ///
-    /// [`OwnDirError`], if it is there already, or cannot be made.
-    pub fn create(&self, name: &str) -> Result<File, OwnDirError> {
+    /// [`PrivateDirError`], if it is there already, or cannot be made.
+    pub fn create(&self, name: &str) -> Result<File, PrivateDirError> {
         let file = self.open_with(name, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL)?;
         self.sync()?;
         Ok(file)
@@ -182,8 +182,8 @@ impl OwnDir {
     ///
     /// # Errors
     ///
-    /// [`OwnDirError`], if it cannot be read, is not ours alone, or is longer than anything we write.
-    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, OwnDirError> {
+    /// [`PrivateDirError`], if it cannot be read, is not ours alone, or is longer than anything we write.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, PrivateDirError> {
         let file = match self.open_with(name, OFlag::O_RDONLY) {
             Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(None),
             other => other?,
@@ -195,8 +195,8 @@ impl OwnDir {
     ///
     /// # Errors
     ///
-    /// [`OwnDirError`], if it cannot be listed.
-    pub fn names(&self) -> Result<Vec<String>, OwnDirError> {
+    /// [`PrivateDirError`], if it cannot be listed.
+    pub fn names(&self) -> Result<Vec<String>, PrivateDirError> {
         atomic_file::names(&self.handle).map_err(|e| failed("list", &self.path, e))
     }
 
@@ -204,8 +204,8 @@ impl OwnDir {
     ///
     /// # Errors
     ///
-    /// Those of [`OwnDir::names`].
-    pub fn groups(&self, prefix: &str) -> Result<Vec<GroupId>, OwnDirError> {
+    /// Those of [`PrivateDir::names`].
+    pub fn groups(&self, prefix: &str) -> Result<Vec<GroupId>, PrivateDirError> {
         let names = self.names()?;
         let numbers = names.iter().filter_map(|name| name.strip_prefix(prefix));
         let mut groups: Vec<GroupId> = numbers.filter_map(|n| n.parse().ok()).collect();
@@ -217,8 +217,8 @@ impl OwnDir {
     ///
     /// # Errors
     ///
-    /// [`OwnDirError`], if that does not work; what was there before then still is.
-    pub fn publish(&self, name: &str, bytes: &[u8]) -> Result<(), OwnDirError> {
+    /// [`PrivateDirError`], if that does not work; what was there before then still is.
+    pub fn publish(&self, name: &str, bytes: &[u8]) -> Result<(), PrivateDirError> {
         let path = self.path.join(name);
         atomic_file::replace(&self.handle, name, bytes, PUBLIC)
             .map_err(|e| failed("write", &path, e))
@@ -228,8 +228,8 @@ impl OwnDir {
     ///
     /// # Errors
     ///
-    /// [`OwnDirError`], if that does not work; what was there before then still is.
-    pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), OwnDirError> {
+    /// [`PrivateDirError`], if that does not work; what was there before then still is.
+    pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), PrivateDirError> {
         let path = self.path.join(name);
         atomic_file::replace(&self.handle, name, bytes, FILE).map_err(|e| failed("write", &path, e))
     }
@@ -238,8 +238,8 @@ impl OwnDir {
     ///
     /// # Errors
     ///
-    /// [`OwnDirError`], if it stays.
-    pub fn remove(&self, name: &str) -> Result<(), OwnDirError> {
+    /// [`PrivateDirError`], if it stays.
+    pub fn remove(&self, name: &str) -> Result<(), PrivateDirError> {
         let path = self.path.join(name);
         match unlinkat(&self.handle, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => self.sync(),
@@ -247,11 +247,11 @@ impl OwnDir {
         }
     }
 
-    fn sync(&self) -> Result<(), OwnDirError> {
+    fn sync(&self) -> Result<(), PrivateDirError> {
         fsync(&self.handle).map_err(|e| failed("sync", &self.path, e))
     }
 
-    fn open_with(&self, name: &str, flags: OFlag) -> Result<File, OwnDirError> {
+    fn open_with(&self, name: &str, flags: OFlag) -> Result<File, PrivateDirError> {
         let path = self.path.join(name);
         // Neither waits for the other end of a pipe, nor becomes attached to a terminal.
         let careful = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
@@ -267,8 +267,8 @@ impl OwnDir {
 ///
 /// # Errors
 ///
-/// [`OwnDirError`], if it is there and cannot be read, or somebody other than root can write it.
-pub fn read_published(root: Option<&Path>, name: &str) -> Result<Option<Vec<u8>>, OwnDirError> {
+/// [`PrivateDirError`], if it is there and cannot be read, or somebody other than root can write it.
+pub fn read_published(root: Option<&Path>, name: &str) -> Result<Option<Vec<u8>>, PrivateDirError> {
     let root = root.unwrap_or(Path::new("/run"));
     let path = root.join(NAME);
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -286,7 +286,7 @@ pub fn read_published(root: Option<&Path>, name: &str) -> Result<Option<Vec<u8>>
     contents(File::from(file), &path).map(Some)
 }
 
-fn contents(file: File, path: &Path) -> Result<Vec<u8>, OwnDirError> {
+fn contents(file: File, path: &Path) -> Result<Vec<u8>, PrivateDirError> {
     let limit = u64::try_from(FILE_LIMIT).unwrap_or(u64::MAX);
     let mut bytes = Vec::new();
     let read = file.take(limit.saturating_add(1)).read_to_end(&mut bytes);
@@ -294,18 +294,18 @@ fn contents(file: File, path: &Path) -> Result<Vec<u8>, OwnDirError> {
     if bytes.len() > FILE_LIMIT {
         let path = path.display().to_string();
         let why = "it is longer than anything that is written here";
-        return Err(OwnDirError::NotOurs { path, why });
+        return Err(PrivateDirError::NotOurs { path, why });
     }
     Ok(bytes)
 }
 
-fn directory(path: &Path, shown: &Path) -> Result<OwnedFd, OwnDirError> {
+fn directory(path: &Path, shown: &Path) -> Result<OwnedFd, PrivateDirError> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     nix::fcntl::open(path, flags, Mode::empty()).map_err(|e| failed("open", shown, e))
 }
 
 /// Whether what is open is of the kind `wanted`, belongs to us, and is written to by nobody else.
-fn check(handle: &OwnedFd, path: &Path, wanted: SFlag) -> Result<FileStat, OwnDirError> {
+fn check(handle: &OwnedFd, path: &Path, wanted: SFlag) -> Result<FileStat, PrivateDirError> {
     check_owner(handle, path, wanted, geteuid())
 }
 
@@ -315,7 +315,7 @@ fn check_owner(
     path: &Path,
     wanted: SFlag,
     owner: Uid,
-) -> Result<FileStat, OwnDirError> {
+) -> Result<FileStat, PrivateDirError> {
     let stat = fstat(handle).map_err(|e| failed("inspect", path, e))?;
     let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
     let others = Mode::S_IWGRP | Mode::S_IWOTH;
@@ -331,12 +331,12 @@ fn check_owner(
         return Ok(stat);
     };
     let path = path.display().to_string();
-    Err(OwnDirError::NotOurs { path, why })
+    Err(PrivateDirError::NotOurs { path, why })
 }
 
-fn failed(verb: &'static str, path: &Path, errno: Errno) -> OwnDirError {
+fn failed(verb: &'static str, path: &Path, errno: Errno) -> PrivateDirError {
     let path = path.display().to_string();
-    OwnDirError::Os(OsError { verb, path, errno })
+    PrivateDirError::Os(OsError { verb, path, errno })
 }
 
 #[cfg(test)]
@@ -353,8 +353,8 @@ mod tests {
     #[test]
     fn folder_and_files_are_for_us_alone() {
         let root = tempfile::tempdir().unwrap();
-        assert!(OwnDir::find(Some(root.path())).unwrap().is_none());
-        let run = OwnDir::make(Some(root.path())).unwrap();
+        assert!(PrivateDir::find(Some(root.path())).unwrap().is_none());
+        let run = PrivateDir::make(Some(root.path())).unwrap();
         run.create("rebind-3").unwrap();
         assert_eq!(mode(&root.path().join("iommuctl")), 0o711);
         assert_eq!(mode(&root.path().join("iommuctl/rebind-3")), 0o600);
@@ -375,10 +375,10 @@ mod tests {
         let folder = root.path().join("iommuctl");
         fs::create_dir(&folder).unwrap();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o770)).unwrap();
-        let error = OwnDir::make(Some(root.path())).unwrap_err();
+        let error = PrivateDir::make(Some(root.path())).unwrap_err();
         assert!(error.to_string().contains("others can write"), "{error}");
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
-        let run = OwnDir::make(Some(root.path())).unwrap();
+        let run = PrivateDir::make(Some(root.path())).unwrap();
         fs::write(folder.join("rebind-3"), "x").unwrap();
         fs::set_permissions(folder.join("rebind-3"), fs::Permissions::from_mode(0o666)).unwrap();
         assert!(run.read("rebind-3").is_err());
@@ -389,9 +389,9 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let other = tempfile::tempdir().unwrap();
         symlink(other.path(), root.path().join("iommuctl")).unwrap();
-        assert!(OwnDir::make(Some(root.path())).is_err());
+        assert!(PrivateDir::make(Some(root.path())).is_err());
         fs::remove_file(root.path().join("iommuctl")).unwrap();
-        let run = OwnDir::make(Some(root.path())).unwrap();
+        let run = PrivateDir::make(Some(root.path())).unwrap();
         let victim = other.path().join("victim");
         fs::write(&victim, "x").unwrap();
         symlink(&victim, root.path().join("iommuctl/lock")).unwrap();

@@ -25,9 +25,9 @@ use super::printable::printable_lines;
 /// Where the programs that a program starts are looked for.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// More than the list of files of any initramfs.
-const LIMIT: usize = 16 * 1024 * 1024;
+const MAX_OUTPUT: usize = 16 * 1024 * 1024;
 /// How often a child that has said everything is looked at again.
-const AGAIN: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// What a program answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub struct Answer {
 
 /// A program gave no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum AskError {
+pub enum SubprocessError {
     /// A system call failed.
     #[error(transparent)]
     Os(#[from] OsError),
@@ -53,7 +53,7 @@ pub enum AskError {
         patience: Duration,
     },
     /// It said too much.
-    #[error("{0} says more than {LIMIT} bytes")]
+    #[error("{0} says more than {MAX_OUTPUT} bytes")]
     TooMuch(String),
     /// A signal ended it.
     #[error("{program} was ended by signal {signal}")]
@@ -67,28 +67,28 @@ pub enum AskError {
 
 /// Asks several times, and not again who was late: who hangs once hangs again, and all that waiting would add up.
 #[derive(Debug, Default)]
-pub struct Asker {
+pub struct Subprocesses {
     late: RefCell<Vec<PathBuf>>,
 }
 
-impl Asker {
+impl Subprocesses {
     /// The same as [`ask`]; for a program that was late before, its error at once.
     ///
     /// # Errors
     ///
-    /// [`AskError`].
+    /// [`SubprocessError`].
     pub fn ask(
         &self,
         program: &Path,
         args: &[&str],
         patience: Duration,
-    ) -> Result<Answer, AskError> {
+    ) -> Result<Answer, SubprocessError> {
         if self.was_late(program) {
             let program = program.display().to_string();
-            return Err(AskError::Late { program, patience });
+            return Err(SubprocessError::Late { program, patience });
         }
         let answer = ask(program, args, patience);
-        if matches!(answer, Err(AskError::Late { .. })) {
+        if matches!(answer, Err(SubprocessError::Late { .. })) {
             self.late.borrow_mut().push(program.to_owned());
         }
         answer
@@ -105,11 +105,11 @@ impl Asker {
 ///
 /// # Errors
 ///
-/// [`AskError`], if it gives no answer. That it ends with a code other than 0 is an answer.
-pub fn ask(program: &Path, args: &[&str], patience: Duration) -> Result<Answer, AskError> {
+/// [`SubprocessError`], if it gives no answer. That it ends with a code other than 0 is an answer.
+pub fn ask(program: &Path, args: &[&str], patience: Duration) -> Result<Answer, SubprocessError> {
     let begin = Instant::now();
     let failed = |verb, errno| {
-        AskError::Os(OsError {
+        SubprocessError::Os(OsError {
             verb,
             path: program.display().to_string(),
             errno,
@@ -142,18 +142,18 @@ pub fn ask(program: &Path, args: &[&str], patience: Duration) -> Result<Answer, 
     let shown = || program.display().to_string();
     let (bytes, status) = heard.map_err(|trouble| match trouble {
         Trouble::Errno(errno) => failed("hear from", errno),
-        Trouble::Late => AskError::Late {
+        Trouble::Late => SubprocessError::Late {
             program: shown(),
             patience,
         },
-        Trouble::TooMuch => AskError::TooMuch(shown()),
+        Trouble::TooMuch => SubprocessError::TooMuch(shown()),
     })?;
     match (status.code(), status.signal()) {
         (Some(code), _) => Ok(Answer {
             code,
             text: printable_lines(&String::from_utf8_lossy(&bytes)),
         }),
-        (None, signal) => Err(AskError::Killed {
+        (None, signal) => Err(SubprocessError::Killed {
             program: shown(),
             signal: signal.unwrap_or_default(),
         }),
@@ -188,7 +188,7 @@ fn listen(child: &mut Child, begin: Instant, patience: Duration) -> Result<Vec<u
             Ok(n) => bytes.extend_from_slice(part.get(..n).unwrap_or_default()),
             Err(error) => return Err(Trouble::Errno(errno(&error))),
         }
-        if bytes.len() > LIMIT {
+        if bytes.len() > MAX_OUTPUT {
             return Err(Trouble::TooMuch);
         }
     }
@@ -200,7 +200,7 @@ fn end(child: &mut Child, begin: Instant, patience: Duration) -> Result<ExitStat
         match child.try_wait() {
             Ok(Some(status)) => return Ok(status),
             Ok(None) if begin.elapsed() >= patience => return Err(Trouble::Late),
-            Ok(None) => std::thread::sleep(AGAIN),
+            Ok(None) => std::thread::sleep(POLL_INTERVAL),
             Err(error) => return Err(Trouble::Errno(errno(&error))),
         }
     }
@@ -210,7 +210,7 @@ fn end(child: &mut Child, begin: Instant, patience: Duration) -> Result<ExitStat
 mod tests {
     use super::*;
 
-    fn shell(script: &str, patience: Duration) -> Result<Answer, AskError> {
+    fn shell(script: &str, patience: Duration) -> Result<Answer, SubprocessError> {
         ask(Path::new("/bin/sh"), &["-c", script], patience)
     }
 
@@ -236,7 +236,10 @@ mod tests {
         let begin = Instant::now();
         for script in ["sleep 30 & sleep 30", "exec >&-; sleep 30"] {
             let error = shell(script, Duration::from_millis(200)).unwrap_err();
-            assert!(matches!(error, AskError::Late { .. }), "{script}: {error}");
+            assert!(
+                matches!(error, SubprocessError::Late { .. }),
+                "{script}: {error}"
+            );
         }
         assert!(begin.elapsed() < Duration::from_secs(10));
     }
@@ -245,13 +248,16 @@ mod tests {
     fn who_was_late_is_not_asked_again() {
         let dir = tempfile::tempdir().unwrap();
         let runs = dir.path().join("runs");
-        let asker = Asker::default();
+        let asker = Subprocesses::default();
         let shell = Path::new("/bin/sh");
         assert!(asker.ask(shell, &["-c", "true"], LONG).is_ok());
         let script = format!("echo once >> {}; sleep 60", runs.display());
         for _ in 0..2 {
             let answer = asker.ask(shell, &["-c", &script], Duration::from_secs(2));
-            assert!(matches!(answer, Err(AskError::Late { .. })), "{answer:?}");
+            assert!(
+                matches!(answer, Err(SubprocessError::Late { .. })),
+                "{answer:?}"
+            );
         }
         assert_eq!(std::fs::read_to_string(runs).unwrap(), "once\n");
         let other = asker.ask(Path::new("/bin/true"), &[], LONG);
@@ -261,14 +267,14 @@ mod tests {
     #[test]
     fn who_does_not_stop_talking_is_not_heard_out() {
         let error = shell("exec cat /dev/zero", LONG).unwrap_err();
-        assert!(matches!(error, AskError::TooMuch(_)), "{error}");
+        assert!(matches!(error, SubprocessError::TooMuch(_)), "{error}");
     }
 
     #[test]
     fn no_answer_is_an_error() {
         assert!(matches!(
             shell("kill -9 $$", LONG).unwrap_err(),
-            AskError::Killed { signal: 9, .. }
+            SubprocessError::Killed { signal: 9, .. }
         ));
         let missing = ask(Path::new("/nonexistent/program"), &[], LONG).unwrap_err();
         assert!(missing.to_string().contains("/nonexistent/program"));

@@ -18,7 +18,7 @@ use nix::unistd::geteuid;
 
 use super::error::OsError;
 
-pub use dir::{read_untrusted, Content, Folder};
+pub use dir::{read_untrusted, Content, TrustedDir};
 
 /// The longest file that is read, in bytes. A policy of a thousand rules has some hundred thousand.
 pub const LIMIT: usize = 4 * 1024 * 1024;
@@ -168,7 +168,7 @@ impl Root {
     /// # Errors
     ///
     /// [`TrustError`] if somebody else can write it, or a folder above it.
-    pub fn folder(&self, path: &str) -> Result<Option<Folder>, TrustError> {
+    pub fn folder(&self, path: &str) -> Result<Option<TrustedDir>, TrustError> {
         let full = self.path.join(path);
         let how = OpenHow::new()
             .flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
@@ -181,7 +181,7 @@ impl Root {
             }
         };
         self.check_upwards(&handle, &full)?;
-        Ok(Some(Folder::new(full, handle, self.owner)))
+        Ok(Some(TrustedDir::new(full, handle, self.owner)))
     }
 
     /// Checks `handle` and every folder above it, up to the root.

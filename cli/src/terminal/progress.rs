@@ -13,7 +13,7 @@ use super::locale::is_unicode;
 const BACK: &str = "\x1b[8D";
 
 /// Before this, a person has not begun to wonder.
-const AFTER: Duration = Duration::from_secs(1);
+const SHOW_AFTER: Duration = Duration::from_secs(1);
 
 /// How far it is.
 pub struct Progress {
@@ -43,7 +43,7 @@ impl Progress {
 
     /// So many are done, and this is being done now.
     pub fn tick(&mut self, done: usize, doing: &str) {
-        if !self.wanted || self.begin.elapsed() < AFTER {
+        if !self.wanted || self.begin.elapsed() < SHOW_AFTER {
             return;
         }
         let total = u64::try_from(self.total).unwrap_or(u64::MAX);

@@ -14,9 +14,9 @@ use crate::audit::event::{Event, Learned, Outcome, Phase};
 use crate::kernel::process::Process;
 
 /// How long one word on a write waits for the other.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(2);
+const PAIRING_TIMEOUT: SignedDuration = SignedDuration::from_secs(2);
 /// The most that are waited for.
-const MOST: usize = 4096;
+const MAX_WAITING: usize = 4096;
 /// How many writes are remembered as told. The kernel's word comes within a moment.
 const REMEMBERED: usize = 256;
 
@@ -43,7 +43,7 @@ type Write = (String, Process);
 
 /// Goes through events in the order in which they were recorded, and tells of them in that order.
 #[derive(Debug, Default)]
-pub struct Story {
+pub struct ChangeCorrelator {
     /// Begun, and not ended, by id.
     open: BTreeMap<String, Event>,
     /// What is about to be told. Each of the two words on a write waits here for the other, whichever is recorded first, and
@@ -57,14 +57,14 @@ fn write_of(event: &Event) -> Option<Write> {
     Some((event.boot.clone(), event.written_by()?))
 }
 
-impl Story {
+impl ChangeCorrelator {
     /// The next event. Calls `each` for every entry that is complete by now.
     pub fn tell(&mut self, event: Event, each: &mut dyn FnMut(Entry)) {
         let now = event.time;
         match (event.phase, event.learned) {
             (Phase::Opened, _) => {
                 self.open.insert(event.id.clone(), event);
-                if self.open.len() > MOST {
+                if self.open.len() > MAX_WAITING {
                     let oldest = self.open.pop_first();
                     self.next
                         .extend(oldest.map(|(_, event)| unconfirmed(event)));
@@ -108,9 +108,9 @@ impl Story {
 
     /// Gives up waiting, at the time `now`, for what nobody else has told of.
     pub fn release(&mut self, now: Timestamp, each: &mut dyn FnMut(Entry)) {
-        let is_over = |first: &Entry| now.duration_since(first.event.time) > PATIENCE;
+        let is_over = |first: &Entry| now.duration_since(first.event.time) > PAIRING_TIMEOUT;
         while let Some(first) = self.next.front() {
-            if is_waiting(first) && !is_over(first) && self.next.len() <= MOST {
+            if is_waiting(first) && !is_over(first) && self.next.len() <= MAX_WAITING {
                 break;
             }
             self.next.pop_front().into_iter().for_each(&mut *each);
@@ -165,7 +165,7 @@ mod tests {
 
     fn told(events: Vec<Event>) -> Vec<(String, bool)> {
         let mut entries = Vec::new();
-        let mut story = Story::default();
+        let mut story = ChangeCorrelator::default();
         let mut each = |entry: Entry| entries.push((entry.event.id, entry.confirmed));
         for event in events {
             story.tell(event, &mut each);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use iommuctl_policy::DomainType;
 
 /// The most spans that are kept of one device. More cannot be told apart on a page.
-pub const MOST: usize = 400;
+pub const MAX_SPANS: usize = 400;
 
 /// What a device was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -173,7 +173,7 @@ impl Spans {
             Some(last) if last.to == from && last.states == states => last.to = to,
             _ => self.list.push(Span { from, to, states }),
         }
-        if self.list.len() > MOST {
+        if self.list.len() > MAX_SPANS {
             self.join_shortest();
         }
     }
@@ -284,7 +284,7 @@ mod tests {
         }
         spans.push(1_000_000, 2_000_000, State::Dma);
         let filled = spans.filled(0);
-        assert!(filled.len() <= MOST);
+        assert!(filled.len() <= MAX_SPANS);
         assert_eq!(
             (filled[0].from, filled[filled.len() - 1].to),
             (0, 2_000_000)

@@ -16,10 +16,10 @@ use nix::errno::Errno;
 use super::chain::{Body, Key, Note, Tip};
 use super::head::Head;
 use super::json_file::{Kept as _, StateError};
-use super::tail::End;
+use super::tail::Tail;
 use crate::sys::error::{errno, OsError};
 use crate::sys::ofd_lock::try_lock;
-use crate::sys::private_dir::{OwnDir, OwnDirError};
+use crate::sys::private_dir::{PrivateDir, PrivateDirError};
 
 /// The file that is written to.
 pub const NAME: &str = "audit.jsonl";
@@ -28,7 +28,7 @@ pub const LOCK: &str = "audit.lock";
 /// What waits for the log, in `/run/iommuctl`.
 pub const SPOOL: &str = "audit-spool.jsonl";
 /// How long another process may keep the log to itself. Whoever appends is done in milliseconds.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// What waits is in memory, and must be read whole. A machine with thousands of groups has some megabytes in the initramfs.
 const SPOOL_LIMIT: u64 = 64 * 1024 * 1024;
 
@@ -37,7 +37,7 @@ const SPOOL_LIMIT: u64 = 64 * 1024 * 1024;
 pub enum LogError {
     /// A folder or file is not ours alone, or cannot be used.
     #[error(transparent)]
-    Run(#[from] OwnDirError),
+    Run(#[from] PrivateDirError),
     /// What is known of its end cannot be read or written.
     #[error(transparent)]
     Head(#[from] StateError),
@@ -45,7 +45,7 @@ pub enum LogError {
     #[error(transparent)]
     Os(#[from] OsError),
     /// Another process has it and does not let go.
-    #[error("another process has had {0} locked for {PATIENCE:?}")]
+    #[error("another process has had {0} locked for {LOCK_TIMEOUT:?}")]
     Locked(String),
     /// Too much waits for the log.
     #[error("{0} is full: there is no /var/log to take it in")]
@@ -122,8 +122,8 @@ struct Known {
 
 /// What an open log needs, and the lock.
 struct Open {
-    folder: OwnDir,
-    state: OwnDir,
+    folder: PrivateDir,
+    state: PrivateDir,
     // Dropped last, and only to let go.
     _lock: File,
 }
@@ -150,7 +150,7 @@ impl Log {
             return self.spool(bodies);
         }
         let open = self.open()?;
-        let run = OwnDir::find(Some(&self.places.run()))?;
+        let run = PrivateDir::find(Some(&self.places.run()))?;
         let waiting = match &run {
             Some(run) => read_spool(run)?,
             None => Vec::new(),
@@ -189,7 +189,7 @@ impl Log {
             Some(known) => (known.tip, known.head),
             None => {
                 let head = Head::read(&open.state)?;
-                let end = End::of(&mut file).map_err(|e| failed("read", &e))?;
+                let end = Tail::of(&mut file).map_err(|e| failed("read", &e))?;
                 if end.open {
                     text.push(b'\n');
                 }
@@ -254,8 +254,8 @@ impl Log {
     }
 
     fn open(&self) -> Result<Open, LogError> {
-        let folder = OwnDir::make(Some(&self.places.log()))?;
-        let state = OwnDir::make(Some(&self.places.state()))?;
+        let folder = PrivateDir::make(Some(&self.places.log()))?;
+        let state = PrivateDir::make(Some(&self.places.state()))?;
         let lock = lock(&folder)?;
         Ok(Open {
             folder,
@@ -266,7 +266,7 @@ impl Log {
 
     /// Puts what happened where it waits for the log.
     fn spool(&self, bodies: &[Body]) -> Result<(), LogError> {
-        let run = OwnDir::make(Some(&self.places.run()))?;
+        let run = PrivateDir::make(Some(&self.places.run()))?;
         let mut file = run.open_to_append(SPOOL)?;
         let length = file.metadata().map_or(0, |m| m.len());
         if length > SPOOL_LIMIT / 2 {
@@ -291,7 +291,7 @@ impl Log {
 }
 
 /// What waits for the log. A line that is not an event was torn, when whoever wrote it was killed.
-fn read_spool(run: &OwnDir) -> Result<Vec<Body>, LogError> {
+fn read_spool(run: &PrivateDir) -> Result<Vec<Body>, LogError> {
     let file = match run.open_to_read(SPOOL) {
         Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(Vec::new()),
         other => other?,
@@ -311,7 +311,7 @@ fn read_spool(run: &OwnDir) -> Result<Vec<Body>, LogError> {
 }
 
 /// Waits until nobody else writes.
-fn lock(folder: &OwnDir) -> Result<File, LogError> {
+fn lock(folder: &PrivateDir) -> Result<File, LogError> {
     let file = folder.open(LOCK)?;
     let begin = Instant::now();
     loop {
@@ -325,7 +325,7 @@ fn lock(folder: &OwnDir) -> Result<File, LogError> {
         if locked {
             return Ok(file);
         }
-        if begin.elapsed() > PATIENCE {
+        if begin.elapsed() > LOCK_TIMEOUT {
             return Err(LogError::Locked(folder.display(LOCK)));
         }
         std::thread::sleep(Duration::from_millis(1));
@@ -333,7 +333,7 @@ fn lock(folder: &OwnDir) -> Result<File, LogError> {
 }
 
 /// The numbers of the full files, from the newest (1).
-pub(super) fn full_files(folder: &OwnDir) -> Result<Vec<u32>, OwnDirError> {
+pub(super) fn full_files(folder: &PrivateDir) -> Result<Vec<u32>, PrivateDirError> {
     let names = folder.names()?;
     let number = |name: &String| name.strip_prefix(NAME)?.strip_prefix('.')?.parse().ok();
     let mut numbers: Vec<u32> = names.iter().filter_map(number).collect();
@@ -346,17 +346,17 @@ pub(super) fn full_file(number: u32) -> String {
     format!("{NAME}.{number}")
 }
 
-fn newest_full(folder: &OwnDir) -> Result<Option<Tip>, LogError> {
+fn newest_full(folder: &PrivateDir) -> Result<Option<Tip>, LogError> {
     let Some(&newest) = full_files(folder)?.first() else {
         return Ok(None);
     };
     end_of(folder, newest)
 }
 
-fn end_of(folder: &OwnDir, number: u32) -> Result<Option<Tip>, LogError> {
+fn end_of(folder: &PrivateDir, number: u32) -> Result<Option<Tip>, LogError> {
     let name = full_file(number);
     let mut file = folder.open_to_read(&name)?;
-    let end = End::of(&mut file).map_err(|error| {
+    let end = Tail::of(&mut file).map_err(|error| {
         LogError::Os(OsError {
             verb: "read",
             path: folder.display(&name),
@@ -404,7 +404,7 @@ impl Snapshot {
     ///
     /// [`LogError`].
     pub fn take(places: &Places) -> Result<Option<Self>, LogError> {
-        let Some(folder) = OwnDir::find(Some(&places.log()))? else {
+        let Some(folder) = PrivateDir::find(Some(&places.log()))? else {
             return Ok(None);
         };
         let _lock = lock(&folder)?;
@@ -430,7 +430,7 @@ impl Snapshot {
             })?;
             files.push((path, file, length.len()));
         }
-        let head = match OwnDir::find(Some(&places.state()))? {
+        let head = match PrivateDir::find(Some(&places.state()))? {
             Some(state) => match Head::read(&state) {
                 Ok(Some(head)) => Ok(head),
                 Ok(None) => Err(format!("there is no {}", state.display(Head::NAME))),

@@ -4,7 +4,7 @@
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 
-use crate::sys::private_dir::{OwnDir, OwnDirError};
+use crate::sys::private_dir::{PrivateDir, PrivateDirError};
 
 /// What is kept in a file of its own.
 pub trait Kept: Serialize + DeserializeOwned {
@@ -18,7 +18,7 @@ pub trait Kept: Serialize + DeserializeOwned {
     /// # Errors
     ///
     /// [`StateError`].
-    fn read(folder: &OwnDir) -> Result<Option<Self>, StateError> {
+    fn read(folder: &PrivateDir) -> Result<Option<Self>, StateError> {
         let bytes = folder.read(Self::NAME)?;
         let kept = bytes.map(|bytes| serde_json::from_slice(&bytes));
         kept.transpose().map_err(broken::<Self>(folder))
@@ -29,7 +29,7 @@ pub trait Kept: Serialize + DeserializeOwned {
     /// # Errors
     ///
     /// [`StateError`].
-    fn write(&self, folder: &OwnDir) -> Result<(), StateError> {
+    fn write(&self, folder: &PrivateDir) -> Result<(), StateError> {
         let text = serde_json::to_vec(self).map_err(broken::<Self>(folder))?;
         Ok(folder.replace(Self::NAME, &text)?)
     }
@@ -40,7 +40,7 @@ pub trait Kept: Serialize + DeserializeOwned {
 pub enum StateError {
     /// Its folder or file is not ours alone, or cannot be used.
     #[error(transparent)]
-    Run(#[from] OwnDirError),
+    Run(#[from] PrivateDirError),
     /// It is not what is written here.
     #[error("{path} is not {what}: {error}")]
     Broken {
@@ -53,7 +53,7 @@ pub enum StateError {
     },
 }
 
-fn broken<T: Kept>(folder: &OwnDir) -> impl FnOnce(serde_json::Error) -> StateError {
+fn broken<T: Kept>(folder: &PrivateDir) -> impl FnOnce(serde_json::Error) -> StateError {
     let (path, what) = (folder.display(T::NAME), T::WHAT);
     move |error| StateError::Broken { path, what, error }
 }

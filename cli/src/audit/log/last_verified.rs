@@ -9,7 +9,7 @@ use super::json_file::Kept;
 
 /// What `audit verify` found last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Checked {
+pub struct LastVerified {
     /// When.
     pub time: Timestamp,
     /// Whether nothing spoke against the log.
@@ -18,7 +18,7 @@ pub struct Checked {
     pub records: u64,
 }
 
-impl Kept for Checked {
+impl Kept for LastVerified {
     const NAME: &'static str = "audit-verified.json";
     const WHAT: &'static str = "what a verification found";
 }
@@ -31,16 +31,16 @@ mod tests {
     #[test]
     fn what_was_found_last_is_found_again() {
         let (_root, folder) = run_dir();
-        assert_eq!(Checked::read(&folder).unwrap(), None);
-        let checked = Checked {
+        assert_eq!(LastVerified::read(&folder).unwrap(), None);
+        let checked = LastVerified {
             time: Timestamp::from_second(1_700_000_000).unwrap(),
             intact: true,
             records: 7,
         };
         checked.write(&folder).unwrap();
-        assert_eq!(Checked::read(&folder).unwrap(), Some(checked));
-        folder.replace(Checked::NAME, b"{}").unwrap();
-        let error = Checked::read(&folder).unwrap_err().to_string();
+        assert_eq!(LastVerified::read(&folder).unwrap(), Some(checked));
+        folder.replace(LastVerified::NAME, b"{}").unwrap();
+        let error = LastVerified::read(&folder).unwrap_err().to_string();
         assert!(error.contains("what a verification found"), "{error}");
     }
 }

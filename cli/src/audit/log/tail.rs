@@ -7,7 +7,7 @@ use std::io::{Read, Seek, SeekFrom};
 use super::chain::{Hash, Link, Tip, LINE_LIMIT};
 
 /// How a file ends.
-pub(super) struct End {
+pub(super) struct Tail {
     pub(super) tip: Option<Tip>,
     pub(super) torn: Option<Torn>,
     /// Whether only the last newline is missing.
@@ -22,7 +22,7 @@ pub(super) struct Torn {
     pub(super) ends: bool,
 }
 
-impl End {
+impl Tail {
     /// Looks back from the end of `file` for the last line that is a record.
     pub(super) fn of(file: &mut File) -> std::io::Result<Self> {
         let length = file.metadata()?.len();

@@ -17,7 +17,7 @@ use super::read::{self, Position};
 use crate::audit::event::VERSION;
 
 /// How many findings are listed. A log that was replaced by another has one for each line.
-const MOST: usize = 1000;
+const MAX_FINDINGS: usize = 1000;
 
 /// Something that should not be.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -188,7 +188,7 @@ impl<'a> Verifier<'a> {
     }
 
     fn find(&mut self, finding: Finding) {
-        if self.verdict.findings.len() < MOST {
+        if self.verdict.findings.len() < MAX_FINDINGS {
             self.verdict.findings.insert(finding);
         }
     }

@@ -20,10 +20,10 @@ const NLM_F_ACK: u16 = 4;
 /// `struct nlmsghdr`.
 const HEADER: usize = 16;
 /// The kernel cuts a longer message (`MAX_AUDIT_MESSAGE_LENGTH` is 8970).
-const LIMIT: usize = 8000;
+const MAX_MESSAGE: usize = 8000;
 /// How long the kernel may take. With a full backlog it can make the sender wait for a minute; that is in sendto(2), and
 /// cannot be cut short.
-const PATIENCE: u16 = 1000;
+const ANSWER_TIMEOUT_MS: u16 = 1000;
 
 /// Tells the audit system of `event`, which has ended. That there is none, or that it is off, is no trouble.
 ///
@@ -71,7 +71,7 @@ fn message(text: &str) -> Vec<u8> {
 
 fn answer(socket: &OwnedFd) -> nix::Result<()> {
     let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-    if poll(&mut fds, PollTimeout::from(PATIENCE))? == 0 {
+    if poll(&mut fds, PollTimeout::from(ANSWER_TIMEOUT_MS))? == 0 {
         return Err(Errno::ETIMEDOUT);
     }
     let mut buffer = [0; 1024];
@@ -123,11 +123,11 @@ fn text(event: &Event) -> String {
         field("cause", cause);
     }
     // Whole fields, as many as fit.
-    if text.len() > LIMIT {
+    if text.len() > MAX_MESSAGE {
         let cut = text
             .char_indices()
             .map(|(at, _)| at)
-            .take_while(|at| *at <= LIMIT)
+            .take_while(|at| *at <= MAX_MESSAGE)
             .last();
         text.truncate(cut.unwrap_or(0));
         text.truncate(text.rfind(' ').unwrap_or(0));

@@ -33,7 +33,7 @@ use crate::exit::Exit;
 use crate::kernel::machine::{Context, Roots};
 use crate::kernel::sysfs::Problems;
 use crate::state::change_lock::Lock;
-use crate::sys::private_dir::OwnDir;
+use crate::sys::private_dir::PrivateDir;
 use crate::sys::signals;
 
 /// Arguments of the process that puts the type back. It is no command that anybody is offered.
@@ -53,11 +53,11 @@ pub struct BenchGuardArgs {
 
 /// How long the one that measures may be silent. Under a load that starves it this is too short, and the bench fails: the type is
 /// back all the same.
-const SILENCE: Duration = Duration::from_secs(10);
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The same while another waits for our turn.
-const PATIENCE: Duration = Duration::from_secs(2);
+const WANTED_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often it is looked whether that is so.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The guard, at work.
 struct Guard<'a> {
@@ -82,12 +82,12 @@ pub fn child(args: &BenchGuardArgs) -> anyhow::Result<Exit> {
     let socket = std::io::stdin().as_fd().try_clone_to_owned();
     let socket = UnixStream::from(socket.context("Failed to open the socket")?);
     socket
-        .set_read_timeout(Some(LOOK))
+        .set_read_timeout(Some(POLL_INTERVAL))
         .context("Failed to prepare the socket")?;
     let lock = std::io::stdout().as_fd().try_clone_to_owned();
     let lock = Lock::inherited(lock.context("Failed to open the lock")?);
     let context = Context::open(&args.roots)?;
-    let run = OwnDir::make(context.run_root.as_deref())?;
+    let run = PrivateDir::make(context.run_root.as_deref())?;
     let trail = Trail::begin(context.root.as_deref(), &context.proc)?;
     let group = context
         .sysfs
@@ -129,7 +129,7 @@ impl Guard<'_> {
             // and takes its turn anew before it does anything. That this fails is no worse than not to try.
             let _ = self.session.lock.let_go();
         }
-        let message = restored.words(self.journal.original);
+        let message = restored.describe(self.journal.original);
         let warnings = self.session.trail.troubles();
         let ended = Answer::Ended {
             whole,
@@ -204,7 +204,7 @@ impl Guard<'_> {
 }
 
 /// The next question; `None` if there will be none: nobody is there, or nothing came, or nothing that makes sense.
-fn ask(questions: &mut impl BufRead, run: &OwnDir) -> Option<Request> {
+fn ask(questions: &mut impl BufRead, run: &PrivateDir) -> Option<Request> {
     let begin = Instant::now();
     let mut line = Vec::new();
     loop {
@@ -215,7 +215,11 @@ fn ask(questions: &mut impl BufRead, run: &OwnDir) -> Option<Request> {
             Err(error) if error.raw_os_error() == Some(Errno::EAGAIN as i32) => {
                 // Who cannot be asked does not wait.
                 let wanted = matches!(Lock::is_wanted(run), Ok(true));
-                let patience = if wanted { PATIENCE } else { SILENCE };
+                let patience = if wanted {
+                    WANTED_TIMEOUT
+                } else {
+                    SILENCE_TIMEOUT
+                };
                 if begin.elapsed() >= patience {
                     return None;
                 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bench::mode::Mode;
 use crate::state::unfinished::BENCH_PREFIX;
-use crate::sys::private_dir::{OwnDir, OwnDirError};
+use crate::sys::private_dir::{PrivateDir, PrivateDirError};
 
 /// The version of the file.
 const VERSION: u32 = 1;
@@ -19,7 +19,7 @@ const VERSION: u32 = 1;
 pub enum JournalError {
     /// The folder or the file.
     #[error(transparent)]
-    Run(#[from] OwnDirError),
+    Run(#[from] PrivateDirError),
     /// It holds something that this program never writes.
     #[error("{path} is damaged ({why}); it was left alone")]
     Damaged {
@@ -79,10 +79,10 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// [`OwnDirError`]; what was there before then still is.
-    pub fn write(&self, run: &OwnDir) -> Result<(), OwnDirError> {
+    /// [`PrivateDirError`]; what was there before then still is.
+    pub fn write(&self, run: &PrivateDir) -> Result<(), PrivateDirError> {
         let name = name(self.group());
-        let bytes = serde_json::to_vec(self).map_err(|_| OwnDirError::NotOurs {
+        let bytes = serde_json::to_vec(self).map_err(|_| PrivateDirError::NotOurs {
             path: run.display(&name),
             why: "what is to be written cannot be put into words",
         })?;
@@ -93,8 +93,8 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// [`OwnDirError`], if it stays.
-    pub fn remove(&self, run: &OwnDir) -> Result<(), OwnDirError> {
+    /// [`PrivateDirError`], if it stays.
+    pub fn remove(&self, run: &PrivateDir) -> Result<(), PrivateDirError> {
         run.remove(&name(self.group()))
     }
 }
@@ -108,7 +108,7 @@ fn name(group: GroupId) -> String {
 /// # Errors
 ///
 /// [`JournalError`], if there is one that cannot be read or believed.
-pub fn read(run: &OwnDir, group: GroupId) -> Result<Option<Journal>, JournalError> {
+pub fn read(run: &PrivateDir, group: GroupId) -> Result<Option<Journal>, JournalError> {
     let name = name(group);
     let Some(bytes) = run.read(&name)? else {
         return Ok(None);

@@ -14,13 +14,13 @@ use crate::kernel::machine::Roots;
 use crate::state::change_lock::Lock;
 
 /// How often it is told that we are there.
-pub const BEAT: Duration = Duration::from_millis(100);
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(100);
 /// How long, beyond what the kernel is given, until something must have been said.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What can go wrong with it.
 #[derive(Debug, thiserror::Error)]
-pub enum KeeperError {
+pub enum GuardError {
     /// It does not run.
     #[error("Failed to start the process that puts the type back: {0}")]
     Start(io::Error),
@@ -45,7 +45,7 @@ pub struct End {
 
 /// The guard.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct GuardClient {
     child: Child,
     socket: UnixStream,
     /// What was read and is no whole line yet.
@@ -53,21 +53,21 @@ pub struct Keeper {
     timeout: Duration,
 }
 
-impl Keeper {
+impl GuardClient {
     /// Starts the guard of `group`, which has its copy of `lock`, and waits until it is ready.
     ///
     /// # Errors
     ///
-    /// [`KeeperError`]; nothing was changed then.
+    /// [`GuardError`]; nothing was changed then.
     pub fn start(
         group: u32,
         lock: &Lock,
         timeout: Duration,
         roots: &Roots,
-    ) -> Result<Self, KeeperError> {
-        let (ours, theirs) = UnixStream::pair().map_err(KeeperError::Start)?;
-        ours.set_read_timeout(Some(BEAT))
-            .map_err(KeeperError::Start)?;
+    ) -> Result<Self, GuardError> {
+        let (ours, theirs) = UnixStream::pair().map_err(GuardError::Start)?;
+        ours.set_read_timeout(Some(HEARTBEAT_INTERVAL))
+            .map_err(GuardError::Start)?;
         // Not the path of the program: that is another program, or none, while a package is being upgraded.
         let mut command = Command::new(Path::new("/proc/self/exe"));
         command
@@ -75,7 +75,7 @@ impl Keeper {
             .args(["--group", &group.to_string()])
             .args(["--timeout-ms", &timeout.as_millis().to_string()])
             .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::from(lock.share().map_err(KeeperError::Start)?))
+            .stdout(Stdio::from(lock.share().map_err(GuardError::Start)?))
             // It may outlive us, and then nobody reads that.
             .stderr(Stdio::null());
         let roots = [
@@ -88,7 +88,7 @@ impl Keeper {
                 command.arg(flag).arg(root);
             }
         }
-        let child = command.spawn().map_err(KeeperError::Start)?;
+        let child = command.spawn().map_err(GuardError::Start)?;
         // Our copies of what only it shall have are in here.
         drop(command);
         let mut keeper = Self {
@@ -99,7 +99,7 @@ impl Keeper {
         };
         match keeper.answer(&mut || {})? {
             Answer::Ready => Ok(keeper),
-            _ => Err(KeeperError::Gone),
+            _ => Err(GuardError::Gone),
         }
     }
 
@@ -107,8 +107,8 @@ impl Keeper {
     ///
     /// # Errors
     ///
-    /// [`KeeperError::Gone`], if it is not.
-    pub fn beat(&mut self) -> Result<(), KeeperError> {
+    /// [`GuardError::Gone`], if it is not.
+    pub fn beat(&mut self) -> Result<(), GuardError> {
         self.say(Request::Alive)
     }
 
@@ -116,8 +116,8 @@ impl Keeper {
     ///
     /// # Errors
     ///
-    /// [`KeeperError`].
-    pub fn make(&mut self, mode: Mode, tick: &mut dyn FnMut()) -> Result<Answer, KeeperError> {
+    /// [`GuardError`].
+    pub fn make(&mut self, mode: Mode, tick: &mut dyn FnMut()) -> Result<Answer, GuardError> {
         self.say(Request::Make(mode))?;
         self.answer(tick)
     }
@@ -126,8 +126,8 @@ impl Keeper {
     ///
     /// # Errors
     ///
-    /// [`KeeperError`]. One that is silent goes on without us.
-    pub fn end(mut self) -> Result<End, KeeperError> {
+    /// [`GuardError`]. One that is silent goes on without us.
+    pub fn end(mut self) -> Result<End, GuardError> {
         self.say(Request::End)?;
         loop {
             match self.answer(&mut || {})? {
@@ -150,32 +150,32 @@ impl Keeper {
         }
     }
 
-    fn say(&mut self, ask: Request) -> Result<(), KeeperError> {
-        let mut line = serde_json::to_vec(&ask).map_err(|_| KeeperError::Gone)?;
+    fn say(&mut self, ask: Request) -> Result<(), GuardError> {
+        let mut line = serde_json::to_vec(&ask).map_err(|_| GuardError::Gone)?;
         line.push(b'\n');
-        self.socket.write_all(&line).map_err(|_| KeeperError::Gone)
+        self.socket.write_all(&line).map_err(|_| GuardError::Gone)
     }
 
-    fn answer(&mut self, tick: &mut dyn FnMut()) -> Result<Answer, KeeperError> {
+    fn answer(&mut self, tick: &mut dyn FnMut()) -> Result<Answer, GuardError> {
         let begin = Instant::now();
         let mut bytes = [0; 1024];
         loop {
             if let Some(end) = self.line.iter().position(|b| *b == b'\n') {
                 let line: Vec<u8> = self.line.drain(..=end).collect();
-                return serde_json::from_slice(&line).map_err(|_| KeeperError::Gone);
+                return serde_json::from_slice(&line).map_err(|_| GuardError::Gone);
             }
             match self.socket.read(&mut bytes) {
-                Ok(0) => return Err(KeeperError::Gone),
+                Ok(0) => return Err(GuardError::Gone),
                 Ok(count) => self.line.extend(bytes.iter().take(count)),
                 // The raw errno: nothing came in time, or a signal did.
                 Err(error) if is_again(&error) => {
-                    if begin.elapsed() > self.timeout + GRACE {
-                        return Err(KeeperError::Silent(self.child.id()));
+                    if begin.elapsed() > self.timeout + GRACE_TIMEOUT {
+                        return Err(GuardError::Silent(self.child.id()));
                     }
                     self.beat()?;
                     tick();
                 }
-                Err(_) => return Err(KeeperError::Gone),
+                Err(_) => return Err(GuardError::Gone),
             }
         }
     }

@@ -21,9 +21,9 @@ use crate::kernel::sysfs::Problems;
 use crate::state::lockdown::in_force;
 
 /// How often it is tried.
-const ATTEMPTS: usize = 3;
+const MAX_ATTEMPTS: usize = 3;
 /// How long after an attempt that failed.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,9 +50,9 @@ impl Restored {
         }
     }
 
-    /// In words, after the name of the group.
+    /// In describe, after the name of the group.
     #[must_use]
-    pub fn words(&self, original: Mode) -> String {
+    pub fn describe(&self, original: Mode) -> String {
         match self {
             Self::Nothing(why) => format!("nothing had to be put back: {why}"),
             Self::Done => format!("it is {original} again, as before the bench"),
@@ -97,9 +97,9 @@ fn put_back(context: &Context, trail: &Trail, switch: &Switch<'_>, journal: &Jou
         return Restored::Nothing("the bench had not changed it");
     }
     let mut last = String::new();
-    for attempt in 0..ATTEMPTS {
+    for attempt in 0..MAX_ATTEMPTS {
         if attempt > 0 {
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(RETRY_INTERVAL);
         }
         let group = context
             .sysfs

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::histogram::Histogram;
-use crate::bench::disk::{Disk, DiskError, PATIENCE};
-use crate::bench::guard::parent::BEAT;
+use crate::bench::disk::{Disk, DiskError, READ_TIMEOUT};
+use crate::bench::guard::parent::HEARTBEAT_INTERVAL;
 
 /// What is left out at the beginning of each slot: threads start, queues fill.
 const WARM: Duration = Duration::from_millis(40);
@@ -85,7 +85,7 @@ impl Disk {
             if left.is_zero() {
                 return Ok(());
             }
-            std::thread::sleep(left.min(BEAT));
+            std::thread::sleep(left.min(HEARTBEAT_INTERVAL));
             ask().map_err(Cut::Told)?;
         };
         wait_until(window.begin)?;
@@ -97,11 +97,11 @@ impl Disk {
             busy: before.zip(after).map(|(b, a)| a.saturating_sub(b)),
         };
         loop {
-            match receiver.recv_timeout(BEAT) {
+            match receiver.recv_timeout(HEARTBEAT_INTERVAL) {
                 Ok(Ok(reads)) => counted.reads.merge(&reads),
                 Ok(Err(error)) => return Err(Cut::Disk(self.failed("read from", &error))),
                 Err(RecvTimeoutError::Disconnected) => return Ok(counted),
-                Err(RecvTimeoutError::Timeout) if window.end.elapsed() > PATIENCE => {
+                Err(RecvTimeoutError::Timeout) if window.end.elapsed() > READ_TIMEOUT => {
                     return Err(Cut::Disk(self.silent()));
                 }
                 Err(RecvTimeoutError::Timeout) => ask().map_err(Cut::Told)?,

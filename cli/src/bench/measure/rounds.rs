@@ -10,13 +10,13 @@ use super::figures::Slot;
 use super::load::{Counted, Cut};
 use super::schedule::{Schedule, DEPTHS};
 use crate::bench::disk::{Disk, DiskError};
-use crate::bench::guard::parent::{Keeper, KeeperError};
+use crate::bench::guard::parent::{GuardClient, GuardError};
 use crate::bench::guard::protocol::Answer;
 use crate::bench::mode::Mode;
 use crate::bench::scope::rules::{Reason, Why};
 use crate::kernel::machine::Context;
 use crate::state::change_lock::Lock;
-use crate::sys::private_dir::OwnDir;
+use crate::sys::private_dir::PrivateDir;
 use crate::sys::signals::Signals;
 
 /// Why it was not brought to its end.
@@ -36,7 +36,7 @@ pub enum Stop {
     Switch(String, Vec<String>),
     /// The guard.
     #[error(transparent)]
-    Keeper(#[from] KeeperError),
+    Guard(#[from] GuardError),
     /// The disk.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -53,9 +53,9 @@ pub struct Means<'a> {
     /// Looked at all the time.
     pub signals: &'a mut Signals,
     /// Where others say that they wait; `None` if it is not our turn, since nothing is changed.
-    pub run: Option<&'a OwnDir>,
+    pub run: Option<&'a PrivateDir>,
     /// What changes the type; `None` if it is never changed.
-    pub keeper: Option<&'a mut Keeper>,
+    pub keeper: Option<&'a mut GuardClient>,
     /// Called all the time, with the number of slots that are done, and with what is being done now.
     pub tick: &'a mut dyn FnMut(usize, &str),
 }
@@ -113,7 +113,7 @@ impl Means<'_> {
     /// Makes the group `mode`; why that is never to be had, if it is refused the first time.
     fn make(&mut self, mode: Mode, done: usize) -> Result<Option<Why>, Stop> {
         let Some(keeper) = self.keeper.as_mut() else {
-            return Err(KeeperError::Gone.into());
+            return Err(GuardError::Gone.into());
         };
         let words = format!("making group {} {mode}", self.group);
         let tick = &mut self.tick;
@@ -132,7 +132,7 @@ impl Means<'_> {
             Answer::Failed {
                 message, advice, ..
             } => return Err(Stop::Switch(message, advice)),
-            Answer::Ready | Answer::Ended { .. } => return Err(KeeperError::Gone.into()),
+            Answer::Ready | Answer::Ended { .. } => return Err(GuardError::Gone.into()),
         }
         self.ask()?;
         Ok(None)

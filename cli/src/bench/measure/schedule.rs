@@ -8,9 +8,9 @@ use crate::bench::mode::Mode;
 /// How many reads are under way at the same time.
 pub const DEPTHS: [usize; 4] = [1, 4, 16, 64];
 /// The shortest time all of it can take, so that a slot is long enough for the clock that processor time is counted with.
-pub const SHORTEST: Duration = Duration::from_secs(5);
+pub const MIN_BUDGET: Duration = Duration::from_secs(5);
 /// The longest: a group that is to be strict is lazy for half of it.
-pub const LONGEST: Duration = Duration::from_secs(300);
+pub const MAX_BUDGET: Duration = Duration::from_secs(300);
 
 /// The order, and how long each part takes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::{Bottom, Object};
 use crate::kernel::target::Target;
-use crate::sys::kernfs::{Tree, TreeError};
+use crate::sys::kernfs::{KernFs, KernFsError};
 
 /// Why there is nothing to be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -161,7 +161,7 @@ impl Subject {
 
 /// The names of the block devices that the one in the directory `path` is made of; none for a disk. A partition is of the same
 /// stuff as the device that it is a part of.
-fn made_of(context: &Context, path: &str) -> Result<Vec<String>, TreeError> {
+fn made_of(context: &Context, path: &str) -> Result<Vec<String>, KernFsError> {
     let tree = context.sysfs.tree();
     let mut names = tree.names(&format!("{path}/slaves"))?.unwrap_or_default();
     if names.is_empty() {
@@ -179,7 +179,7 @@ fn disks_of(
     inventory: &Inventory,
     group: &Group,
     target: &Target,
-) -> Result<Vec<Object>, TreeError> {
+) -> Result<Vec<Object>, KernFsError> {
     let tree = context.sysfs.tree();
     let mut disks = Vec::new();
     for object in context.sysfs.blocks()? {
@@ -206,7 +206,7 @@ fn disks_of(
 }
 
 /// Whether it is a part of another block device: the directory above it is one.
-fn is_part(tree: &Tree, object: &Object) -> Result<bool, TreeError> {
+fn is_part(tree: &KernFs, object: &Object) -> Result<bool, KernFsError> {
     let above = object.path.rsplit_once('/').map_or("", |(above, _)| above);
     let name = above.rsplit('/').next().unwrap_or(above);
     let link = tree.link(&format!("class/block/{name}"))?;
@@ -236,7 +236,7 @@ fn address(
 }
 
 /// Why the block device in the directory `path`, which is behind so many groups, cannot be measured; `None` if it can.
-fn unfit(context: &Context, path: &str, groups: usize) -> Result<Option<Refusal>, TreeError> {
+fn unfit(context: &Context, path: &str, groups: usize) -> Result<Option<Refusal>, KernFsError> {
     let below = made_of(context, path)?;
     Ok(if !below.is_empty() {
         Some(stacked(&below))
@@ -251,7 +251,7 @@ fn unfit(context: &Context, path: &str, groups: usize) -> Result<Option<Refusal>
 
 /// Whether it is one path of a disk that has several. The kernel keeps those to itself (`GENHD_FL_HIDDEN` in
 /// `include/linux/blkdev.h`).
-fn is_hidden(tree: &Tree, path: &str) -> Result<bool, TreeError> {
+fn is_hidden(tree: &KernFs, path: &str) -> Result<bool, KernFsError> {
     let says = tree.text(&format!("{path}/hidden"))?;
     Ok(says.as_deref() == Some("1"))
 }
@@ -286,7 +286,7 @@ fn several_paths(groups: usize) -> Refusal {
 }
 
 /// There is no disk: what there is instead.
-fn refusal(context: &Context, group: &Group, target: &Target) -> Result<Refusal, TreeError> {
+fn refusal(context: &Context, group: &Group, target: &Target) -> Result<Refusal, KernFsError> {
     let is_named = |path: &str| match target {
         Target::Pci(address) => group
             .devices

@@ -4,10 +4,10 @@
 use iommuctl_policy::Device;
 
 use super::{some_of, Check, Finding, Inspector};
-use crate::sys::kernfs::TreeError;
+use crate::sys::kernfs::KernFsError;
 
 impl Inspector<'_> {
-    pub(super) fn drivers(&self, devices: &[&Device]) -> Result<Vec<Finding>, TreeError> {
+    pub(super) fn drivers(&self, devices: &[&Device]) -> Result<Vec<Finding>, KernFsError> {
         let mut findings = Vec::new();
         for device in devices {
             let Some(driver) = &device.driver else {
@@ -30,7 +30,7 @@ impl Inspector<'_> {
     }
 
     /// Why a device would not come back to its driver, if so.
-    fn cannot_return(&self, device: &Device, driver: &str) -> Result<Option<String>, TreeError> {
+    fn cannot_return(&self, device: &Device, driver: &str) -> Result<Option<String>, KernFsError> {
         let name = &device.name;
         let bus = device.bus.as_deref().unwrap_or_default();
         if !self.sysfs.has_bind_files(bus, driver)? {
@@ -49,7 +49,7 @@ impl Inspector<'_> {
     /// PCI devices that hang from this one, and its virtual functions. Most drivers of bridges leave what is behind
     /// them alone; but without its driver a bridge may stop passing on DMA (`pci_disable_device`), and some, such as
     /// `vmd`, take their whole bus with them. A driver's virtual functions go when it does.
-    fn taken_along(&self, device: &Device) -> Result<Vec<String>, TreeError> {
+    fn taken_along(&self, device: &Device) -> Result<Vec<String>, KernFsError> {
         let tree = self.sysfs.tree();
         let mut others = Vec::new();
         for name in tree.names("bus/pci/devices")?.unwrap_or_default() {

@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use crate::kernel::procfs::Proc;
 use crate::kernel::sysfs::Sysfs;
-use crate::sys::kernfs::TreeError;
+use crate::sys::kernfs::KernFsError;
 
 /// What is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -113,8 +113,8 @@ impl Inspector<'_> {
     ///
     /// # Errors
     ///
-    /// [`TreeError`], if something that has to be known cannot be read.
-    pub fn findings(&self, group: &Group) -> Result<Vec<Finding>, TreeError> {
+    /// [`KernFsError`], if something that has to be known cannot be read.
+    pub fn findings(&self, group: &Group) -> Result<Vec<Finding>, KernFsError> {
         let devices: Vec<&Device> = group.holders().collect();
         let mut findings = self.storage(&devices)?;
         findings.extend(self.network(&devices)?);
@@ -143,10 +143,10 @@ pub fn to_unbind<'a>(
 
 /// A list for a sentence, in which only the first few are named.
 fn some_of(names: &[String]) -> String {
-    const MOST: usize = 4;
-    match names.get(MOST..) {
+    const MAX_NAMES: usize = 4;
+    match names.get(MAX_NAMES..) {
         None | Some([]) => names.join(", "),
-        Some(rest) => format!("{} and {} more", names[..MOST].join(", "), rest.len()),
+        Some(rest) => format!("{} and {} more", names[..MAX_NAMES].join(", "), rest.len()),
     }
 }
 

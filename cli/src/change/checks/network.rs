@@ -8,10 +8,10 @@ use iommuctl_policy::Device;
 use nix::ifaddrs::getifaddrs;
 
 use super::{Check, Finding, Inspector};
-use crate::sys::kernfs::TreeError;
+use crate::sys::kernfs::KernFsError;
 
 impl Inspector<'_> {
-    pub(super) fn network(&self, devices: &[&Device]) -> Result<Vec<Finding>, TreeError> {
+    pub(super) fn network(&self, devices: &[&Device]) -> Result<Vec<Finding>, KernFsError> {
         let mut findings = Vec::new();
         for interface in self.proc.default_route_interfaces()? {
             for device in self.devices_of(&interface, devices)? {
@@ -48,7 +48,7 @@ impl Inspector<'_> {
         &self,
         interface: &str,
         devices: &[&'a Device],
-    ) -> Result<Vec<&'a Device>, TreeError> {
+    ) -> Result<Vec<&'a Device>, KernFsError> {
         let link = self.sysfs.tree().link(&format!("class/net/{interface}"))?;
         let Some(path) = link else {
             return Ok(Vec::new());

@@ -16,14 +16,14 @@ use procfs::process::MountInfo;
 
 use super::{some_of, Check, Finding, Inspector};
 use crate::kernel::sysfs::Object;
-use crate::sys::kernfs::TreeError;
+use crate::sys::kernfs::KernFsError;
 use crate::sys::printable::printable;
 
 /// What was found to be in use: directories in sysfs, relative to its root.
 type Known = Vec<String>;
 
 impl Inspector<'_> {
-    pub(super) fn storage(&self, devices: &[&Device]) -> Result<Vec<Finding>, TreeError> {
+    pub(super) fn storage(&self, devices: &[&Device]) -> Result<Vec<Finding>, KernFsError> {
         let blocks = self.sysfs.blocks()?;
         let mut known = Known::new();
         let mut findings = self.mounted(devices, &blocks, &mut known)?;
@@ -40,7 +40,7 @@ impl Inspector<'_> {
         devices: &[&Device],
         blocks: &[Object],
         known: &mut Known,
-    ) -> Result<Vec<Finding>, TreeError> {
+    ) -> Result<Vec<Finding>, KernFsError> {
         let mounts = self.proc.mounts()?;
         // By device and block device: a file system can be mounted at many places.
         let mut places: Vec<(&Device, &Object, Vec<String>)> = Vec::new();
@@ -74,7 +74,7 @@ impl Inspector<'_> {
         block: &Object,
         use_of: &str,
         known: &mut Known,
-    ) -> Result<Finding, TreeError> {
+    ) -> Result<Finding, KernFsError> {
         known.push(block.path.clone());
         let title = self.sysfs.block_title(&block.name, &block.path)?;
         let message = format!("{} holds {title}, which {use_of}", device.name);
@@ -86,7 +86,7 @@ impl Inspector<'_> {
         &self,
         mount: &MountInfo,
         blocks: &'a [Object],
-    ) -> Result<Vec<&'a Object>, TreeError> {
+    ) -> Result<Vec<&'a Object>, KernFsError> {
         if !mount.majmin.starts_with("0:") {
             let number = mount.majmin.trim();
             let valid = number.bytes().all(|b| b.is_ascii_digit() || b == b':');
@@ -113,7 +113,7 @@ impl Inspector<'_> {
         &self,
         path: &str,
         blocks: &'a [Object],
-    ) -> Result<Option<&'a Object>, TreeError> {
+    ) -> Result<Option<&'a Object>, KernFsError> {
         let Some(name) = path.strip_prefix("/dev/") else {
             return Ok(None);
         };
@@ -138,7 +138,7 @@ impl Inspector<'_> {
         devices: &[&Device],
         blocks: &[Object],
         known: &mut Known,
-    ) -> Result<Vec<Finding>, TreeError> {
+    ) -> Result<Vec<Finding>, KernFsError> {
         let mounts = self.proc.mounts()?;
         let mut findings = Vec::new();
         for swap in self.proc.swaps()? {
@@ -168,7 +168,7 @@ impl Inspector<'_> {
         devices: &[&Device],
         blocks: &[Object],
         known: &mut Known,
-    ) -> Result<Vec<Finding>, TreeError> {
+    ) -> Result<Vec<Finding>, KernFsError> {
         let mut findings = Vec::new();
         for block in blocks {
             let at = format!("{}/slaves", block.path);
@@ -196,7 +196,7 @@ impl Inspector<'_> {
         &self,
         block: &Object,
         devices: &[&'a Device],
-    ) -> Result<Vec<&'a Device>, TreeError> {
+    ) -> Result<Vec<&'a Device>, KernFsError> {
         let bottoms = self.sysfs.bottoms(&block.path)?;
         let is_one = |d: &&&Device| bottoms.iter().any(|b| b.is_below(&d.path));
         Ok(devices.iter().filter(is_one).copied().collect())

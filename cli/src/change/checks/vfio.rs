@@ -5,15 +5,15 @@
 use iommuctl_policy::{Device, Group};
 
 use super::{Check, Finding, Inspector};
-use crate::sys::kernfs::TreeError;
+use crate::sys::kernfs::KernFsError;
 
 impl Inspector<'_> {
     /// The devices of `group` that a program has open.
     ///
     /// # Errors
     ///
-    /// [`TreeError`], if it cannot be told.
-    pub fn vfio(&self, group: &Group) -> Result<Vec<Finding>, TreeError> {
+    /// [`KernFsError`], if it cannot be told.
+    pub fn vfio(&self, group: &Group) -> Result<Vec<Finding>, KernFsError> {
         let driven = |d: &&Device| d.driver.as_deref().is_some_and(|n| n.contains("vfio"));
         let mut findings = Vec::new();
         for device in group.devices.iter().filter(driven) {

@@ -11,7 +11,7 @@ use iommuctl_policy::{DomainType, Group, GroupId, Route, TypeRequest};
 
 use super::account::{Account, End};
 use super::journal::Journal;
-use super::kill_point::Fuse;
+use super::kill_point::KillPoint;
 use super::machine::Bound;
 use super::plan::{Plan, Write};
 use super::real_machine::Kernel;
@@ -23,8 +23,8 @@ use crate::change::route::Allowed;
 use crate::kernel::procfs::Proc;
 use crate::kernel::sysfs::{Problems, Sysfs};
 use crate::state::change_lock::Lock;
-use crate::sys::kernfs::TreeError;
-use crate::sys::private_dir::OwnDir;
+use crate::sys::kernfs::KernFsError;
+use crate::sys::private_dir::PrivateDir;
 use crate::sys::signals::Signals;
 
 /// What is to be done, the same for each group.
@@ -47,13 +47,13 @@ pub struct Interrupt<'a> {
 /// What a rebind works with while it runs.
 pub struct Tools<'a> {
     /// Where journals are.
-    pub run: &'a OwnDir,
+    pub run: &'a PrivateDir,
     /// Held.
     pub lock: &'a Lock,
     /// Asked between two steps.
     pub signals: &'a mut Signals,
     /// For tests.
-    pub fuse: &'a mut Fuse,
+    pub kill_point: &'a mut KillPoint,
 }
 
 impl Interrupt<'_> {
@@ -88,14 +88,14 @@ impl Interrupt<'_> {
         }
     }
 
-    fn findings(&self, group: &Group) -> Result<Vec<Finding>, TreeError> {
+    fn findings(&self, group: &Group) -> Result<Vec<Finding>, KernFsError> {
         let (sysfs, proc) = (self.sysfs, self.proc);
         Inspector { sysfs, proc }.findings(group)
     }
 
     /// The plan, if nothing speaks against it that was not overridden; otherwise `result` says what does.
     fn plan(&self, group: &Group, result: &mut GroupResult) -> Option<Plan> {
-        let unknown = |error: TreeError, result: &mut GroupResult| {
+        let unknown = |error: KernFsError, result: &mut GroupResult| {
             result.outcome = Outcome::Refused;
             result.needs = result.route.take();
             result.writes.clear();
@@ -142,7 +142,7 @@ impl Interrupt<'_> {
             return true;
         };
         result.writes.clear();
-        let journal = match Journal::begin(tools.run, &plan, tools.fuse) {
+        let journal = match Journal::begin(tools.run, &plan, tools.kill_point) {
             Ok(journal) => journal,
             Err(error) => {
                 result.outcome = Outcome::Failed;

@@ -15,18 +15,18 @@ use iommuctl_policy::GroupId;
 use serde::Serialize;
 
 use super::journal_format::{parse, Begin, Parsed, Record, Wrong, VERSION};
-use super::kill_point::Fuse;
+use super::kill_point::KillPoint;
 use super::plan::{Plan, Step};
 use crate::state::unfinished::REBIND_PREFIX;
 use crate::sys::error::{errno, OsError};
-use crate::sys::private_dir::{OwnDir, OwnDirError};
+use crate::sys::private_dir::{PrivateDir, PrivateDirError};
 
 /// The journal cannot be read, written or believed.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The folder or the file.
     #[error(transparent)]
-    Run(#[from] OwnDirError),
+    Run(#[from] PrivateDirError),
     /// It is of another version of this program.
     #[error("{path} is of version {version}, and this program knows version {VERSION}; it was left alone")]
     Version {
@@ -48,10 +48,10 @@ pub enum JournalError {
 /// A journal that is being written.
 #[derive(Debug)]
 pub struct Journal<'a> {
-    run: &'a OwnDir,
+    run: &'a PrivateDir,
     name: String,
     file: File,
-    fuse: &'a mut Fuse,
+    kill_point: &'a mut KillPoint,
 }
 
 impl<'a> Journal<'a> {
@@ -59,16 +59,20 @@ impl<'a> Journal<'a> {
     ///
     /// # Errors
     ///
-    /// [`OwnDirError`], if it cannot be made; that one is there already shows as `EEXIST`.
-    pub fn begin(run: &'a OwnDir, plan: &Plan, fuse: &'a mut Fuse) -> Result<Self, OwnDirError> {
+    /// [`PrivateDirError`], if it cannot be made; that one is there already shows as `EEXIST`.
+    pub fn begin(
+        run: &'a PrivateDir,
+        plan: &Plan,
+        kill_point: &'a mut KillPoint,
+    ) -> Result<Self, PrivateDirError> {
         let name = name(GroupId(plan.group));
-        fuse.point();
+        kill_point.point();
         let file = run.create(&name)?;
         let mut journal = Self {
             run,
             name,
             file,
-            fuse,
+            kill_point,
         };
         let version = VERSION;
         let plan = plan.clone();
@@ -86,8 +90,12 @@ impl<'a> Journal<'a> {
     ///
     /// # Errors
     ///
-    /// [`OwnDirError`], if it cannot be opened, or a line that was torn cannot be taken off.
-    pub fn resume(run: &'a OwnDir, found: &Found, fuse: &'a mut Fuse) -> Result<Self, OwnDirError> {
+    /// [`PrivateDirError`], if it cannot be opened, or a line that was torn cannot be taken off.
+    pub fn resume(
+        run: &'a PrivateDir,
+        found: &Found,
+        kill_point: &'a mut KillPoint,
+    ) -> Result<Self, PrivateDirError> {
         let mut file = run.open(&found.name)?;
         let end = found.length;
         let cut = file
@@ -99,7 +107,7 @@ impl<'a> Journal<'a> {
                 run,
                 name,
                 file,
-                fuse,
+                kill_point,
             }),
             Err(error) => Err(failed(run, &name, &error)),
         }
@@ -109,18 +117,18 @@ impl<'a> Journal<'a> {
     ///
     /// # Errors
     ///
-    /// [`OwnDirError`], if the record may be lost.
-    pub fn record(&mut self, step: Step) -> Result<(), OwnDirError> {
-        self.fuse.point();
+    /// [`PrivateDirError`], if the record may be lost.
+    pub fn record(&mut self, step: Step) -> Result<(), PrivateDirError> {
+        self.kill_point.point();
         self.line(&Record { step })
     }
 
     /// A step was taken.
     pub fn taken(&mut self) {
-        self.fuse.point();
+        self.kill_point.point();
     }
 
-    fn line(&mut self, record: &impl Serialize) -> Result<(), OwnDirError> {
+    fn line(&mut self, record: &impl Serialize) -> Result<(), PrivateDirError> {
         let written = self.put(record);
         written.map_err(|error| failed(self.run, &self.name, &error))
     }
@@ -130,10 +138,10 @@ impl<'a> Journal<'a> {
         line.push(b'\n');
         let (head, tail) = line.split_at(line.len() / 2);
         self.file.write_all(head)?;
-        self.fuse.point();
+        self.kill_point.point();
         self.file.write_all(tail)?;
         self.file.sync_all()?;
-        self.fuse.point();
+        self.kill_point.point();
         Ok(())
     }
 
@@ -141,19 +149,19 @@ impl<'a> Journal<'a> {
     ///
     /// # Errors
     ///
-    /// [`OwnDirError`], if it stays.
-    pub fn end(self) -> Result<(), OwnDirError> {
-        self.fuse.point();
+    /// [`PrivateDirError`], if it stays.
+    pub fn end(self) -> Result<(), PrivateDirError> {
+        self.kill_point.point();
         self.run.remove(&self.name)?;
-        self.fuse.point();
+        self.kill_point.point();
         Ok(())
     }
 }
 
-fn failed(run: &OwnDir, name: &str, error: &std::io::Error) -> OwnDirError {
+fn failed(run: &PrivateDir, name: &str, error: &std::io::Error) -> PrivateDirError {
     let errno = errno(error);
     let path = run.display(name);
-    OwnDirError::Os(OsError {
+    PrivateDirError::Os(OsError {
         verb: "write",
         path,
         errno,
@@ -183,8 +191,8 @@ impl Found {
     ///
     /// # Errors
     ///
-    /// [`OwnDirError`], if it stays.
-    pub fn remove(&self, run: &OwnDir) -> Result<(), OwnDirError> {
+    /// [`PrivateDirError`], if it stays.
+    pub fn remove(&self, run: &PrivateDir) -> Result<(), PrivateDirError> {
         run.remove(&self.name)
     }
 }
@@ -194,7 +202,7 @@ impl Found {
 /// # Errors
 ///
 /// [`JournalError`], if there is one that cannot be read or believed.
-pub fn read(run: &OwnDir, group: GroupId) -> Result<Option<Found>, JournalError> {
+pub fn read(run: &PrivateDir, group: GroupId) -> Result<Option<Found>, JournalError> {
     let name = name(group);
     let Some(bytes) = run.read(&name)? else {
         return Ok(None);
@@ -232,16 +240,16 @@ mod tests {
     fn what_was_recorded_is_read_again() {
         let (_root, run) = run_dir();
         let plan = plan(&["0000:02:00.0"], "DMA", "identity");
-        let mut fuse = Fuse::default();
-        let mut journal = Journal::begin(&run, &plan, &mut fuse).unwrap();
+        let mut kill_point = KillPoint::default();
+        let mut journal = Journal::begin(&run, &plan, &mut kill_point).unwrap();
         journal.record(Step::Unbind(0)).unwrap();
         assert_eq!(rebinds(&run).unwrap(), [GroupId(7)]);
         let found = read(&run, GroupId(7)).unwrap().unwrap();
         assert_eq!(found.plan.as_ref(), Some(&plan));
         assert_eq!(found.last, Some(Step::Unbind(0)));
         // One rebind of a group at a time.
-        let mut fuse = Fuse::default();
-        assert!(Journal::begin(&run, &plan, &mut fuse).is_err());
+        let mut kill_point = KillPoint::default();
+        assert!(Journal::begin(&run, &plan, &mut kill_point).is_err());
         journal.end().unwrap();
         assert!(read(&run, GroupId(7)).unwrap().is_none());
     }
@@ -250,8 +258,8 @@ mod tests {
     fn journal_cut_anywhere_is_still_of_use() {
         let (root, run) = run_dir();
         let plan = plan(&["0000:02:00.0"], "DMA", "identity");
-        let mut fuse = Fuse::default();
-        let mut journal = Journal::begin(&run, &plan, &mut fuse).unwrap();
+        let mut kill_point = KillPoint::default();
+        let mut journal = Journal::begin(&run, &plan, &mut kill_point).unwrap();
         journal.record(Step::Unbind(0)).unwrap();
         let path = root.path().join("iommuctl/rebind-7");
         let whole = std::fs::read(&path).unwrap();
@@ -263,8 +271,8 @@ mod tests {
             assert_eq!(found.last, None, "{length}");
             // The torn line is taken off before another is added.
             if found.plan.is_some() {
-                let mut fuse = Fuse::default();
-                let mut again = Journal::resume(&run, &found, &mut fuse).unwrap();
+                let mut kill_point = KillPoint::default();
+                let mut again = Journal::resume(&run, &found, &mut kill_point).unwrap();
                 again.record(Step::Bind(0)).unwrap();
                 let found = read(&run, GroupId(7)).unwrap().unwrap();
                 assert_eq!(found.last, Some(Step::Bind(0)), "{length}");

@@ -11,11 +11,11 @@ use nix::unistd::Pid;
 
 /// Burns down, one point at a time.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Fuse {
+pub struct KillPoint {
     left: Option<u32>,
 }
 
-impl Fuse {
+impl KillPoint {
     /// Kills at the point with this number; never without one.
     #[must_use]
     pub fn new(point: Option<u32>) -> Self {

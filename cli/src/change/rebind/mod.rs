@@ -2,7 +2,7 @@
 //! The rebind route: unbind the drivers of a group, write its type, and bind the same drivers again.
 //!
 //! [`plan`] says what will be done, as a value; [`survey`] makes that value from sysfs. [`engine`] does it in an order in
-//! which nothing is left unbound, whatever goes wrong, and knows the kernel only as a [`machine`]; [`kernel`] is the real
+//! which nothing is left unbound, whatever goes wrong, and knows the kernel only as a [`machine`]; [`real_machine`] is the real
 //! one. Each step is written into a [`journal`] before it is taken, from which `iommuctl recover` brings back what a
 //! killed process left.
 //!

@@ -16,7 +16,7 @@ use crate::state::change_lock::Lock;
 use crate::sys::signals::Signals;
 
 /// How long a wait for something to come back lasts, before it is looked for again.
-const PAUSE: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The kernel.
 pub struct Kernel<'a> {
@@ -152,6 +152,6 @@ impl Machine for Kernel<'_> {
 
     fn pause(&mut self) {
         (self.tick)(&self.doing);
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }

@@ -6,7 +6,7 @@ use iommuctl_policy::{Device, DomainType, Group, TypeRequest};
 use super::journal_format::is_plain;
 use super::plan::{Offers, Override, Plan, Subject};
 use crate::kernel::sysfs::Sysfs;
-use crate::sys::kernfs::TreeError;
+use crate::sys::kernfs::KernFsError;
 
 /// Plans to give `request` to `group`, for which `devices` of it lose their driver.
 ///
@@ -15,7 +15,7 @@ use crate::sys::kernfs::TreeError;
 ///
 /// # Errors
 ///
-/// [`TreeError`], if something about a device cannot be read. Then nothing is to be done: what is not known cannot be put
+/// [`KernFsError`], if something about a device cannot be read. Then nothing is to be done: what is not known cannot be put
 /// back.
 pub fn plan<'a>(
     sysfs: &Sysfs,
@@ -23,7 +23,7 @@ pub fn plan<'a>(
     old_type: &DomainType,
     request: TypeRequest,
     devices: impl Iterator<Item = &'a Device>,
-) -> Result<Plan, TreeError> {
+) -> Result<Plan, KernFsError> {
     let subjects = devices
         .map(|device| subject(sysfs, device))
         .filter_map(Result::transpose)
@@ -32,13 +32,13 @@ pub fn plan<'a>(
 }
 
 /// `None` for a device without a driver.
-fn subject(sysfs: &Sysfs, device: &Device) -> Result<Option<Subject>, TreeError> {
+fn subject(sysfs: &Sysfs, device: &Device) -> Result<Option<Subject>, KernFsError> {
     let (Some(bus), Some(driver)) = (&device.bus, &device.driver) else {
         return Ok(None);
     };
     for name in [&device.name, bus, driver] {
         if !is_plain(name) {
-            return Err(TreeError::NotText(sysfs.tree().display(&device.path)));
+            return Err(KernFsError::NotText(sysfs.tree().display(&device.path)));
         }
     }
     let driver_override = match sysfs.driver_override(&device.path)? {
@@ -61,8 +61,8 @@ fn subject(sysfs: &Sysfs, device: &Device) -> Result<Option<Subject>, TreeError>
 ///
 /// # Errors
 ///
-/// [`TreeError`], if it cannot be counted.
-pub fn offers(sysfs: &Sysfs, path: &str) -> Result<Offers, TreeError> {
+/// [`KernFsError`], if it cannot be counted.
+pub fn offers(sysfs: &Sysfs, path: &str) -> Result<Offers, KernFsError> {
     let blocks = sysfs.blocks()?;
     let interfaces = sysfs.interfaces()?;
     Ok(Offers {

@@ -10,7 +10,7 @@ use super::period::Period;
 use super::{entry_lines as render, places, snapshot, unreadable};
 use crate::audit::clock;
 use crate::audit::event::{Event, Member, Outcome};
-use crate::audit::history::changes::{Entry, Story};
+use crate::audit::history::changes::{ChangeCorrelator, Entry};
 use crate::audit::log::file::Places;
 use crate::audit::log::read::{self, Position};
 use crate::commands::common::args::Global;
@@ -58,7 +58,7 @@ impl ValueEnum for Outcome {
 }
 
 /// How often the log is looked at for what is new.
-const AGAIN: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What is looked for.
 struct Filter<'a> {
@@ -120,7 +120,7 @@ pub fn run(args: &LogArgs, global: &Global, output: &mut Output) -> anyhow::Resu
     let places = places(global);
     let mut shown = render::Shown::begin(output, args.follow)?;
     let mut position = Position::default();
-    let mut story = Story::default();
+    let mut story = ChangeCorrelator::default();
     let mut last: VecDeque<Entry> = VecDeque::new();
     let mut result = Ok(());
     let mut each = |entry: Entry| {
@@ -167,7 +167,7 @@ pub fn run(args: &LogArgs, global: &Global, output: &mut Output) -> anyhow::Resu
 fn follow(
     places: &Places,
     mut position: Position,
-    mut story: Story,
+    mut story: ChangeCorrelator,
     filter: &Filter<'_>,
     shown: &mut render::Shown,
     output: &mut Output,
@@ -181,6 +181,6 @@ fn follow(
         for entry in entries.iter().filter(|entry| filter.takes(entry)) {
             shown.entry(entry, output)?;
         }
-        std::thread::sleep(AGAIN);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }

@@ -44,7 +44,7 @@ pub fn run(args: &RecordArgs, global: &Global, output: &mut Output) -> anyhow::R
     let context = Context::open(&global.roots)?;
     let (settings, log) = settings::log(global.roots.root.as_deref())?;
     let me = context.proc.executable(std::process::id());
-    let mut sink = Keeper {
+    let mut sink = GuardClient {
         root: global
             .roots
             .root
@@ -69,7 +69,7 @@ pub fn run(args: &RecordArgs, global: &Global, output: &mut Output) -> anyhow::R
 }
 
 /// Keeps what happens: in the log, and elsewhere.
-struct Keeper<'a> {
+struct GuardClient<'a> {
     root: PathBuf,
     log: Log,
     settings: AuditSettings,
@@ -84,7 +84,7 @@ struct Keeper<'a> {
     output: &'a mut Output,
 }
 
-impl Keeper<'_> {
+impl GuardClient<'_> {
     fn complain(&mut self, what: String) {
         if self.told.insert(what.clone()) {
             self.output.complain(&what);
@@ -117,7 +117,7 @@ impl Keeper<'_> {
     }
 }
 
-impl Sink for Keeper<'_> {
+impl Sink for GuardClient<'_> {
     fn record(&mut self, events: Vec<Event>, notes: Vec<Note>) {
         self.tell(&events);
         let mut bodies = std::mem::take(&mut self.unsaved);

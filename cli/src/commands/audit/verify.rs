@@ -7,12 +7,12 @@ use serde::Serialize;
 
 use super::{places, snapshot};
 use crate::audit::log::json_file::{Kept as _, StateError};
-use crate::audit::log::last_verified::Checked;
+use crate::audit::log::last_verified::LastVerified;
 use crate::audit::log::verify::{verify, Finding, Verdict};
 use crate::audit::{clock, settings};
 use crate::commands::common::args::Global;
 use crate::exit::Exit;
-use crate::sys::private_dir::OwnDir;
+use crate::sys::private_dir::PrivateDir;
 use crate::terminal::output::Output;
 use crate::terminal::style;
 
@@ -32,12 +32,12 @@ pub fn run(global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
     let verdict = verify(snapshot(&places)?, key.as_ref())?;
     let intact = verdict.is_intact();
     let exit = if intact { Exit::Done } else { Exit::Refused };
-    let checked = Checked {
+    let checked = LastVerified {
         time: clock::now(),
         intact,
         records: verdict.records,
     };
-    let kept = OwnDir::make(Some(&places.state())).map_err(StateError::from);
+    let kept = PrivateDir::make(Some(&places.state())).map_err(StateError::from);
     if let Err(error) = kept.and_then(|folder| checked.write(&folder)) {
         output.warn(&format!("monitoring will not know of this: {error}"));
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::bench::measure::schedule::{LONGEST, SHORTEST};
+use crate::bench::measure::schedule::{MAX_BUDGET, MIN_BUDGET};
 use crate::commands::common::args::{seconds, Wait};
 use crate::kernel::target::Target;
 
@@ -91,9 +91,9 @@ pub struct BenchArgs {
 
 fn budget(text: &str) -> Result<Duration, String> {
     let found = seconds(text).ok();
-    let (from, to) = (SHORTEST.as_secs(), LONGEST.as_secs());
+    let (from, to) = (MIN_BUDGET.as_secs(), MAX_BUDGET.as_secs());
     found
-        .filter(|d| (SHORTEST..=LONGEST).contains(d))
+        .filter(|d| (MIN_BUDGET..=MAX_BUDGET).contains(d))
         .ok_or_else(|| format!("expected a number of seconds from {from} to {to}"))
 }
 

@@ -16,7 +16,7 @@ use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
 use crate::recovery::begin;
 use crate::state::lockdown::{Record, Store};
-use crate::sys::private_dir::OwnDir;
+use crate::sys::private_dir::PrivateDir;
 use crate::terminal::output::Output;
 
 /// Arguments of `release`.
@@ -62,7 +62,7 @@ pub fn run(args: &ReleaseArgs, global: &Global, output: &mut Output) -> anyhow::
 
 /// What would be relaxed if nobody held the lockdown any more. Nothing is.
 fn survey(context: &Context, timeout: Duration) -> anyhow::Result<LockdownReport> {
-    let record = match OwnDir::find(context.run_root.as_deref())? {
+    let record = match PrivateDir::find(context.run_root.as_deref())? {
         Some(run) => Store::new(&run).read()?,
         None => Record::default(),
     };

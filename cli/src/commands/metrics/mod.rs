@@ -12,14 +12,14 @@ use self::openmetrics::{text, Family, Format, Kind};
 use crate::audit::log::file::Places;
 use crate::audit::log::head::Head;
 use crate::audit::log::json_file::{Kept as _, StateError};
-use crate::audit::log::last_verified::Checked;
+use crate::audit::log::last_verified::LastVerified;
 use crate::commands::common::args::Global;
 use crate::config::policy_files::{self, wrong};
 use crate::exit::{Exit, Failure};
 use crate::kernel::machine::Context;
 use crate::kernel::sysfs::{Module, Problems};
 use crate::sys::atomic_file;
-use crate::sys::private_dir::{OwnDir, OwnDirError};
+use crate::sys::private_dir::{PrivateDir, PrivateDirError};
 use crate::terminal::output::Output;
 
 /// The text below the help of `metrics`.
@@ -158,10 +158,10 @@ fn module(module: Option<&Module>) -> Vec<Family> {
 
 /// What is known of the audit log, for who may know.
 fn audit(places: &Places) -> Result<Vec<Family>, StateError> {
-    let folder = match OwnDir::find(Some(&places.state())) {
+    let folder = match PrivateDir::find(Some(&places.state())) {
         Ok(Some(folder)) => folder,
         Ok(None) => return Ok(Vec::new()),
-        Err(error) => return Err(OwnDirError::into(error)),
+        Err(error) => return Err(PrivateDirError::into(error)),
     };
     let mut families = Vec::new();
     if let Some(head) = Head::read(&folder)? {
@@ -186,7 +186,7 @@ fn audit(places: &Places) -> Result<Vec<Family>, StateError> {
             events.with(&[("learned", &learned), ("outcome", &outcome)], n)
         }));
     }
-    if let Some(checked) = Checked::read(&folder)? {
+    if let Some(checked) = LastVerified::read(&folder)? {
         let intact = Family::new(
             "iommuctl_audit_verified_intact",
             Kind::Gauge,

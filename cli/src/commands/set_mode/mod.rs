@@ -15,7 +15,7 @@ use self::overrides::Overrides;
 use super::common::result_table::{self, interruptions, rows};
 use crate::change::live::Switch;
 use crate::change::outcome::{exit, GroupResult, Outcome};
-use crate::change::rebind::kill_point::Fuse;
+use crate::change::rebind::kill_point::KillPoint;
 use crate::change::route::Allowed;
 use crate::change::{advice, rebind_queue};
 use crate::commands::common::args::{Patience, TypeParser, Wait, TARGET_HELP};
@@ -178,7 +178,7 @@ fn change(
     });
     let pairs = results.iter_mut().map(|result| (switch, result));
     let tick = |done: usize, doing: &str| progress.tick(done, doing);
-    rebind_queue::run(pairs, &turn, &mut Fuse::new(args.die_at), tick);
+    rebind_queue::run(pairs, &turn, &mut KillPoint::new(args.die_at), tick);
     progress.finish();
     output.warn_all(turn.trail.troubles());
     Ok(results)

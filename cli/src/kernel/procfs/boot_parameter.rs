@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use super::Proc;
-use crate::sys::kernfs::TreeError;
+use crate::sys::kernfs::KernFsError;
 
 /// What the kernel command line says about the policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +24,8 @@ impl Proc {
     ///
     /// # Errors
     ///
-    /// [`TreeError`], if it cannot be read.
-    pub fn policy_word(&self) -> Result<PolicyWord, TreeError> {
+    /// [`KernFsError`], if it cannot be read.
+    pub fn policy_word(&self) -> Result<PolicyWord, KernFsError> {
         Ok(policy_word(&self.command_line()?))
     }
 }

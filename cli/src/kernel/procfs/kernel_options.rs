@@ -10,7 +10,7 @@ use flate2::read::GzDecoder;
 use iommuctl_policy::DomainType;
 
 use super::{Proc, LARGE_FILE_LIMIT};
-use crate::sys::kernfs::TreeError;
+use crate::sys::kernfs::KernFsError;
 
 /// The parameters that have to do with IOMMU groups and their types.
 const PARAMETERS: [&str; 6] = [
@@ -76,8 +76,8 @@ impl Proc {
     ///
     /// # Errors
     ///
-    /// [`TreeError`], if it cannot be read.
-    pub fn command_line(&self) -> Result<String, TreeError> {
+    /// [`KernFsError`], if it cannot be read.
+    pub fn command_line(&self) -> Result<String, KernFsError> {
         Ok(self.tree.text("cmdline")?.unwrap_or_default())
     }
 

@@ -23,7 +23,7 @@ pub use capabilities::Capabilities;
 pub use identity::login_uid;
 pub use kernel_options::Kernel;
 
-use crate::sys::kernfs::{Tree, TreeError};
+use crate::sys::kernfs::{KernFs, KernFsError};
 
 /// `mountinfo` and `cpuinfo` grow with the machine: a container host has thousands of mounts.
 const LARGE_FILE_LIMIT: usize = 16 * 1024 * 1024;
@@ -31,7 +31,7 @@ const LARGE_FILE_LIMIT: usize = 16 * 1024 * 1024;
 /// procfs, opened.
 #[derive(Debug)]
 pub struct Proc {
-    tree: Tree,
+    tree: KernFs,
     /// Whether this is the procfs of the running system, and not a tree for tests.
     real: bool,
 }
@@ -41,24 +41,24 @@ impl Proc {
     ///
     /// # Errors
     ///
-    /// Those of [`Tree::open`].
-    pub fn open(root: Option<&Path>) -> Result<Self, TreeError> {
+    /// Those of [`KernFs::open`].
+    pub fn open(root: Option<&Path>) -> Result<Self, KernFsError> {
         let tree = match root {
-            Some(root) => Tree::open(root, None)?,
-            None => Tree::open(Path::new("/proc"), Some((PROC_SUPER_MAGIC, "proc")))?,
+            Some(root) => KernFs::open(root, None)?,
+            None => KernFs::open(Path::new("/proc"), Some((PROC_SUPER_MAGIC, "proc")))?,
         };
         let real = root.is_none();
         Ok(Self { tree, real })
     }
 
     /// The directory of the calling process. `self` is a link to it, and the tree opens nothing through links.
-    fn me(&self) -> Result<String, TreeError> {
+    fn me(&self) -> Result<String, KernFsError> {
         Ok(self.tree.link("self")?.unwrap_or_else(|| "self".to_owned()))
     }
 
     /// A file of the calling process, parsed by the procfs crate; `None` if it is missing. Names in it that are not UTF-8
     /// are read with their odd bytes replaced: whoever may mount something must not be able to hide the rest.
-    fn of_this_process<T: FromBufRead>(&self, name: &str) -> Result<Option<T>, TreeError> {
+    fn of_this_process<T: FromBufRead>(&self, name: &str) -> Result<Option<T>, KernFsError> {
         let path = format!("{}/{name}", self.me()?);
         let Some(bytes) = self.tree.bytes(&path, LARGE_FILE_LIMIT)? else {
             return Ok(None);
@@ -66,12 +66,12 @@ impl Proc {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         match T::from_buf_read(Cursor::new(text)) {
             Ok(parsed) => Ok(Some(parsed)),
-            Err(_) => Err(TreeError::NotText(self.tree.display(&path))),
+            Err(_) => Err(KernFsError::NotText(self.tree.display(&path))),
         }
     }
 
     /// The lines of a file, which need not be text; none if it is missing.
-    fn lines(&self, path: &str) -> Result<Vec<String>, TreeError> {
+    fn lines(&self, path: &str) -> Result<Vec<String>, KernFsError> {
         let bytes = self.tree.bytes(path, LARGE_FILE_LIMIT)?.unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes).into_owned();
         Ok(text.lines().map(str::to_owned).collect())
@@ -81,8 +81,8 @@ impl Proc {
     ///
     /// # Errors
     ///
-    /// [`TreeError`], if they cannot be read.
-    pub fn mounts(&self) -> Result<MountInfos, TreeError> {
+    /// [`KernFsError`], if they cannot be read.
+    pub fn mounts(&self) -> Result<MountInfos, KernFsError> {
         let mounts = self.of_this_process("mountinfo")?;
         Ok(mounts.unwrap_or_else(|| MountInfos(Vec::new())))
     }

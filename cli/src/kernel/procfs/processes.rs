@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use super::Proc;
-use crate::sys::kernfs::TreeError;
+use crate::sys::kernfs::KernFsError;
 
 /// How many parents are looked at. A login through sudo and tmux has some five.
 const MAX_PARENTS: usize = 64;
@@ -34,8 +34,8 @@ impl Proc {
     ///
     /// # Errors
     ///
-    /// [`TreeError`], if the processes cannot be listed. One that ends meanwhile, or may not be looked into, is left out.
-    pub fn open_files(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<OpenFile>, TreeError> {
+    /// [`KernFsError`], if the processes cannot be listed. One that ends meanwhile, or may not be looked into, is left out.
+    pub fn open_files(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<OpenFile>, KernFsError> {
         let names = self.tree.names(".")?.unwrap_or_default();
         let mut found = Vec::new();
         for pid in names.iter().filter_map(|name| name.parse::<u32>().ok()) {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Proc;
-use crate::sys::kernfs::TreeError;
+use crate::sys::kernfs::KernFsError;
 
 /// Flags of a route (`include/uapi/linux/route.h`, `ipv6_route.h`).
 const UP: u32 = 0x1;
@@ -41,8 +41,8 @@ impl Proc {
     ///
     /// # Errors
     ///
-    /// [`TreeError`], if a table cannot be read.
-    pub fn default_route_interfaces(&self) -> Result<BTreeSet<String>, TreeError> {
+    /// [`KernFsError`], if a table cannot be read.
+    pub fn default_route_interfaces(&self) -> Result<BTreeSet<String>, KernFsError> {
         let routes = self.routes()?.into_iter();
         let defaults = routes.filter(|r| r.length == 0 && r.interface != "lo");
         Ok(defaults.map(|r| r.interface).collect())
@@ -52,8 +52,8 @@ impl Proc {
     ///
     /// # Errors
     ///
-    /// [`TreeError`], if a table cannot be read.
-    pub fn interface_towards(&self, address: IpAddr) -> Result<Option<String>, TreeError> {
+    /// [`KernFsError`], if a table cannot be read.
+    pub fn interface_towards(&self, address: IpAddr) -> Result<Option<String>, KernFsError> {
         let routes = self.routes()?.into_iter();
         let best = routes
             .filter(|r| r.covers(address))
@@ -61,7 +61,7 @@ impl Proc {
         Ok(best.map(|r| r.interface))
     }
 
-    fn routes(&self) -> Result<Vec<Route>, TreeError> {
+    fn routes(&self) -> Result<Vec<Route>, KernFsError> {
         let me = self.me()?;
         let four = self.lines(&format!("{me}/net/route"))?;
         let six = self.lines(&format!("{me}/net/ipv6_route"))?;

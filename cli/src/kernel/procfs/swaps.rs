@@ -2,7 +2,7 @@
 //! `/proc/swaps` (proc(5)): what the kernel swaps to.
 
 use super::Proc;
-use crate::sys::kernfs::TreeError;
+use crate::sys::kernfs::KernFsError;
 
 /// Something the kernel swaps to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,8 +18,8 @@ impl Proc {
     ///
     /// # Errors
     ///
-    /// [`TreeError`], if the list cannot be read.
-    pub fn swaps(&self) -> Result<Vec<Swap>, TreeError> {
+    /// [`KernFsError`], if the list cannot be read.
+    pub fn swaps(&self) -> Result<Vec<Swap>, KernFsError> {
         let lines = self.lines("swaps")?;
         Ok(lines.iter().skip(1).filter_map(|l| parse(l)).collect())
     }

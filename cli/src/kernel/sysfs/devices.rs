@@ -7,7 +7,7 @@ use std::str::FromStr;
 use iommuctl_policy::{Device, GroupId, Removable};
 
 use super::{Problems, Sysfs};
-use crate::sys::kernfs::TreeError;
+use crate::sys::kernfs::KernFsError;
 
 /// How many layers of stacked devices (dm on md on loop on …) are looked through. The kernel allows eight.
 const MAX_LAYERS: usize = 16;
@@ -95,7 +95,7 @@ impl Sysfs {
     /// # Errors
     ///
     /// Those of [`Sysfs::bottoms`].
-    pub fn groups_behind(&self, path: &str) -> Result<BTreeSet<GroupId>, TreeError> {
+    pub fn groups_behind(&self, path: &str) -> Result<BTreeSet<GroupId>, KernFsError> {
         let bottoms = self.bottoms(path)?;
         Ok(bottoms.into_iter().filter_map(|b| b.group).collect())
     }
@@ -108,8 +108,8 @@ impl Sysfs {
     ///
     /// # Errors
     ///
-    /// [`TreeError`], if a link on the way cannot be read or leads out of the tree.
-    pub fn bottoms(&self, path: &str) -> Result<Vec<Bottom>, TreeError> {
+    /// [`KernFsError`], if a link on the way cannot be read or leads out of the tree.
+    pub fn bottoms(&self, path: &str) -> Result<Vec<Bottom>, KernFsError> {
         let mut found = Vec::new();
         let mut layer = vec![path.to_owned()];
         for _ in 0..MAX_LAYERS {
@@ -139,13 +139,13 @@ impl Sysfs {
     ///
     /// # Errors
     ///
-    /// Those of `Tree::link_name`.
-    pub fn group_of(&self, path: &str) -> Result<Option<GroupId>, TreeError> {
+    /// Those of `KernFs::link_name`.
+    pub fn group_of(&self, path: &str) -> Result<Option<GroupId>, KernFsError> {
         let group = self.tree.link_name(&format!("{path}/iommu_group"))?;
         Ok(group.and_then(|name| name.parse().ok()))
     }
 
-    fn group_above(&self, path: &str) -> Result<Option<GroupId>, TreeError> {
+    fn group_above(&self, path: &str) -> Result<Option<GroupId>, KernFsError> {
         for directory in ancestors(path) {
             if let Some(id) = self.group_of(directory)? {
                 return Ok(Some(id));
@@ -155,7 +155,7 @@ impl Sysfs {
     }
 
     /// What the object at `path` is made of.
-    fn lower_layer(&self, path: &str) -> Result<Vec<String>, TreeError> {
+    fn lower_layer(&self, path: &str) -> Result<Vec<String>, KernFsError> {
         let mut lower = Vec::new();
         // A partition has no `slaves` of its own, the disk above it has.
         for directory in ancestors(path) {

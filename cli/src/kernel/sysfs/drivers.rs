@@ -6,7 +6,7 @@
 use std::os::fd::OwnedFd;
 
 use super::Sysfs;
-use crate::sys::kernfs::TreeError;
+use crate::sys::kernfs::KernFsError;
 
 /// What `driver_override` says when it names no driver: a null pointer, as the kernel prints it.
 const NO_OVERRIDE: &str = "(null)";
@@ -16,8 +16,8 @@ impl Sysfs {
     ///
     /// # Errors
     ///
-    /// Those of `Tree::link_name`.
-    pub fn driver(&self, path: &str) -> Result<Option<String>, TreeError> {
+    /// Those of `KernFs::link_name`.
+    pub fn driver(&self, path: &str) -> Result<Option<String>, KernFsError> {
         self.tree.link_name(&format!("{path}/driver"))
     }
 
@@ -25,8 +25,8 @@ impl Sysfs {
     ///
     /// # Errors
     ///
-    /// Those of `Tree::link`.
-    pub fn device_path(&self, bus: &str, name: &str) -> Result<Option<String>, TreeError> {
+    /// Those of `KernFs::link`.
+    pub fn device_path(&self, bus: &str, name: &str) -> Result<Option<String>, KernFsError> {
         self.tree.link(&format!("bus/{bus}/devices/{name}"))
     }
 
@@ -34,8 +34,8 @@ impl Sysfs {
     ///
     /// # Errors
     ///
-    /// Those of `Tree::names`.
-    pub fn has_bind_files(&self, bus: &str, driver: &str) -> Result<bool, TreeError> {
+    /// Those of `KernFs::names`.
+    pub fn has_bind_files(&self, bus: &str, driver: &str) -> Result<bool, KernFsError> {
         let names = self.tree.names(&format!("bus/{bus}/drivers/{driver}"))?;
         let names = names.unwrap_or_default();
         let has = |wanted: &str| names.iter().any(|name| name == wanted);
@@ -46,8 +46,8 @@ impl Sysfs {
     ///
     /// # Errors
     ///
-    /// Those of `Tree::link_name`.
-    pub fn driver_module(&self, bus: &str, driver: &str) -> Result<Option<String>, TreeError> {
+    /// Those of `KernFs::link_name`.
+    pub fn driver_module(&self, bus: &str, driver: &str) -> Result<Option<String>, KernFsError> {
         self.tree
             .link_name(&format!("bus/{bus}/drivers/{driver}/module"))
     }
@@ -57,8 +57,8 @@ impl Sysfs {
     ///
     /// # Errors
     ///
-    /// Those of `Tree::text`.
-    pub fn driver_override(&self, path: &str) -> Result<Option<Option<String>>, TreeError> {
+    /// Those of `KernFs::text`.
+    pub fn driver_override(&self, path: &str) -> Result<Option<Option<String>>, KernFsError> {
         let names = self.tree.names(path)?.unwrap_or_default();
         if !names.iter().any(|name| name == "driver_override") {
             return Ok(None);
@@ -71,8 +71,8 @@ impl Sysfs {
     ///
     /// # Errors
     ///
-    /// Those of `Tree::open_for_writing`.
-    pub fn open_attribute(&self, path: &str) -> Result<OwnedFd, TreeError> {
+    /// Those of `KernFs::open_for_writing`.
+    pub fn open_attribute(&self, path: &str) -> Result<OwnedFd, KernFsError> {
         self.tree.open_for_writing(path)
     }
 }

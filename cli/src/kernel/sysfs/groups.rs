@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use iommuctl_policy::{DomainType, Group, GroupId, Inventory, ReservedRegion};
 
 use super::{Problems, Sysfs};
-use crate::sys::kernfs::{Folder, TreeError};
+use crate::sys::kernfs::{KernDir, KernFsError};
 
 const GROUPS: &str = "kernel/iommu_groups";
 
@@ -16,9 +16,9 @@ impl Sysfs {
     ///
     /// # Errors
     ///
-    /// [`TreeError`], if the list of groups cannot be read. Whatever else cannot be read is missing from the inventory
+    /// [`KernFsError`], if the list of groups cannot be read. Whatever else cannot be read is missing from the inventory
     /// and noted in `problems`.
-    pub fn inventory(&self, problems: &mut Problems) -> Result<Inventory, TreeError> {
+    pub fn inventory(&self, problems: &mut Problems) -> Result<Inventory, KernFsError> {
         let Some(groups) = self.tree.folder(GROUPS)? else {
             return Ok(Inventory::new(Vec::new()));
         };
@@ -36,7 +36,7 @@ impl Sysfs {
     pub fn domain_types(
         &self,
         problems: &mut Problems,
-    ) -> Result<Vec<Option<DomainType>>, TreeError> {
+    ) -> Result<Vec<Option<DomainType>>, KernFsError> {
         let Some(groups) = self.tree.folder(GROUPS)? else {
             return Ok(Vec::new());
         };
@@ -54,8 +54,8 @@ impl Sysfs {
     ///
     /// # Errors
     ///
-    /// [`TreeError`], if the list of groups cannot be read.
-    pub fn group_ids(&self) -> Result<BTreeSet<GroupId>, TreeError> {
+    /// [`KernFsError`], if the list of groups cannot be read.
+    pub fn group_ids(&self) -> Result<BTreeSet<GroupId>, KernFsError> {
         let names = self.tree.names(GROUPS)?.unwrap_or_default();
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
@@ -64,8 +64,8 @@ impl Sysfs {
     ///
     /// # Errors
     ///
-    /// [`TreeError`], if they cannot be read.
-    pub fn member_paths(&self, id: GroupId) -> Result<BTreeSet<String>, TreeError> {
+    /// [`KernFsError`], if they cannot be read.
+    pub fn member_paths(&self, id: GroupId) -> Result<BTreeSet<String>, KernFsError> {
         let at = format!("{GROUPS}/{id}/devices");
         let names = self.tree.names(&at)?.unwrap_or_default();
         let paths = names
@@ -83,7 +83,7 @@ impl Sysfs {
     fn group_in(
         &self,
         id: GroupId,
-        folder: Result<Option<Folder<'_>>, TreeError>,
+        folder: Result<Option<KernDir<'_>>, KernFsError>,
         problems: &mut Problems,
     ) -> Option<Group> {
         let folder = folder.ok()??;
@@ -99,7 +99,7 @@ impl Sysfs {
             id,
             name: text("name"),
             domain_type: text("type").map(|text| DomainType::from_kernel(&text)),
-            // INVARIANT: sorted, since Folder::links is.
+            // INVARIANT: sorted, since KernDir::links is.
             devices,
         })
     }
@@ -108,8 +108,8 @@ impl Sysfs {
     ///
     /// # Errors
     ///
-    /// Those of `Tree::text`.
-    pub fn domain_type(&self, id: GroupId) -> Result<Option<DomainType>, TreeError> {
+    /// Those of `KernFs::text`.
+    pub fn domain_type(&self, id: GroupId) -> Result<Option<DomainType>, KernFsError> {
         let text = self.tree.text(&format!("{GROUPS}/{id}/type"))?;
         Ok(text.map(|t| DomainType::from_kernel(&t)))
     }
@@ -118,8 +118,8 @@ impl Sysfs {
     ///
     /// # Errors
     ///
-    /// Those of `Tree::open_for_writing`.
-    pub fn open_type(&self, id: GroupId) -> Result<OwnedFd, TreeError> {
+    /// Those of `KernFs::open_for_writing`.
+    pub fn open_type(&self, id: GroupId) -> Result<OwnedFd, KernFsError> {
         self.tree.open_for_writing(&format!("{GROUPS}/{id}/type"))
     }
 

@@ -26,12 +26,12 @@ pub use iommus::{by_driver, Iommu};
 pub use module::Module;
 pub use objects::Object;
 
-use crate::sys::kernfs::{Tree, TreeError};
+use crate::sys::kernfs::{KernFs, KernFsError};
 
 /// sysfs, opened.
 #[derive(Debug)]
 pub struct Sysfs {
-    tree: Tree,
+    tree: KernFs,
     /// Whether this is the sysfs of the running system, and not a tree for tests.
     real: bool,
 }
@@ -42,11 +42,11 @@ impl Sysfs {
     ///
     /// # Errors
     ///
-    /// Those of [`Tree::open`].
-    pub fn open(root: Option<&Path>) -> Result<Self, TreeError> {
+    /// Those of [`KernFs::open`].
+    pub fn open(root: Option<&Path>) -> Result<Self, KernFsError> {
         let tree = match root {
-            Some(root) => Tree::open(root, None)?,
-            None => Tree::open(Path::new("/sys"), Some((SYSFS_MAGIC, "sysfs")))?,
+            Some(root) => KernFs::open(root, None)?,
+            None => KernFs::open(Path::new("/sys"), Some((SYSFS_MAGIC, "sysfs")))?,
         };
         let real = root.is_none();
         Ok(Self { tree, real })
@@ -60,18 +60,18 @@ impl Sysfs {
 
     /// The tree itself, for what has no typed reader.
     #[must_use]
-    pub fn tree(&self) -> &Tree {
+    pub fn tree(&self) -> &KernFs {
         &self.tree
     }
 }
 
 /// What was found, and what could not be read on the way. One bad attribute does not hide the rest.
 #[derive(Debug, Default)]
-pub struct Problems(Vec<TreeError>);
+pub struct Problems(Vec<KernFsError>);
 
 impl Problems {
     /// The value of `result`, or nothing, having noted the problem.
-    fn note<T>(&mut self, result: Result<Option<T>, TreeError>) -> Option<T> {
+    fn note<T>(&mut self, result: Result<Option<T>, KernFsError>) -> Option<T> {
         result.unwrap_or_else(|error| {
             self.0.push(error);
             None
@@ -79,7 +79,7 @@ impl Problems {
     }
 
     /// The problems, in the order in which they were met.
-    pub fn iter(&self) -> impl Iterator<Item = &TreeError> {
+    pub fn iter(&self) -> impl Iterator<Item = &KernFsError> {
         self.0.iter()
     }
 }

@@ -2,7 +2,7 @@
 //! What devices offer to the rest of the system: block devices (`class/block`) and network interfaces (`class/net`).
 
 use super::Sysfs;
-use crate::sys::kernfs::TreeError;
+use crate::sys::kernfs::KernFsError;
 
 /// A block device or a network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +27,8 @@ impl Sysfs {
     ///
     /// # Errors
     ///
-    /// [`TreeError`], if the list or a link in it cannot be read.
-    pub fn blocks(&self) -> Result<Vec<Object>, TreeError> {
+    /// [`KernFsError`], if the list or a link in it cannot be read.
+    pub fn blocks(&self) -> Result<Vec<Object>, KernFsError> {
         self.class("block")
     }
 
@@ -37,11 +37,11 @@ impl Sysfs {
     /// # Errors
     ///
     /// The same.
-    pub fn interfaces(&self) -> Result<Vec<Object>, TreeError> {
+    pub fn interfaces(&self) -> Result<Vec<Object>, KernFsError> {
         self.class("net")
     }
 
-    fn class(&self, class: &str) -> Result<Vec<Object>, TreeError> {
+    fn class(&self, class: &str) -> Result<Vec<Object>, KernFsError> {
         let at = format!("class/{class}");
         let mut found = Vec::new();
         for name in self.tree.names(&at)?.unwrap_or_default() {
@@ -57,8 +57,8 @@ impl Sysfs {
     ///
     /// # Errors
     ///
-    /// Those of `Tree::text`.
-    pub fn block_title(&self, name: &str, path: &str) -> Result<String, TreeError> {
+    /// Those of `KernFs::text`.
+    pub fn block_title(&self, name: &str, path: &str) -> Result<String, KernFsError> {
         let mapped = self.tree.text(&format!("{path}/dm/name"))?;
         Ok(mapped.map_or_else(|| name.to_owned(), |m| format!("{name} ({m})")))
     }

@@ -14,28 +14,28 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{fstat, SFlag};
 use nix::unistd::read;
 
-use super::{is_absent, join, open_beneath, text_of, Tree, TreeError, ATTRIBUTE_LIMIT};
+use super::{is_absent, join, open_beneath, text_of, KernFs, KernFsError, ATTRIBUTE_LIMIT};
 use crate::sys::error::errno;
 
 /// What is read at once: more than almost every attribute has.
-const ROOM: usize = 4096;
+const BUFFER_SIZE: usize = 4096;
 
 /// A directory that is open. Names given to its methods are of what is in it.
 #[derive(Debug)]
-pub struct Folder<'a> {
-    tree: &'a Tree,
+pub struct KernDir<'a> {
+    tree: &'a KernFs,
     path: String,
     handle: OwnedFd,
 }
 
-impl<'a> Folder<'a> {
+impl<'a> KernDir<'a> {
     /// Opens the directory at `name` below `parent`, which is `path` in the tree.
     pub(super) fn open(
-        tree: &'a Tree,
+        tree: &'a KernFs,
         parent: impl AsFd,
         name: &str,
         path: String,
-    ) -> Result<Option<Self>, TreeError> {
+    ) -> Result<Option<Self>, KernFsError> {
         match open_beneath(parent, name, OFlag::O_PATH | OFlag::O_DIRECTORY) {
             Err(errno) if is_absent(errno) => Ok(None),
             Err(errno) => Err(tree.failed("open", &path, errno)),
@@ -52,17 +52,17 @@ impl<'a> Folder<'a> {
     ///
     /// # Errors
     ///
-    /// Those of [`Tree::folder`].
-    pub fn folder(&self, name: &str) -> Result<Option<Self>, TreeError> {
+    /// Those of [`KernFs::folder`].
+    pub fn folder(&self, name: &str) -> Result<Option<Self>, KernFsError> {
         Self::open(self.tree, &self.handle, name, self.path_of(name))
     }
 
-    /// The text of the attribute `name`, as [`Tree::text`] has it.
+    /// The text of the attribute `name`, as [`KernFs::text`] has it.
     ///
     /// # Errors
     ///
-    /// Those of [`Tree::text`].
-    pub fn text(&self, name: &str) -> Result<Option<String>, TreeError> {
+    /// Those of [`KernFs::text`].
+    pub fn text(&self, name: &str) -> Result<Option<String>, KernFsError> {
         // Neither waits for the other end of a pipe, nor becomes attached to a terminal.
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
         let failed = |verb, errno| self.tree.failed(verb, &self.path_of(name), errno);
@@ -70,31 +70,33 @@ impl<'a> Folder<'a> {
             Err(errno) if is_absent(errno) => return Ok(None),
             other => other.map_err(|e| failed("open", e))?,
         };
-        let mut room = [0; ROOM];
+        let mut room = [0; BUFFER_SIZE];
         let first = match read(&file, &mut room) {
             Err(errno) if is_absent(errno) => return Ok(None),
             // What is not a file is asked what it is only now: neither a pipe nor a directory gives anything.
             Ok(0) | Err(_) if !is_file(&file).map_err(|e| failed("inspect", e))? => {
-                return Err(TreeError::NotAFile(self.tree.display(&self.path_of(name))));
+                return Err(KernFsError::NotAFile(
+                    self.tree.display(&self.path_of(name)),
+                ));
             }
             other => other.map_err(|e| failed("read", e))?,
         };
         let short = room.get(..first).unwrap_or_default();
         let long;
-        let bytes = match first < ROOM {
+        let bytes = match first < BUFFER_SIZE {
             true => short,
             false => {
                 long = self.rest(short, file, name)?;
                 &long
             }
         };
-        let not_text = || TreeError::NotText(self.tree.display(&self.path_of(name)));
+        let not_text = || KernFsError::NotText(self.tree.display(&self.path_of(name)));
         let text = text_of(bytes).ok_or_else(not_text)?;
         Ok((!text.is_empty()).then(|| text.to_owned()))
     }
 
     /// `begin`, and what follows it in `file`.
-    fn rest(&self, begin: &[u8], file: OwnedFd, name: &str) -> Result<Vec<u8>, TreeError> {
+    fn rest(&self, begin: &[u8], file: OwnedFd, name: &str) -> Result<Vec<u8>, KernFsError> {
         let mut bytes = begin.to_owned();
         let more = (ATTRIBUTE_LIMIT + 1).saturating_sub(begin.len()) as u64;
         if let Err(error) = File::from(file).take(more).read_to_end(&mut bytes) {
@@ -102,7 +104,7 @@ impl<'a> Folder<'a> {
             return Err(self.tree.failed("read", &self.path_of(name), errno));
         }
         if bytes.len() > ATTRIBUTE_LIMIT {
-            return Err(TreeError::TooLong {
+            return Err(KernFsError::TooLong {
                 path: self.tree.display(&self.path_of(name)),
                 limit: ATTRIBUTE_LIMIT,
             });
@@ -110,12 +112,12 @@ impl<'a> Folder<'a> {
         Ok(bytes)
     }
 
-    /// Where the symbolic link `name` leads, as [`Tree::link`] has it.
+    /// Where the symbolic link `name` leads, as [`KernFs::link`] has it.
     ///
     /// # Errors
     ///
-    /// Those of [`Tree::link`].
-    pub fn link(&self, name: &str) -> Result<Option<String>, TreeError> {
+    /// Those of [`KernFs::link`].
+    pub fn link(&self, name: &str) -> Result<Option<String>, KernFsError> {
         self.link_in(&self.handle, &self.path, name)
     }
 
@@ -123,8 +125,8 @@ impl<'a> Folder<'a> {
     ///
     /// # Errors
     ///
-    /// Those of [`Tree::link`].
-    pub fn link_name(&self, name: &str) -> Result<Option<String>, TreeError> {
+    /// Those of [`KernFs::link`].
+    pub fn link_name(&self, name: &str) -> Result<Option<String>, KernFsError> {
         let target = self.link(name)?;
         Ok(target.map(|t| t.rsplit('/').next().unwrap_or(&t).to_owned()))
     }
@@ -134,12 +136,12 @@ impl<'a> Folder<'a> {
         parent: impl AsFd,
         directory: &str,
         name: &str,
-    ) -> Result<Option<String>, TreeError> {
+    ) -> Result<Option<String>, KernFsError> {
         let path = format!("{directory}/{name}");
         let Some(target) = self.tree.link_in(parent, name, &path)? else {
             return Ok(None);
         };
-        let outside = || TreeError::Outside(self.tree.display(&path));
+        let outside = || KernFsError::Outside(self.tree.display(&path));
         join(directory, &target).map(Some).ok_or_else(outside)
     }
 
@@ -148,12 +150,12 @@ impl<'a> Folder<'a> {
     ///
     /// # Errors
     ///
-    /// Those of [`Tree::names`]; and for each link, those of [`Tree::link`].
+    /// Those of [`KernFs::names`]; and for each link, those of [`KernFs::link`].
     #[expect(clippy::type_complexity, reason = "a list of what each link said")]
     pub fn links(
         &self,
         name: &str,
-    ) -> Result<Option<Vec<(String, Result<String, TreeError>)>>, TreeError> {
+    ) -> Result<Option<Vec<(String, Result<String, KernFsError>)>>, KernFsError> {
         let path = self.path_of(name);
         let fd = match open_beneath(&self.handle, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
             Err(errno) if is_absent(errno) => return Ok(None),
@@ -189,7 +191,7 @@ mod tests {
         let folder = tree.folder("a").unwrap().unwrap();
         let put = |text: &[u8]| fs::write(dir.path().join("a/f"), text).unwrap();
         let same = || {
-            let said = |result: Result<Option<String>, TreeError>| match result {
+            let said = |result: Result<Option<String>, KernFsError>| match result {
                 Ok(text) => text.unwrap_or_default(),
                 Err(error) => error.to_string(),
             };
@@ -206,7 +208,12 @@ mod tests {
             put(bytes);
             assert!(same().ends_with("something other than text; it was ignored"));
         }
-        for length in [ROOM - 1, ROOM, ROOM + 1, ATTRIBUTE_LIMIT] {
+        for length in [
+            BUFFER_SIZE - 1,
+            BUFFER_SIZE,
+            BUFFER_SIZE + 1,
+            ATTRIBUTE_LIMIT,
+        ] {
             put(&vec![b'x'; length]);
             assert_eq!(same().len(), length);
         }
@@ -232,7 +239,7 @@ mod tests {
         let names: Vec<_> = links.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["inside", "outside"]);
         assert_eq!(links[0].1.as_deref().unwrap(), "c/d");
-        assert!(matches!(links[1].1, Err(TreeError::Outside(_))));
+        assert!(matches!(links[1].1, Err(KernFsError::Outside(_))));
         assert!(folder.links("none").unwrap().is_none());
         let inner = folder.folder("b").unwrap().unwrap();
         assert_eq!(inner.link_name("inside").unwrap().as_deref(), Some("d"));
@@ -240,7 +247,7 @@ mod tests {
         assert!(folder.folder("none").unwrap().is_none());
         assert!(matches!(
             tree.folder("a/b/inside"),
-            Err(TreeError::Outside(_)) | Ok(None)
+            Err(KernFsError::Outside(_)) | Ok(None)
         ));
     }
 }

@@ -17,7 +17,7 @@ use crate::sys::error::errno;
 
 /// A folder nobody else can write, opened.
 #[derive(Debug)]
-pub struct Folder {
+pub struct TrustedDir {
     path: PathBuf,
     handle: OwnedFd,
     owner: u32,
@@ -34,7 +34,7 @@ pub enum Content {
     Absent,
 }
 
-impl Folder {
+impl TrustedDir {
     /// The open folder at `path`, which was checked; files in it may belong to `owner`, beside root.
     pub(super) fn new(path: PathBuf, handle: OwnedFd, owner: u32) -> Self {
         Self {

@@ -18,7 +18,7 @@ use super::{places, snapshot, unreadable};
 use crate::audit::clock;
 use crate::audit::event::{Event, Member};
 use crate::audit::history::boots::Boots;
-use crate::audit::history::changes::{Entry, Story};
+use crate::audit::history::changes::{ChangeCorrelator, Entry};
 use crate::audit::history::devices::{time, Author, Change, Counts, Device, History, Past, Window};
 use crate::audit::history::spans::{Span, State, States};
 use crate::audit::log::read::{self, Position};
@@ -215,7 +215,7 @@ pub fn run(args: &ReportArgs, global: &Global, output: &mut Output) -> anyhow::R
         to: to.as_millisecond(),
     };
     let mut history = History::new(window, &boots);
-    let mut story = Story::default();
+    let mut story = ChangeCorrelator::default();
     let mut each = |entry: Entry| history.take(&entry);
     read::events(&places, &mut Position::default(), |event| {
         story.tell(event, &mut each);

@@ -13,7 +13,7 @@ use crate::terminal::style;
 use crate::terminal::table::Table;
 
 /// The most spans of one device that are shown.
-const MOST: usize = 20;
+const MAX_ROWS: usize = 20;
 
 /// Writes it: what matters, a line for each device, and more of those that were not
 /// strict, or that somebody changed or tried to.
@@ -151,7 +151,7 @@ fn write_device(w: &mut dyn Write, device: &DeviceReport) -> io::Result<()> {
     let head = style::HEADING;
     let name = printable(&device.device);
     writeln!(w, "{head}{name}{head:#}{}", printable(&about(device)))?;
-    let left_out = device.spans.len().saturating_sub(MOST);
+    let left_out = device.spans.len().saturating_sub(MAX_ROWS);
     if left_out > 0 {
         writeln!(w, "  … and {left_out} before")?;
     }
