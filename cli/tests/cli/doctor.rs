@@ -398,7 +398,8 @@ fn exit_codes_and_quiet() {
     let run = machine.run(&["-q", "doctor"]);
     assert_eq!((run.code, run.out.as_str(), run.err.as_str()), (4, "", ""));
     assert_eq!(machine.run(&["doctor", "now"]).code, 2);
-    let run = machine.run(&["--sysfs-root", "/nonexistent", "doctor"]);
+    fs::remove_dir_all(machine.sys("")).unwrap();
+    let run = machine.run(&["doctor"]);
     assert_eq!(run.code, 1);
 }
 
@@ -457,4 +458,21 @@ fn nothing_is_changed() {
         machine.run(&["doctor"]);
         assert_eq!(census(&machine.root(root)), before);
     }
+}
+
+#[test]
+fn no_program_below_another_root_is_run() {
+    let machine = healthy();
+    let ran = machine.root("ran");
+    for path in [
+        "usr/sbin/modinfo",
+        "usr/bin/systemctl",
+        "usr/bin/lsinitramfs",
+    ] {
+        program(&machine, path, &format!("touch {}", ran.display()));
+    }
+    let mut command = machine.command_without_programs();
+    let output = command.arg("doctor").output().unwrap();
+    assert!(!output.stdout.is_empty(), "{output:?}");
+    assert!(!ran.exists());
 }
