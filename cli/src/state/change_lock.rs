@@ -25,9 +25,9 @@ const NAME: &str = "lock";
 /// Locked, together, by all who wait.
 const WANTED: &str = "lock-wanted";
 /// How soon a waiting process tries again: most who have it are done in a moment.
-const SOON: Duration = Duration::from_micros(200);
+const FIRST_RETRY_INTERVAL: Duration = Duration::from_micros(200);
 /// How long apart its attempts are in the end; each is twice as long after the one before.
-const SELDOM: Duration = Duration::from_millis(50);
+const MAX_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Who has the lock, by its own account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,7 +101,7 @@ impl Lock {
         let begin = Instant::now();
         let mut waiting = Some(waiting);
         let mut _queued = None;
-        let mut again = SOON;
+        let mut again = FIRST_RETRY_INTERVAL;
         while !try_lock(&file).map_err(|errno| failed(run, "lock", errno))? {
             let holder = holder(run);
             if begin.elapsed() >= patience {
@@ -113,7 +113,7 @@ impl Lock {
                 _queued = queue(run);
             }
             std::thread::sleep(again.min(patience.saturating_sub(begin.elapsed())));
-            again = again.saturating_mul(2).min(SELDOM);
+            again = again.saturating_mul(2).min(MAX_RETRY_INTERVAL);
         }
         // INVARIANT: the kernel has just given it to this open file.
         let lock = Self { file };
