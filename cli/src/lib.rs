@@ -1,113 +1,71 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The library behind the `iommuctl` program.
-//!
-//! How a command runs: [`args`] says what may be typed, and touches nothing; [`resolve`] finds out which groups are
-//! meant on this machine; [`route`] decides what can be done about each. [`switch`] does it while the devices keep
-//! working; [`interrupt`] unbinds their drivers for it, after [`checks`] found nothing in use, by way of [`rebind`].
-//! `commands` puts these together into a report; and `render` writes the report for people. For programs, the report is
-//! written as JSON.
-//!
-//! Live changes are made many at a time; [`queue`] makes rebinds one after the other. Whatever changes a group has its
-//! [`turn`] meanwhile, which only one process has at a time. What was interrupted has [`left`] a journal.
-//!
-//! What lazy is worth on this machine is measured in [`mod@bench`].
-//!
-//! A policy is found and believed in [`policy_files`] and [`trusted`], and applied in [`apply`]; what a lockdown changed is
-//! remembered in [`lockdown`].
-//!
-//! [`sysfs`] and [`proc`] are the ways to the kernel, [`trusted`] to what was configured, and [`own_dir`] to what is kept, by
-//! whoever changes something, until the next boot or longer. Each is opened once, on a root that is given from outside, so
-//! that everything here, including what writes, can be run on a folder of plain files. What is done is recorded in
-//! [`audit`]. Whether all of this is in order on a machine is what [`doctor`] finds out.
+//! The rooms of the `iommuctl` program, from top to bottom: a room uses only those below it.
 
-pub mod advice;
-pub mod apply;
-pub mod args;
-pub mod ask;
-pub mod audit;
-pub mod bench;
-pub mod boot;
-pub mod checks;
-pub mod dir;
-pub mod doctor;
-pub mod exit;
-pub mod interrupt;
-pub mod left;
-pub mod lock;
-pub mod lockdown;
-pub mod metrics;
-pub mod overrides;
-pub mod own_dir;
-pub mod pci_ids;
-pub mod policy_files;
-pub mod proc;
-pub mod queue;
-pub mod rebind;
-pub mod resolve;
-pub mod result;
-pub mod route;
-pub mod signals;
-pub mod switch;
-pub mod sysfs;
-pub mod target;
-pub mod tree;
-pub mod trusted;
-pub mod turn;
-pub mod writer;
+// clap: every command, and what it runs.
+mod cli;
 
+// One file or folder for each command: arguments, report, text, action.
 mod commands;
-mod context;
-mod output;
-mod program;
-mod progress;
-mod render;
-mod report;
+
+// Finishing what was interrupted.
+mod recovery;
+
+// What lazy is worth on this machine, for one disk.
+mod bench;
+
+// Whether everything is in order, and how to fix what is not.
+mod doctor;
+
+// Changing the type of groups: routes, checks, live changes, rebinds.
+mod change;
+
+// Who changed what: the log, and what it says.
+mod audit;
+
+// `/run/iommuctl`: the lock, the record of a lockdown, what was interrupted.
+mod state;
+
+// The files of the policy, and the boot loaders' helpers.
+mod config;
+
+// sysfs, procfs, the writes to them, and what a target names.
+mod kernel;
+
+// Streams, colours, tables, progress.
+mod terminal;
+
+// Linux, and nothing that knows of IOMMUs.
+mod sys;
+
+// Exit codes.
+mod exit;
+
 #[cfg(test)]
 mod testing;
 
-use args::{Args, BenchGuardArgs, Command};
-use context::Context;
-use exit::Exit;
-use output::Output;
+use std::ffi::OsString;
+use std::process::ExitCode;
 
-/// Runs the process that puts the type back after a bench.
-#[must_use]
-pub fn guard(args: &BenchGuardArgs) -> Exit {
-    match bench::guard::child(args) {
-        Ok(exit) => exit,
-        Err(error) => Output::new(&args.global).failure(&error),
-    }
+use clap::Parser;
+
+/// Writes attributes of sysfs, if that is what `words` ask for: the program starts itself so to write to groups.
+pub fn write_helper(words: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    let is_asked = kernel::attribute_write::is_asked_to_write(words);
+    is_asked.then(|| kernel::attribute_write::child().into())
 }
 
-/// Runs the command that `args` asks for, and says how the program is to end. What there is to say has then been
-/// written.
-#[must_use]
-pub fn run(args: &Args) -> Exit {
-    let mut output = Output::new(&args.global);
-    match dispatch(args, &mut output) {
-        Ok(exit) => exit,
-        Err(error) => output.failure(&error),
-    }
+/// Guards a benchmark, if that is what `words` ask for: changes the type for it, and puts it back.
+pub fn bench_guard(words: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    let mut words = words.skip(1).peekable();
+    words.next_if(|word| word == bench::guard::protocol::BENCH_GUARD)?;
+    let name = OsString::from(bench::guard::protocol::BENCH_GUARD);
+    let args = bench::guard::child::BenchGuardArgs::parse_from([name].into_iter().chain(words));
+    // Its standard error is closed, and whoever started it sees that it has ended.
+    let exit = bench::guard::child::child(&args).unwrap_or(exit::Exit::Failed);
+    Some(exit.into())
 }
 
-fn dispatch(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
-    let open = || Context::open(&args.global);
-    match &args.command {
-        Command::List(list) => commands::list::run(list, &open()?, output),
-        Command::Show(show) => commands::show::run(show, &open()?, output),
-        Command::Status => commands::status::run(&open()?, output),
-        Command::Doctor => commands::doctor::run(&args.global, output),
-        Command::SetMode(set) => commands::set_mode::run(set, &open()?, output),
-        Command::Bench(bench) => commands::bench::run(bench, &args.global, output),
-        Command::Recover(recover) => commands::recover::run(recover, &args.global, output),
-        Command::Policy(policy) => commands::policy::run(policy, &args.global, output),
-        Command::Lockdown(lockdown) => commands::lockdown::run(lockdown, &args.global, output),
-        Command::Release(release) => commands::release::run(release, &args.global, output),
-        Command::Defaults(defaults) => commands::defaults::run(defaults, &args.global, output),
-        Command::Audit(audit) => commands::audit::run(audit, &args.global, output),
-        Command::Watch => commands::watch::run(&args.global, output),
-        Command::Metrics(metrics) => commands::metrics::run(metrics, &args.global, output),
-        Command::Completions { shell } => commands::completions::run(*shell, output),
-        Command::Man { directory } => commands::man::run(directory),
-    }
+/// Runs the command that `words` are.
+pub fn command(words: impl Iterator<Item = OsString>) -> ExitCode {
+    cli::run(&cli::Args::parse_from(words)).into()
 }

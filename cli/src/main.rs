@@ -1,20 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The `iommuctl` program: parses its arguments, runs the command, and ends with its exit code.
+//! The `iommuctl` program: one of three, as its first argument says.
 
+use std::env::args_os;
 use std::process::ExitCode;
 
-use clap::Parser;
-use iommuctl::args::{Args, BenchGuardArgs, BENCH_GUARD};
-use iommuctl::writer;
-
 fn main() -> ExitCode {
-    let words = std::env::args_os;
-    // It is waited for: what all the other commands are is not made up for it.
-    if writer::is_asked_to_write(words()) {
-        return writer::child().into();
+    // First: it is waited for, and the command line of the others is not built for it.
+    if let Some(exit) = iommuctl::write_helper(args_os()) {
+        return exit;
     }
-    if words().nth(1).is_some_and(|word| word == BENCH_GUARD) {
-        return iommuctl::guard(&BenchGuardArgs::parse_from(words().skip(1))).into();
+    if let Some(exit) = iommuctl::bench_guard(args_os()) {
+        return exit;
     }
-    iommuctl::run(&Args::parse()).into()
+    iommuctl::command(args_os())
 }

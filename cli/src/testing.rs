@@ -4,12 +4,12 @@
 use iommuctl_policy::{Device, DomainType, Group, GroupId};
 use tempfile::TempDir;
 
-use crate::own_dir::OwnDir;
+use crate::sys::private_dir::PrivateDir;
 
 /// A `/run/iommuctl` of its own, and the folder that it goes with.
-pub fn run_dir() -> (TempDir, OwnDir) {
+pub fn run_dir() -> (TempDir, PrivateDir) {
     let root = tempfile::tempdir().unwrap();
-    let run = OwnDir::make(Some(root.path())).unwrap();
+    let run = PrivateDir::make(Some(root.path())).unwrap();
     (root, run)
 }
 

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What is recorded: one type, in one version of one schema (`cli/schema/audit-log.json`), wherever it goes.
 
-use std::collections::BTreeSet;
-
 use iommuctl_policy::{Device, DomainType, Group, GroupId, Route, TypeRequest};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::result::{self, GroupResult};
+use crate::kernel::process::Process;
+use crate::sys::printable::printable;
 
 /// The version of the format of a record. It changes when a record changes in a way that breaks its readers.
 pub const VERSION: u32 = 1;
@@ -106,19 +105,6 @@ impl Outcome {
     }
 }
 
-impl From<result::Outcome> for Outcome {
-    fn from(outcome: result::Outcome) -> Self {
-        match outcome {
-            result::Outcome::Unchanged => Self::Unchanged,
-            result::Outcome::Changed => Self::Changed,
-            result::Outcome::Refused => Self::Refused,
-            result::Outcome::Planned | result::Outcome::Stopped => Self::Stopped,
-            result::Outcome::Failed => Self::Failed,
-            result::Outcome::TimedOut => Self::TimedOut,
-        }
-    }
-}
-
 /// A device, by what stays the same from boot to boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
@@ -196,21 +182,12 @@ pub const BENCH: &str = "bench";
 impl Who {
     /// The process, if it is known for certain.
     #[must_use]
-    pub fn process(&self) -> Option<Writer> {
-        Some(Writer {
+    pub fn process(&self) -> Option<Process> {
+        Some(Process {
             pid: self.pid?,
             started: self.started?,
         })
     }
-}
-
-/// The process that made the write, where it is not the one in [`Who`] but a child of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Writer {
-    /// The process.
-    pub pid: u32,
-    /// When it started, as in [`Who`].
-    pub started: u64,
 }
 
 /// A device that was without its driver for a moment.
@@ -272,7 +249,7 @@ pub struct Event {
     pub who: Who,
     /// The process that made the write, if it is another than `who`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub writer: Option<Writer>,
+    pub writer: Option<Process>,
     /// The number `iommu_live` gave to the write (`SWITCH_SEQ`), which counts from 1 since it was loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switch_seq: Option<u64>,
@@ -295,6 +272,31 @@ impl Moment {
     pub fn id(&self, number: u64) -> String {
         format!("{}-{}-{number}", self.uptime_ms, std::process::id())
     }
+}
+
+/// How a change ended, for [`Event::close`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ending {
+    /// What was asked for.
+    pub request: TypeRequest,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The type the group had.
+    pub old_type: Option<DomainType>,
+    /// The type it has now; `None` if that is not known.
+    pub new_type: Option<DomainType>,
+    /// The kernel's error number, if the write of the type failed.
+    pub errno: Option<i32>,
+    /// Why it ended so.
+    pub message: Option<String>,
+    /// The route taken; `None` if it came to none.
+    pub route: Option<Route>,
+    /// How long it took, in milliseconds.
+    pub milliseconds: Option<f64>,
+    /// The devices that were interrupted for it.
+    pub interrupted: Vec<Interruption>,
+    /// The process that made the write.
+    pub writer: Option<Process>,
 }
 
 impl Event {
@@ -331,30 +333,20 @@ impl Event {
         self.old_type = group.domain_type.as_ref().map(ToString::to_string);
     }
 
-    /// Takes from `result` how it ended.
-    pub fn close(&mut self, result: &GroupResult, request: TypeRequest) {
-        let text = |t: &DomainType| t.to_string();
+    /// Takes over how the change ended.
+    pub fn close(&mut self, ending: Ending) {
+        let text = |t: DomainType| t.to_string();
         self.phase = Phase::Closed;
-        self.requested = Some(request.to_string());
-        self.old_type = result.old_type.as_ref().map(text);
-        self.new_type = result.new_type.as_ref().map(text);
-        self.outcome = Some(result.outcome.into());
-        self.message = result.message.as_deref().map(printable);
-        self.route = result.route.map(|r: Route| r.to_string());
-        self.milliseconds = result.milliseconds;
-        self.errno = result.errno;
-        self.writer = result.writer;
-        let interrupted = result.interrupted.iter().map(|i| Interruption {
-            device: i.device.clone(),
-            milliseconds: i.milliseconds,
-        });
-        self.interrupted = interrupted.collect();
-    }
-
-    /// The directories of its devices: with other devices it is another group, whatever its number.
-    #[must_use]
-    pub fn identity(&self) -> BTreeSet<&str> {
-        self.devices.iter().map(|d| d.path.as_str()).collect()
+        self.requested = Some(ending.request.to_string());
+        self.old_type = ending.old_type.map(text);
+        self.new_type = ending.new_type.map(text);
+        self.outcome = Some(ending.outcome);
+        self.message = ending.message.as_deref().map(printable);
+        self.route = ending.route.map(|r| r.to_string());
+        self.milliseconds = ending.milliseconds;
+        self.errno = ending.errno;
+        self.writer = ending.writer;
+        self.interrupted = ending.interrupted;
     }
 
     /// The type that its group has now, as far as this says. A write that was denied was not looked at, and one that takes
@@ -369,7 +361,7 @@ impl Event {
 
     /// The process that wrote, if it is known for certain.
     #[must_use]
-    pub fn written_by(&self) -> Option<Writer> {
+    pub fn written_by(&self) -> Option<Process> {
         self.writer.or_else(|| self.who.process())
     }
 }
@@ -378,11 +370,4 @@ impl Event {
 #[must_use]
 pub fn members(group: &Group) -> Vec<Member> {
     group.devices.iter().map(Member::of).collect()
-}
-
-/// `text` without what could move a cursor.
-#[must_use]
-pub fn printable(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { '?' } else { c };
-    text.chars().map(plain).collect()
 }

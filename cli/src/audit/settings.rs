@@ -6,9 +6,9 @@ use std::path::Path;
 
 use iommuctl_policy::{parse_audit_settings, AuditSettings, ParseError};
 
-use super::chain::Key;
-use super::log::{Log, Places, Rotation};
-use crate::trusted::{Content, Root, TrustError};
+use super::log::chain::Key;
+use super::log::file::{Log, Places, Rotation};
+use crate::sys::trusted::{Content, Root, TrustError};
 
 const FOLDER: &str = "etc/iommuctl";
 const SETTINGS: &str = "audit.yaml";

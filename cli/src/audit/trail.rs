@@ -12,15 +12,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use iommuctl_policy::{AuditSettings, Group, GroupId, Require, Route, TypeRequest};
 
-use super::chain::Body;
 use super::clock;
-use super::event::{Event, Learned, Phase, Who};
-use super::log::Log;
+use super::event::{Ending, Event, Learned, Phase, Who};
+use super::log::chain::Body;
+use super::log::file::Log;
 use super::settings::{self, SettingsError};
-use super::{journal, kernel};
-use crate::proc::Proc;
-use crate::result::GroupResult;
-use crate::sysfs::{Problems, Sysfs};
+use super::sinks::{journald, linux_audit};
+use crate::kernel::procfs::Proc;
+use crate::kernel::sysfs::{Problems, Sysfs};
 
 /// A change that was announced.
 #[derive(Debug)]
@@ -141,45 +140,36 @@ impl Trail {
     }
 
     /// Says what came of it, which is over now.
-    pub fn close(&self, mut opened: Opened, result: &GroupResult, request: TypeRequest) {
+    pub fn close(&self, mut opened: Opened, ending: Ending) {
         opened.end();
-        self.close_all(std::iter::once((opened, result)), request);
+        self.close_all(std::iter::once((opened, ending)));
     }
 
     /// Says what came of many at once, which takes no longer. Each was over when [`Opened::end`] was called.
-    pub fn close_all<'r>(
-        &self,
-        ended: impl Iterator<Item = (Opened, &'r GroupResult)>,
-        request: TypeRequest,
-    ) {
-        let close = |(Opened(mut event), result): (Opened, &GroupResult)| {
-            event.close(result, request);
+    pub fn close_all(&self, ended: impl Iterator<Item = (Opened, Ending)>) {
+        let close = |(Opened(mut event), ending): (Opened, Ending)| {
+            event.close(ending);
             event
         };
         self.tell(&ended.map(close).collect::<Vec<Event>>());
     }
 
     /// Records what was not even begun, such as a refusal, about a group that is as `sysfs` has it now.
-    pub fn note(&self, sysfs: &Sysfs, result: &GroupResult, request: TypeRequest) {
-        self.note_all(sysfs, std::iter::once(result), request);
+    pub fn note(&self, sysfs: &Sysfs, group: GroupId, ending: Ending) {
+        self.note_all(sysfs, std::iter::once((group, ending)));
     }
 
     /// The same for many at once, which takes hardly longer.
-    pub fn note_all<'r>(
-        &self,
-        sysfs: &Sysfs,
-        results: impl Iterator<Item = &'r GroupResult>,
-        request: TypeRequest,
-    ) {
-        let note = |result: &GroupResult| {
-            let mut event = self.event(result.group);
-            if let Some(group) = sysfs.group(result.group, &mut Problems::default()) {
+    pub fn note_all(&self, sysfs: &Sysfs, endings: impl Iterator<Item = (GroupId, Ending)>) {
+        let note = |(group, ending): (GroupId, Ending)| {
+            let mut event = self.event(group);
+            if let Some(group) = sysfs.group(group, &mut Problems::default()) {
                 event.describe(&group);
             }
-            event.close(result, request);
+            event.close(ending);
             event
         };
-        self.tell(&results.map(note).collect::<Vec<Event>>());
+        self.tell(&endings.map(note).collect::<Vec<Event>>());
     }
 
     /// The act is done or not, whatever becomes of the record; what does not work is told at the end.
@@ -228,13 +218,13 @@ impl Trail {
         // What was announced is in the log, and of interest again only if nothing follows.
         let announced = event.phase == Phase::Opened && logged.is_ok();
         let journalled = match (self.settings.journal, announced) {
-            (true, false) => journal::send(&self.root, event).map_err(|e| e.to_string()),
+            (true, false) => journald::send(&self.root, event).map_err(|e| e.to_string()),
             (true, true) => Ok(()),
             (false, _) => Err("it is switched off in audit.yaml".to_owned()),
         };
         if self.settings.linux_audit && event.phase == Phase::Closed {
             // It does not count: a kernel whose audit is off takes messages all the same, and forgets them.
-            if let Err(why) = kernel::send(event) {
+            if let Err(why) = linux_audit::send(event) {
                 self.trouble(format!("the Linux audit system was not told: {why}"));
             }
         }

@@ -8,13 +8,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::schedule::{Load, LARGE};
 use nix::errno::Errno;
 use nix::libc::O_DIRECT;
 use nix::sys::stat::{major, minor};
 
+use super::measure::schedule::{Load, LARGE};
+use crate::sys::error::{errno, OsError};
+
 /// How long after it was to be done a read may still be under way.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// The size of a read, unless the disk has larger blocks: a page, which has a mapping of its own.
 const PAGE: u64 = 4096;
 /// The largest blocks that a disk may have.
@@ -23,15 +25,8 @@ const LARGEST: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// A system call failed.
-    #[error("Failed to {verb} {path}: {}", errno.desc())]
-    Os {
-        /// What was tried.
-        verb: &'static str,
-        /// On what.
-        path: String,
-        /// Why it failed.
-        errno: Errno,
-    },
+    #[error(transparent)]
+    Os(#[from] OsError),
     /// The node is not the one of the disk that was asked for.
     #[error("{0} is not the node of that disk")]
     OtherNode(String),
@@ -39,7 +34,7 @@ pub enum DiskError {
     #[error("{0} is empty, or has no medium")]
     Empty(String),
     /// A read does not end.
-    #[error("{path} did not answer for {} s", PATIENCE.as_secs())]
+    #[error("{path} did not answer for {} s", READ_TIMEOUT.as_secs())]
     Silent {
         /// The disk.
         path: String,
@@ -51,7 +46,7 @@ impl DiskError {
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {
         match self {
-            Self::Os { errno, .. } => Some(*errno),
+            Self::Os(OsError { errno, .. }) => Some(*errno),
             _ => None,
         }
     }
@@ -81,10 +76,12 @@ impl Disk {
         logical: Option<u64>,
     ) -> Result<Self, DiskError> {
         let shown = path.display().to_string();
-        let failed = |verb, error: &io::Error| DiskError::Os {
-            verb,
-            path: shown.clone(),
-            errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)),
+        let failed = |verb, error: &io::Error| {
+            DiskError::Os(OsError {
+                verb,
+                path: shown.clone(),
+                errno: errno(error),
+            })
         };
         let open = |flags: i32| OpenOptions::new().read(true).custom_flags(flags).open(path);
         let opened = match open(O_DIRECT) {
@@ -135,11 +132,11 @@ impl Disk {
     /// What a failure of the disk is to be called.
     #[must_use]
     pub fn failed(&self, verb: &'static str, error: &io::Error) -> DiskError {
-        DiskError::Os {
+        DiskError::Os(OsError {
             verb,
             path: self.path.clone(),
-            errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)),
-        }
+            errno: errno(error),
+        })
     }
 
     /// That it does not answer.

@@ -1,33 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What lazy is worth, for one disk on this machine: reads, small and large, in one type and in the other, by turns.
 //!
-//! Pure: what can be compared ([`scope`]), the order of the rounds ([`schedule`]), the figures ([`histogram`], [`stats`],
-//! [`figures`], [`change`]), what lazy covers at all ([`covers`]), and what follows from them ([`advice`]). At the edges: which disk is meant ([`subject`]), reading from
-//! it ([`disk`], [`load`]), and what is known about its group ([`facts`]). [`measure`] does all rounds, and [`session`] what is
-//! around them. That there is one bench at a time is what [`alone`] looks after.
+//! [`scope`] decides which disk is read and which types may be compared, [`measure`] reads, [`covers`] knows what lazy is lazy
+//! for, [`difference`] and [`recommendation`] say what follows from the figures. [`benchmark`] runs all of it, and
+//! [`single_instance`] keeps a second benchmark from running meanwhile.
 //!
-//! Whoever measures changes no type. That is done by the [`guard`], a child in a session of its own, which [`keeper`] starts and
-//! asks. The one cannot be killed with the other by accident, and when the one that measures falls silent, the guard puts the
-//! type back. If both are killed, a [`journal`] is left, from which [`restore`] does it: as part of `iommuctl recover`, and, where
-//! the group is to become strict again, before whatever else changes a group next.
+//! The process that measures changes no type. Its [`guard`] does, a child in a session of its own, so that a signal does not end
+//! both. When the process that measures falls silent, the guard puts the type back. If both are killed, a journal is left in
+//! `/run`, from which `iommuctl recover` puts it back, and, where the group is to become strict again, any command that changes
+//! a group.
 
-pub mod advice;
-pub mod alone;
-pub mod change;
+pub mod benchmark;
 pub mod covers;
+pub mod difference;
 pub mod disk;
-pub mod facts;
-pub mod figures;
 pub mod guard;
-pub mod histogram;
-pub mod journal;
-pub mod keeper;
-pub mod load;
 pub mod measure;
 pub mod mode;
-pub mod restore;
-pub mod schedule;
+pub mod recommendation;
 pub mod scope;
-pub mod session;
-pub mod stats;
-pub mod subject;
+pub mod single_instance;

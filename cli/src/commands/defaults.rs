@@ -1,20 +1,50 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `iommuctl defaults`: what groups start as and why, and changing that for the next boot.
 
+use std::io::{self, Write};
 use std::process::{Command, Stdio};
 
 use anyhow::{bail, Context as _};
+use clap::Subcommand;
 use iommuctl_policy::DomainType;
 use serde::Serialize;
 
-use crate::args::{BootDefault, DefaultsArgs, DefaultsCommand, Global};
-use crate::boot::{change, others, words, Action, Added, Loader};
+use crate::commands::common::args::Global;
+use crate::config::boot_loader::{change, others, words, Action, Added, BootDefault, Loader};
 use crate::exit::{Exit, Failure};
-use crate::output::Output;
-use crate::proc::Proc;
-use crate::render;
-use crate::sysfs::Sysfs;
-use crate::trusted::{Content, Root};
+use crate::kernel::procfs::Proc;
+use crate::kernel::sysfs::Sysfs;
+use crate::sys::trusted::{Content, Root};
+use crate::terminal::output::Output;
+use crate::terminal::style;
+
+/// Arguments of `defaults`.
+#[derive(Debug, clap::Args)]
+pub struct DefaultsArgs {
+    /// What to do; without anything, the defaults are shown
+    #[command(subcommand)]
+    pub command: Option<DefaultsCommand>,
+}
+
+/// What can be done about the kernel's defaults.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum DefaultsCommand {
+    /// Change what every group starts as from the next boot on, through the distribution's own helper
+    Set {
+        /// What groups start as
+        #[arg(value_name = "DEFAULT")]
+        wanted: BootDefault,
+        /// Say which files would be written and what would be run, and do nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Take back what set did
+    Undo {
+        /// Say which files would be written and what would be run, and do nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
 
 /// What `defaults` found.
 #[derive(Debug, Serialize)]
@@ -51,13 +81,13 @@ pub struct ChangeReport {
 
 /// Runs the command.
 pub fn run(args: &DefaultsArgs, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
-    let root = Root::open(global.root.as_deref())?;
-    let proc = Proc::open(global.proc_root.as_deref())?;
+    let root = global.roots.open_root()?;
+    let proc = Proc::open(global.roots.proc_root.as_deref())?;
     match args.command {
         None => show(
             &root,
             &proc,
-            &Sysfs::open(global.sysfs_root.as_deref())?,
+            &Sysfs::open(global.roots.sysfs_root.as_deref())?,
             output,
         ),
         Some(DefaultsCommand::Set { wanted, dry_run }) => {
@@ -88,7 +118,7 @@ fn show(root: &Root, proc: &Proc, sysfs: &Sysfs, output: &mut Output) -> anyhow:
             Some(Added::Nothing | Added::Unknown) | None => None,
         },
     };
-    output.report(&report, |w, r| render::defaults::write(w, r))?;
+    output.report(&report, write)?;
     Ok(Exit::Done)
 }
 
@@ -145,13 +175,17 @@ fn alter(
         false => change(&loader, wanted),
     };
     if !dry_run {
+        if !root.runs_programs() {
+            let message = format!("{loader} is not run below another root");
+            return Err(Failure::new(Exit::Refused, message).into());
+        }
         perform(root, &actions)?;
     }
     let report = ChangeReport {
         dry_run,
         actions: actions.iter().map(ToString::to_string).collect(),
     };
-    output.report(&report, |w, r| render::defaults::write_change(w, r))?;
+    output.report(&report, write_change)?;
     Ok(Exit::Done)
 }
 
@@ -190,7 +224,7 @@ fn one(root: &Root, action: &Action, undo: &mut Vec<Before>) -> anyhow::Result<(
             let status = Command::new(&program)
                 .args(arguments)
                 .stdin(Stdio::null())
-                .stdout(std::io::stderr())
+                .stdout(io::stderr())
                 .status()
                 .with_context(|| format!("Failed to run {program}"))?;
             if !status.success() {
@@ -218,4 +252,69 @@ fn put(root: &Root, folder: &str, name: &str, content: Option<String>) -> anyhow
         None => place.remove(name)?,
     }
     Ok(())
+}
+
+/// Writes what groups start as, and why.
+pub fn write(w: &mut dyn Write, report: &DefaultsReport) -> io::Result<()> {
+    let default = match (&report.default_type, &report.default_source) {
+        (Some(kind), Some(source)) => format!("{kind}, because of {source}"),
+        _ => {
+            "unknown: no parameter says, and the kernel's configuration is not readable".to_owned()
+        }
+    };
+    field(w, "groups start as", &default)?;
+    let built_in = report.built_in.as_deref();
+    field(w, "built in", built_in.unwrap_or("not readable"))?;
+    if report.parameters.is_empty() {
+        field(w, "command line", "nothing about IOMMUs")?;
+    }
+    for parameter in &report.parameters {
+        field(
+            w,
+            "command line",
+            &format!("{}: {}", parameter.word, parameter.meaning),
+        )?;
+    }
+    let opt_in = match report.platform_opt_in {
+        Some(true) => "yes: the kernel protects against external devices even where the IOMMU is off otherwise",
+        Some(false) => "no",
+        None => "not known (only Intel firmware has one, and only root can read it)",
+    };
+    field(w, "platform opt-in", opt_in)?;
+    let helper = match &report.helper {
+        Some(helper) => format!("`iommuctl defaults set` goes through {helper}"),
+        None => "no helper that we know writes the command line here".to_owned(),
+    };
+    match &report.next_boot {
+        Some(words) => {
+            field(
+                w,
+                "next boot",
+                &format!("{words}, set by `iommuctl defaults set`"),
+            )?;
+            field(w, "", &helper)
+        }
+        None => field(w, "next boot", &helper),
+    }
+}
+
+fn field(w: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
+    let head = style::HEADING;
+    writeln!(w, "{head}{name:<15}{head:#}  {value}")
+}
+
+/// Writes what was done, or would be.
+pub fn write_change(w: &mut dyn Write, report: &ChangeReport) -> io::Result<()> {
+    if report.actions.is_empty() {
+        return writeln!(
+            w,
+            "There is nothing to undo: nothing was set for the next boot."
+        );
+    }
+    let head = match report.dry_run {
+        true => "This would be done:",
+        false => "Done. It counts from the next boot on:",
+    };
+    writeln!(w, "{head}")?;
+    report.actions.iter().try_for_each(|a| writeln!(w, "  {a}"))
 }

@@ -5,9 +5,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use clap::builder::Resettable;
-use clap::CommandFactory;
 
-use crate::args::Args;
 use crate::exit::Exit;
 
 /// The pages about the formats of files, which are written by hand.
@@ -23,8 +21,7 @@ const FORMATS: [(&str, &str); 2] = [
 ];
 
 /// Writes `iommuctl.8` and one page for each command into `directory`, and those about files.
-pub fn run(directory: &Path) -> anyhow::Result<Exit> {
-    let mut command = Args::command();
+pub fn run(mut command: clap::Command, directory: &Path) -> anyhow::Result<Exit> {
     command.build();
     pages(directory, &command, "iommuctl")?;
     for (name, text) in FORMATS {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The commands, one file each. To add one: its arguments in `args`, a file here, and, if it reports something, a file
-//! in `render` and a schema in `cli/schema`.
+//! The commands, a file or a folder each: arguments, report (the JSON document), text, action. To add one: a file here, its name
+//! in [`cli`](crate::cli), and, if it reports something, a schema in `cli/schema`.
 
 pub mod audit;
 pub mod bench;
+pub mod common;
 pub mod completions;
 pub mod defaults;
 pub mod doctor;
@@ -13,7 +14,6 @@ pub mod man;
 pub mod metrics;
 pub mod policy;
 pub mod recover;
-pub mod release;
 pub mod set_mode;
 pub mod show;
 pub mod status;

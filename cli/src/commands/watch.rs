@@ -6,19 +6,25 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::args::Global;
-use crate::audit::chain::Note;
+use super::audit::entry_lines::Shown;
 use crate::audit::event::{Event, Learned};
+use crate::audit::history::changes::Entry;
+use crate::audit::log::chain::Note;
 use crate::audit::recorder::run::{run as work, Sink};
 use crate::audit::recorder::socket::Socket;
 use crate::audit::recorder::Recorder;
-use crate::audit::story::Entry;
-use crate::context::Context;
+use crate::commands::common::args::Global;
 use crate::exit::Exit;
-use crate::output::Output;
-use crate::render::audit::log::Shown;
-use crate::signals::Signals;
-use crate::sysfs::Problems;
+use crate::kernel::machine::Context;
+use crate::kernel::sysfs::Problems;
+use crate::sys::signals::Signals;
+use crate::terminal::output::Output;
+
+/// The text below the help of `watch`.
+pub const WATCH_HELP: &str = "\
+First every group as it is now, then a line for each change, refusal and failure, until Ctrl-C.
+With iommu_live loaded the kernel tells at once, and of whoever wrote. Without it, every group
+is looked at every two seconds, and nothing says who it was. With --json, one object a line.";
 
 /// How often every group is looked at without the module: somebody is waiting in front of it.
 const OFTEN: Duration = Duration::from_secs(2);
@@ -28,11 +34,11 @@ const BUFFER: usize = 8 * 1024 * 1024;
 /// Runs the command.
 pub fn run(global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
     let mut socket = Socket::open(BUFFER).context("Failed to listen to the kernel's events")?;
-    let context = Context::open(global)?;
+    let context = Context::open(&global.roots)?;
     // Without an IOMMU nothing will ever happen: that is better said than waited for.
     let mut problems = Problems::default();
     context.inventory(&mut problems)?;
-    output.problems(&problems);
+    output.warn_all(problems.iter());
     let mut signals = Signals::watch().context("Failed to hold back signals")?;
     let mut sink = Screen {
         shown: Shown::begin(output, true)?,

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The audit: whether changes are recorded, and the log is as it was written.
 
-use super::machine::{errno_of, why};
-use super::{systemd, Finding, Id, Machine};
-use crate::audit::log::{LogError, Places, Snapshot, LOCK, NAME};
+use super::finding::{Finding, Id};
+use super::machine::{errno_of, why, Machine};
+use super::systemd;
+use crate::audit::log::file::{LogError, Places, Snapshot, LOCK, NAME};
+use crate::audit::log::json_file::StateError;
+use crate::audit::log::verify::{verify, Verdict};
 use crate::audit::settings::{self, SettingsError};
-use crate::audit::state::StateError;
-use crate::audit::verify::{verify, Verdict};
+use crate::sys::error::OsError;
 
 /// Records what others change.
 const UNIT: &str = "iommuctl-audit.service";
@@ -75,7 +77,7 @@ fn log(machine: &Machine<'_>) -> Result<Option<Verdict>, String> {
 fn errno_of_log(error: &LogError) -> Option<nix::errno::Errno> {
     match error {
         LogError::Run(error) | LogError::Head(StateError::Run(error)) => error.errno(),
-        LogError::Os { errno, .. } => Some(*errno),
+        LogError::Os(OsError { errno, .. }) => Some(*errno),
         _ => None,
     }
 }

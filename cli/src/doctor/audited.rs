@@ -2,9 +2,9 @@
 //! Whether the kernel has the code that the module was audited with. The module knows: loaded, it says so in sysfs, and its
 //! file has it for modinfo(8).
 
+use super::finding::{Finding, Id, Level};
 use super::machine::Machine;
 use super::support::{install, PACKAGE};
-use super::{Finding, Id, Level};
 
 /// What the loaded module says, in one word.
 const LIVE: &str = "kernel/iommu_live/audit";

@@ -7,10 +7,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::machine::why;
-use super::{Finding, Id, Level, Machine};
-use crate::ask::ask;
-use crate::policy_files::FOLDERS;
+use super::finding::{Finding, Id, Level};
+use super::machine::{why, Machine};
+use crate::config::policy_files::FOLDERS;
+use crate::sys::subprocess::ask;
 
 /// A maker of initramfs images.
 struct Maker {
@@ -43,7 +43,7 @@ const MAKERS: [Maker; 2] = [
     },
 ];
 /// An image is decompressed to be listed.
-const PATIENCE: Duration = Duration::from_secs(30);
+const LISTER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The program, where the hooks put it.
 const PROGRAM: &str = "sbin/iommuctl";
 
@@ -100,12 +100,12 @@ fn compare(machine: &Machine<'_>, maker: &Maker, files: &[String]) -> Option<Fin
         return bad(format!("{shown} has an older policy: {path} is newer"));
     }
     if let Err(error) = std::fs::File::open(&image) {
-        return unknown(why(Some(crate::dir::errno(&error)), &error));
+        return unknown(why(Some(crate::sys::error::errno(&error)), &error));
     }
     let Some(lister) = machine.program(maker.lister) else {
         return unknown(format!("there is nothing to list {shown} with"));
     };
-    let answer = match ask(&lister, &[&image.to_string_lossy()], PATIENCE) {
+    let answer = match ask(&lister, &[&image.to_string_lossy()], LISTER_TIMEOUT) {
         Ok(answer) if answer.code == 0 => answer,
         Ok(answer) => {
             return unknown(format!("{} ended with {}", lister.display(), answer.code));
@@ -127,7 +127,7 @@ fn compare(machine: &Machine<'_>, maker: &Maker, files: &[String]) -> Option<Fin
 
 /// The maker that is in use. Our part tells little: on Debian, there is one for each.
 fn maker(machine: &Machine<'_>) -> Option<&'static Maker> {
-    let is_there = |programs| machine.program(programs).is_some();
+    let is_there = |programs: &[&str]| programs.iter().any(|p| machine.root.has_program(p));
     let has_hook = |maker: &&Maker| maker.hooks.iter().any(|hook| machine.exists(hook));
     let makers = MAKERS.iter().filter(has_hook);
     makers.max_by_key(|maker| (is_there(maker.lister), is_there(maker.program)))

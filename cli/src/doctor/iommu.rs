@@ -5,13 +5,12 @@ use std::env::consts::ARCH;
 
 use iommuctl_policy::DomainType;
 
-use super::machine::why;
-use super::{Finding, Id, Machine};
-use crate::advice;
-use crate::boot::Loader;
-use crate::proc::Kernel;
-use crate::render::status::iommus;
-use crate::sysfs::Problems;
+use super::finding::{Finding, Id};
+use super::machine::{why, Machine};
+use crate::config::boot_loader::Loader;
+use crate::kernel::enable_iommu::switched_off;
+use crate::kernel::procfs::Kernel;
+use crate::kernel::sysfs::{by_driver, Problems};
 
 /// Where the kernel shows the tables of the firmware (`Documentation/ABI/testing/sysfs-firmware-acpi`). Their names are for
 /// everybody to see.
@@ -40,7 +39,7 @@ pub fn iommu(machine: &Machine<'_>) -> Finding {
     };
     let sysfs = &machine.context.sysfs;
     if groups > 0 {
-        let found = iommus(&sysfs.iommus(&mut Problems::default()));
+        let found = by_driver(&sysfs.iommus(&mut Problems::default()));
         return Finding::ok(Id::Iommu, format!("on: {groups} groups; {found}"));
     }
     let tables = sysfs.tree().names(TABLES).ok().flatten();
@@ -65,7 +64,7 @@ fn why_off<'a>(
     config: Option<&str>,
     architecture: &str,
 ) -> Off<'a> {
-    if let Some(word) = advice::switched_off(kernel) {
+    if let Some(word) = switched_off(kernel) {
         return Off::Word(word);
     }
     let wanted = tables_of(architecture);

@@ -4,24 +4,23 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use iommuctl_policy::{Inventory, TypeRequest};
+use iommuctl_policy::{differences, Inventory};
 use nix::errno::Errno;
 use nix::unistd::geteuid;
 
-use super::module::{self, Installed};
-use crate::args::Global;
-use crate::ask::{Answer, AskError, Asker};
-use crate::commands::policy::differences;
-use crate::context::Context;
-use crate::lockdown::{InForce, LockdownError};
-use crate::policy_files::{self, LoadError, Loaded};
-use crate::proc::Kernel;
-use crate::sysfs::{Module, Problems};
-use crate::tree::TreeError;
-use crate::trusted::{Root, TrustError};
+use super::installed::{self, Installed};
+use crate::config::policy_files::{self, LoadError, Loaded};
+use crate::kernel::machine::{Context, Roots};
+use crate::kernel::procfs::Kernel;
+use crate::kernel::sysfs::{Module, Problems};
+use crate::state::lockdown::{in_force, InForce, LockdownError};
+use crate::sys::error::OsError;
+use crate::sys::kernfs::KernFsError;
+use crate::sys::subprocess::{Answer, SubprocessError, Subprocesses};
+use crate::sys::trusted::{Root, TrustError};
 
 /// How long a program may take that reads one file or asks one service.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PROGRAM_TIMEOUT: Duration = Duration::from_secs(10);
 /// modinfo(8), wherever the distribution has it.
 const MODINFO: [&str; 3] = ["usr/sbin/modinfo", "usr/bin/modinfo", "sbin/modinfo"];
 
@@ -33,8 +32,6 @@ pub const RUN_AS_ROOT: &str = "run as root";
 pub struct Differs {
     /// Its number.
     pub group: iommuctl_policy::GroupId,
-    /// What the policy wants.
-    pub wanted: TypeRequest,
     /// Whether that is laxer than what it is.
     pub laxer: bool,
 }
@@ -50,7 +47,7 @@ pub struct Machine<'a> {
     /// Its release, if it can be a part of a path.
     pub release: Option<String>,
     /// The groups; an error if they cannot be listed.
-    pub inventory: Result<Inventory, TreeError>,
+    pub inventory: Result<Inventory, KernFsError>,
     /// The module that is loaded.
     pub live: Option<Module>,
     /// The module that is installed for the running kernel.
@@ -59,21 +56,21 @@ pub struct Machine<'a> {
     pub policy: Result<Loaded, Vec<LoadError>>,
     /// The lockdown that is in force.
     pub lockdown: Result<Option<InForce>, LockdownError>,
-    asker: Asker,
+    asker: Subprocesses,
 }
 
 impl<'a> Machine<'a> {
-    /// Looks at what `global` says; what could not be read on the way is added to `problems`.
+    /// Looks at what `roots` says; what could not be read on the way is added to `problems`.
     ///
     /// # Errors
     ///
     /// [`TrustError`], if the root cannot be opened.
     pub fn open(
         context: &'a Context,
-        global: &Global,
+        roots: &Roots,
         problems: &mut Problems,
     ) -> Result<Self, TrustError> {
-        let root = Root::open(global.root.as_deref())?;
+        let root = roots.open_root()?;
         let kernel = context.proc.kernel();
         let release = kernel.release.clone();
         let release = release.filter(|r| !r.contains('/') && !r.starts_with('.'));
@@ -81,20 +78,20 @@ impl<'a> Machine<'a> {
             inventory.with_devices(|device| context.sysfs.identify(device, problems))
         });
         let installed = match &release {
-            Some(release) => module::find(&root, release),
+            Some(release) => installed::find(&root, release),
             None => Ok(None),
         };
         Ok(Self {
             live: context.sysfs.module(problems),
             policy: policy_files::load(&root),
-            lockdown: context.lockdown(),
+            lockdown: in_force(context.run_root.as_deref()),
             context,
             root,
             kernel,
             release,
             inventory,
             installed,
-            asker: Asker::default(),
+            asker: Subprocesses::default(),
         })
     }
 
@@ -105,7 +102,7 @@ impl<'a> Machine<'a> {
 
     /// Whether the module is in the kernel. While it is on its way in or out, only the first folder is there.
     pub fn is_loaded(&self) -> bool {
-        self.live.is_some() || self.context.sysfs.tree().is_directory(module::LOADED)
+        self.live.is_some() || self.context.sysfs.tree().is_directory(installed::LOADED)
     }
 
     /// The module that is installed, if one is.
@@ -128,9 +125,8 @@ impl<'a> Machine<'a> {
         };
         let differences = differences(&loaded.policy, inventory).into_iter();
         let differing = differences.map(|d| Differs {
-            laxer: crate::lockdown::is_laxer(d.domain_type.as_ref(), d.wanted),
+            laxer: crate::state::lockdown::is_laxer(d.domain_type.as_ref(), d.wanted),
             group: d.group,
-            wanted: d.wanted,
         });
         differing.collect()
     }
@@ -145,16 +141,19 @@ impl<'a> Machine<'a> {
         self.path(path).symlink_metadata().is_ok()
     }
 
-    /// The first of `candidates`, which are relative to the root, that is there.
+    /// The first of `candidates`, which are relative to the root, that is there and may be run.
     pub fn program(&self, candidates: &[&str]) -> Option<PathBuf> {
-        let mut there = candidates.iter().filter(|p| self.root.has_program(p));
-        there.next().map(|p| self.path(p))
+        candidates.iter().find_map(|path| self.root.program(path))
     }
 
     /// What the first of `candidates` that is there answers; `None` if none is.
-    pub fn ask(&self, candidates: &[&str], args: &[&str]) -> Option<Result<Answer, AskError>> {
+    pub fn ask(
+        &self,
+        candidates: &[&str],
+        args: &[&str],
+    ) -> Option<Result<Answer, SubprocessError>> {
         let program = self.program(candidates)?;
-        Some(self.asker.ask(&program, args, PATIENCE))
+        Some(self.asker.ask(&program, args, PROGRAM_TIMEOUT))
     }
 
     /// What modinfo(8) says about `field` of the module in `file`; `None` if nothing, or if it cannot be asked.
@@ -183,7 +182,7 @@ pub fn why(errno: Option<Errno>, error: &dyn std::fmt::Display) -> String {
 /// The errno behind `error`, if a system call failed.
 pub fn errno_of(error: &TrustError) -> Option<Errno> {
     match error {
-        TrustError::Os { errno, .. } => Some(*errno),
+        TrustError::Os(OsError { errno, .. }) => Some(*errno),
         _ => None,
     }
 }

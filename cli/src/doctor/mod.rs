@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Whether everything on this machine is in order: what was found, and for what is not, what puts it right.
 //!
-//! One function for each [`Id`], from the [`Machine`] to findings. Nothing here changes anything, and of the programs that are
-//! asked ([`crate::ask`]) none does. What cannot be looked at is not guessed: it is [`Level::Unknown`]. What does not apply, such
-//! as the signature of a module that is not there, is left out.
+//! One function for each [`Id`](finding::Id), from the [`Machine`] to findings. Nothing here changes anything, and neither do the
+//! programs that are run ([`subprocess`](crate::sys::subprocess)). What cannot be looked at is [`Level::Unknown`]. What does not
+//! apply, such as the signature of a module that is not there, is left out.
 
 mod audit;
 mod audited;
+mod finding;
 mod initramfs;
+mod installed;
 mod iommu;
 mod machine;
 mod module;
@@ -17,155 +19,8 @@ mod state;
 mod support;
 mod systemd;
 
+pub use finding::{Finding, Level};
 pub use machine::Machine;
-
-use serde::Serialize;
-
-/// What a finding is about, in the order in which they are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Id {
-    /// Whether there is an IOMMU, and it is on.
-    Iommu,
-    /// What groups start as.
-    Default,
-    /// Whether the module can be built for the running kernel.
-    ModuleSupport,
-    /// Whether the module is installed for the running kernel.
-    ModuleBuilt,
-    /// Which modules the kernel takes.
-    SecureBoot,
-    /// Whether the module is signed as the kernel wants it.
-    ModuleSigned,
-    /// Whether the kernel has the code that the module was audited with.
-    ModuleAudited,
-    /// Whether the module is loaded.
-    ModuleLoaded,
-    /// Whether the loaded module is the installed one, and of this version.
-    ModuleMatches,
-    /// Whether the running kernel is one whose functions were read.
-    ModuleAudit,
-    /// Whether the module goes on switching.
-    ModuleTripped,
-    /// Whether there is a policy, it is valid, and the machine is as it wants.
-    Policy,
-    /// Whether the policy is applied at boot.
-    PolicyAtBoot,
-    /// Whether the initramfs has the policy of now.
-    Initramfs,
-    /// Whether changes are recorded, and the log is as it was written.
-    Audit,
-    /// Whether a rebind was interrupted.
-    Recover,
-    /// Whether a lockdown is in force.
-    Lockdown,
-}
-
-impl Id {
-    /// Its name, as in the JSON document.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Iommu => "iommu",
-            Self::Default => "default",
-            Self::ModuleSupport => "module-support",
-            Self::ModuleBuilt => "module-built",
-            Self::SecureBoot => "secure-boot",
-            Self::ModuleSigned => "module-signed",
-            Self::ModuleAudited => "module-audited",
-            Self::ModuleLoaded => "module-loaded",
-            Self::ModuleMatches => "module-matches",
-            Self::ModuleAudit => "module-audit",
-            Self::ModuleTripped => "module-tripped",
-            Self::Policy => "policy",
-            Self::PolicyAtBoot => "policy-at-boot",
-            Self::Initramfs => "initramfs",
-            Self::Audit => "audit",
-            Self::Recover => "recover",
-            Self::Lockdown => "lockdown",
-        }
-    }
-}
-
-/// How good or bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Level {
-    /// In order.
-    Ok,
-    /// Not wrong, but worth knowing.
-    Note,
-    /// Something that was asked for does not work.
-    Bad,
-    /// It could not be looked at.
-    Unknown,
-}
-
-impl Level {
-    /// Its name, as in the JSON document.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Note => "note",
-            Self::Bad => "bad",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-/// What was found about one thing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// What it is about.
-    pub id: Id,
-    /// How good or bad it is.
-    pub level: Level,
-    /// What it is, in one sentence.
-    pub text: String,
-    /// What puts it right, one step each: a command where there is one. Empty if there is nothing to do.
-    pub fix: Vec<String>,
-}
-
-impl Finding {
-    fn new(id: Id, level: Level, text: impl Into<String>) -> Self {
-        Self {
-            id,
-            level,
-            text: text.into(),
-            fix: Vec::new(),
-        }
-    }
-
-    fn ok(id: Id, text: impl Into<String>) -> Self {
-        Self::new(id, Level::Ok, text)
-    }
-
-    fn note(id: Id, text: impl Into<String>) -> Self {
-        Self::new(id, Level::Note, text)
-    }
-
-    fn bad(id: Id, text: impl Into<String>) -> Self {
-        Self::new(id, Level::Bad, text)
-    }
-
-    /// It is not known, because of `why`.
-    fn unknown(id: Id, why: impl std::fmt::Display) -> Self {
-        Self::new(id, Level::Unknown, format!("not known: {why}"))
-    }
-
-    /// The same with another step of what puts it right.
-    fn fix(mut self, step: impl Into<String>) -> Self {
-        self.fix.push(step.into());
-        self
-    }
-
-    /// The same with more steps.
-    fn fixes(mut self, steps: impl IntoIterator<Item = String>) -> Self {
-        self.fix.extend(steps);
-        self
-    }
-}
 
 /// Looks at everything.
 #[must_use]
@@ -190,40 +45,4 @@ pub fn look(machine: &Machine<'_>) -> Vec<Finding> {
     findings.push(state::recover(machine));
     findings.push(state::lockdown(machine));
     findings
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_those_of_the_document() {
-        let json = |value: serde_json::Value| value.as_str().unwrap().to_owned();
-        for level in [Level::Ok, Level::Note, Level::Bad, Level::Unknown] {
-            assert_eq!(json(serde_json::to_value(level).unwrap()), level.as_str());
-        }
-        let ids = [
-            Id::Iommu,
-            Id::Default,
-            Id::ModuleSupport,
-            Id::ModuleBuilt,
-            Id::SecureBoot,
-            Id::ModuleSigned,
-            Id::ModuleAudited,
-            Id::ModuleLoaded,
-            Id::ModuleMatches,
-            Id::ModuleAudit,
-            Id::ModuleTripped,
-            Id::Policy,
-            Id::PolicyAtBoot,
-            Id::Initramfs,
-            Id::Audit,
-            Id::Recover,
-            Id::Lockdown,
-        ];
-        assert!(ids.is_sorted());
-        for id in ids {
-            assert_eq!(json(serde_json::to_value(id).unwrap()), id.as_str());
-        }
-    }
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The policy: whether it is valid, whether the machine is as it wants, and whether it is applied at boot.
 
-use super::machine::{errno_of, why, Differs};
-use super::{systemd, Finding, Id, Machine};
-use crate::policy_files::{LoadError, Status};
-use crate::proc::PolicyWord;
+use super::finding::{Finding, Id};
+use super::machine::{errno_of, why, Differs, Machine};
+use super::systemd;
+use crate::config::policy_files::{LoadError, Status};
+use crate::kernel::procfs::PolicyWord;
 
 /// Applies the policy at boot.
 const UNIT: &str = "iommuctl-policy.service";
@@ -134,16 +135,15 @@ pub fn at_boot(machine: &Machine<'_>) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use iommuctl_policy::{GroupId, TypeRequest};
+    use iommuctl_policy::GroupId;
 
-    use super::super::Level;
+    use super::super::finding::Level;
     use super::*;
 
     #[test]
     fn a_lockdown_excuses_what_is_stricter_and_nothing_else() {
         let differs = |group, laxer| Differs {
             group: GroupId(group),
-            wanted: TypeRequest::DmaFq,
             laxer,
         };
         // Whether what is wanted is laxer than what is.

@@ -6,10 +6,10 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::machine::{errno_of, why, RUN_AS_ROOT};
-use super::{Finding, Id, Machine};
-use crate::ask::Answer;
-use crate::trusted::{Content, Folder, Root, TrustError};
+use super::finding::{Finding, Id};
+use super::machine::{errno_of, why, Machine, RUN_AS_ROOT};
+use crate::sys::subprocess::Answer;
+use crate::sys::trusted::{Content, Root, TrustError, TrustedDir};
 
 /// The variable of the firmware (UEFI specification, section 3.3): four bytes of attributes, which the kernel puts first
 /// (`fs/efivarfs`), and one that is 1 if it is on.
@@ -301,7 +301,7 @@ fn told(root: &Root) -> Result<Option<String>, String> {
 /// The files that tell dkms(8) something: the path and the text of each.
 fn settings(root: &Root) -> Result<Vec<(String, String)>, TrustError> {
     let mut files = Vec::new();
-    let mut read = |folder: &Folder, name: &str| {
+    let mut read = |folder: &TrustedDir, name: &str| -> Result<(), TrustError> {
         if let Content::Text(text) = folder.read(name)? {
             files.push((folder.display(name), text));
         }

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What is kept in `/run/iommuctl`: journals of rebinds and benches, and the record of a lockdown.
 
-use super::machine::why;
-use super::{Finding, Id, Machine};
-use crate::left::Left;
-use crate::lockdown::LockdownError;
-use crate::own_dir::OwnDirError;
+use super::finding::{Finding, Id};
+use super::machine::{why, Machine};
+use crate::state::lockdown::LockdownError;
+use crate::state::unfinished::Unfinished;
+use crate::sys::private_dir::PrivateDirError;
 
 /// Whether a rebind or a bench was interrupted.
 pub fn recover(machine: &Machine<'_>) -> Finding {
-    let left = match Left::look(machine.context.run_root.as_deref()) {
+    let left = match Unfinished::look(machine.context.run_root.as_deref()) {
         Ok((left, _)) => left,
         Err(error) => return Finding::unknown(Id::Recover, because(&error)),
     };
@@ -32,7 +32,7 @@ pub fn recover(machine: &Machine<'_>) -> Finding {
     }
 }
 
-fn because(error: &OwnDirError) -> String {
+fn because(error: &PrivateDirError) -> String {
     why(error.errno(), error)
 }
 

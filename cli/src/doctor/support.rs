@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
-use super::machine::{errno_of, why};
-use super::{Finding, Id, Machine};
-use crate::ask::{ask, Answer};
-use crate::trusted::TrustError;
+use super::finding::{Finding, Id};
+use super::machine::{errno_of, why, Machine};
+use crate::sys::subprocess::{ask, Answer};
+use crate::sys::trusted::TrustError;
 
 /// Comes with the package that builds the module, and says whether that works for a kernel.
 const CAN_BUILD: (&str, &str) = ("usr/lib/iommu-live", "can-build");
 /// How long it may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PROGRAM_TIMEOUT: Duration = Duration::from_secs(10);
 /// The package.
 pub const PACKAGE: &str = "iommu-live-dkms";
 
@@ -52,7 +52,7 @@ pub fn support(machine: &Machine<'_>) -> Supported {
     let program = match program {
         Ok(Some(program)) => program,
         Ok(None) => return no_package(machine),
-        Err(error @ TrustError::Os { .. }) => return unknown(why(errno_of(&error), &error)),
+        Err(error @ TrustError::Os(_)) => return unknown(why(errno_of(&error), &error)),
         // It is not run: whoever can write it would be root then.
         Err(error) => {
             let finding = Finding::bad(Id::ModuleSupport, error.to_string());
@@ -61,10 +61,13 @@ pub fn support(machine: &Machine<'_>) -> Supported {
             return says(Support::Unknown, finding.fix(fix));
         }
     };
+    if !machine.root.runs_programs() {
+        return unknown(format!("{name} is not run below another root"));
+    }
     let Some(release) = &machine.release else {
         return unknown("the kernel does not say its release".to_owned());
     };
-    match ask(&program, &[release.as_str()], PATIENCE) {
+    match ask(&program, &[release.as_str()], PROGRAM_TIMEOUT) {
         Ok(answer) => judge_support(&answer, release),
         Err(error) => unknown(error.to_string()),
     }
@@ -130,7 +133,7 @@ pub fn install(machine: &Machine<'_>, packages: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Level;
+    use super::super::finding::Level;
     use super::*;
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use super::Machine;
+use super::machine::Machine;
 
 const SYSTEMCTL: [&str; 2] = ["usr/bin/systemctl", "bin/systemctl"];
 /// There while systemd runs (sd_booted(3)).

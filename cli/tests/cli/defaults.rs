@@ -167,3 +167,18 @@ fn platform_opt_in_is_read_from_firmware() {
         assert_eq!(shown(), wanted);
     }
 }
+
+#[test]
+fn no_helper_below_another_root_is_run() {
+    let machine = debian(0);
+    let mut command = machine.command_without_programs();
+    let output = command
+        .args(["defaults", "set", "strict"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("not run below another root"), "{said}");
+    assert_eq!(calls(&machine), "");
+    assert!(!machine.root(GRUB).exists());
+}

@@ -367,6 +367,7 @@ fn another_version_is_loaded() {
 fn a_module_that_has_tripped_is_bad() {
     let machine = healthy();
     // One that does not say is not accused.
+    fs::remove_file(machine.root("sys/kernel/iommu_live/audit")).unwrap();
     for id in ["module-tripped", "module-audit"] {
         assert_eq!(about(&machine, id), [], "{id}");
     }
@@ -398,7 +399,8 @@ fn exit_codes_and_quiet() {
     let run = machine.run(&["-q", "doctor"]);
     assert_eq!((run.code, run.out.as_str(), run.err.as_str()), (4, "", ""));
     assert_eq!(machine.run(&["doctor", "now"]).code, 2);
-    let run = machine.run(&["--sysfs-root", "/nonexistent", "doctor"]);
+    fs::remove_dir_all(machine.sys("")).unwrap();
+    let run = machine.run(&["doctor"]);
     assert_eq!(run.code, 1);
 }
 
@@ -457,4 +459,21 @@ fn nothing_is_changed() {
         machine.run(&["doctor"]);
         assert_eq!(census(&machine.root(root)), before);
     }
+}
+
+#[test]
+fn no_program_below_another_root_is_run() {
+    let machine = healthy();
+    let ran = machine.root("ran");
+    for path in [
+        "usr/sbin/modinfo",
+        "usr/bin/systemctl",
+        "usr/bin/lsinitramfs",
+    ] {
+        program(&machine, path, &format!("touch {}", ran.display()));
+    }
+    let mut command = machine.command_without_programs();
+    let output = command.arg("doctor").output().unwrap();
+    assert!(!output.stdout.is_empty(), "{output:?}");
+    assert!(!ran.exists());
 }

@@ -92,7 +92,7 @@ fn names_from_a_hostile_database_are_cleaned() {
     let database = machine.sys("pci.ids");
     fs::write(&database, "144d  Sam\x1b[31msung\u{202e}\n").unwrap();
     let mut command = machine.bare_command();
-    command.env("IOMMUCTL_PCI_IDS", &database).arg("list");
+    command.arg("--pci-ids").arg(&database).arg("list");
     let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
     assert!(text.contains("Sam[31msung device a808"), "{text}");
     assert!(!text.contains(['\x1b', '\u{202e}']), "{text}");

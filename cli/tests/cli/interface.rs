@@ -168,8 +168,21 @@ fn man_pages_cover_every_command_and_the_exit_codes() {
 #[test]
 fn a_root_that_is_not_there_is_named() {
     let machine = Machine::laptop();
-    let run = machine.run(&["--sysfs-root", "/nonexistent", "list"]);
+    fs::remove_dir_all(machine.sys("")).unwrap();
+    let run = machine.run(&["list"]);
     assert_eq!(run.code, 1);
-    let text = "iommuctl: Failed to open /nonexistent: No such file or directory\n";
+    let text = "iommuctl: Failed to open /sys: No such file or directory\n";
     assert_eq!(run.err, text);
+}
+
+#[test]
+fn only_flags_say_where_the_machine_is() {
+    let machine = Machine::laptop();
+    let mut command = machine.command(&["list"]);
+    for name in ["ROOT", "SYSFS_ROOT", "PROC_ROOT", "PCI_IDS"] {
+        command.env(format!("IOMMUCTL_{name}"), "/nonexistent");
+    }
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(!output.stdout.is_empty());
 }

@@ -243,7 +243,7 @@ fn a_policy_still_tightens_during_a_lockdown() {
 fn a_policy_makes_nothing_laxer_while_a_command_runs() {
     let machine = laptop().with_policy(POLICY);
     let program = env!("CARGO_BIN_EXE_iommuctl");
-    let script = format!("{program} policy apply");
+    let script = format!("{program} {} policy apply", machine.roots().join(" "));
     let run = machine.run(&["lockdown", "--while", "sh", "-c", &script]);
     assert_eq!(run.code, 3, "{run:?}");
     assert!(run.err.contains("a lockdown is in force"), "{run:?}");

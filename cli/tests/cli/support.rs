@@ -185,13 +185,30 @@ impl Machine {
         command
     }
 
+    /// The flags that say where this machine is.
+    pub fn roots(&self) -> Vec<String> {
+        let path = |name: &str| self.dir.path().join(name).display().to_string();
+        [
+            ("--sysfs-root", "sys"),
+            ("--proc-root", "proc"),
+            ("--root", ""),
+        ]
+        .map(|(flag, name)| [flag.to_owned(), path(name)])
+        .concat()
+    }
+
     /// The program on this machine, without arguments.
     pub fn bare_command(&self) -> Command {
+        let mut command = self.command_without_programs();
+        command.arg("--run-programs");
+        command
+    }
+
+    /// The same, where it runs no other program below the root.
+    pub fn command_without_programs(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_iommuctl"));
         command
-            .env("IOMMUCTL_SYSFS_ROOT", self.dir.path().join("sys"))
-            .env("IOMMUCTL_PROC_ROOT", self.dir.path().join("proc"))
-            .env("IOMMUCTL_ROOT", self.dir.path())
+            .args(self.roots())
             .env("TZ", "UTC")
             .env("LC_ALL", "C")
             .env_remove("NO_COLOR")

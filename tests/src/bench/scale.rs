@@ -90,13 +90,13 @@ fn round(iommuctl: &Path, tree: &Tree, round: usize, samples: &mut Samples) -> R
 
 fn command(iommuctl: &Path, tree: &Tree, words: &[&str]) -> Command {
     let mut command = Command::new(iommuctl);
+    command.arg("--sysfs-root").arg(tree.sysfs());
+    command.arg("--root").arg(tree.root());
+    command.arg("--pci-ids").arg(tree.database());
     command.args(words);
     if words.contains(&"plan") {
         command.arg("--policy").arg(tree.policy());
     }
-    command.env("IOMMUCTL_SYSFS_ROOT", tree.sysfs());
-    command.env("IOMMUCTL_ROOT", tree.root());
-    command.env("IOMMUCTL_PCI_IDS", tree.database());
     command.stdin(Stdio::null());
     command
 }

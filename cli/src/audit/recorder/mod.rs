@@ -8,7 +8,7 @@
 //! The memory it takes has a bound: [`BATCH`] events at a time, one entry for each group, and a few thousand processes. What
 //! comes faster waits in the socket, in the kernel.
 
-pub mod known;
+pub mod ledger;
 pub mod run;
 pub mod socket;
 pub mod uevent;
@@ -17,12 +17,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use iommuctl_policy::{Group, GroupId};
 
+use self::ledger::{Known, Ledger};
+use self::uevent::Report;
 use crate::audit::clock;
-use crate::audit::event::{members, Event, Learned, Member, Outcome, Who, Writer};
-use crate::proc::Proc;
-use crate::sysfs::{Problems, Sysfs};
-use known::{Known, Ledger};
-use uevent::Report;
+use crate::audit::event::{members, Event, Learned, Member, Outcome, Who};
+use crate::kernel::process::Process;
+use crate::kernel::procfs::Proc;
+use crate::kernel::sysfs::{Problems, Sysfs};
 
 /// The most events that are recorded at once.
 pub const BATCH: usize = 1024;
@@ -38,7 +39,7 @@ pub struct Recorder<'a> {
     ledger: Ledger,
     /// Devices of groups, so that a flood of writes to one is not a flood of lookups.
     devices: BTreeMap<u32, Vec<Member>>,
-    processes: HashMap<Writer, Who>,
+    processes: HashMap<Process, Who>,
     /// The number of the last write.
     seq: Option<u64>,
     /// How many events were made.

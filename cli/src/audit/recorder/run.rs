@@ -10,14 +10,14 @@ use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use super::socket::{Received, Socket};
 use super::uevent::{self, Message};
 use super::{Recorder, BATCH};
-use crate::audit::chain::Note;
 use crate::audit::event::Event;
-use crate::signals::Signals;
+use crate::audit::log::chain::Note;
+use crate::sys::signals::Signals;
 
 /// How often every group is looked at if the kernel tells of each write: only for what went wrong.
 const SELDOM: Duration = Duration::from_secs(60);
 /// How often without the module. Nothing else tells then.
-const GENTLY: Duration = Duration::from_secs(10);
+const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 /// How long after a device came or went: its group is not there in the same moment.
 const SETTLED: Duration = Duration::from_millis(500);
 /// How long a write can have changed a type and not have told of it.
@@ -35,7 +35,7 @@ pub trait Sink {
 
     /// How often every group is looked at while nothing else tells.
     fn gently(&self) -> Duration {
-        GENTLY
+        RETRY_INTERVAL
     }
 
     /// Whether nobody takes any more.

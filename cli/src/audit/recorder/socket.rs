@@ -13,7 +13,7 @@ use nix::sys::socket::{
 /// Events of the kernel itself, as opposed to those udev hands on.
 const KERNEL: u32 = 1;
 /// The kernel's own limit is 2 KiB of variables and a path.
-const LONGEST: usize = 16 * 1024;
+const MAX_MESSAGE: usize = 16 * 1024;
 
 /// What came.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl Socket {
         };
         Ok(Self {
             fd,
-            buffer: vec![0; LONGEST],
+            buffer: vec![0; MAX_MESSAGE],
         })
     }
 

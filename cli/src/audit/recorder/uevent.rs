@@ -8,8 +8,9 @@ use std::time::Duration;
 use iommuctl_policy::GroupId;
 use nix::libc;
 
-use crate::audit::event::{printable, Outcome, Who};
-use crate::proc::login_uid;
+use crate::audit::event::{Outcome, Who};
+use crate::kernel::procfs::login_uid;
+use crate::sys::printable::printable;
 
 /// Buses whose devices can be in a group.
 const BUSES: [&str; 5] = ["pci", "platform", "amba", "fsl-mc", "cdx"];

@@ -4,20 +4,61 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{places, snapshot, unreadable};
-use crate::args::{Global, LogArgs};
+use clap::ValueEnum;
+
+use super::period::Period;
+use super::{entry_lines as render, places, snapshot, unreadable};
 use crate::audit::clock;
-use crate::audit::event::{Event, Member};
-use crate::audit::log::Places;
-use crate::audit::read::{self, Position};
-use crate::audit::story::{Entry, Story};
+use crate::audit::event::{Event, Member, Outcome};
+use crate::audit::history::changes::{ChangeCorrelator, Entry};
+use crate::audit::log::file::Places;
+use crate::audit::log::read::{self, Position};
+use crate::commands::common::args::Global;
 use crate::exit::Exit;
-use crate::output::Output;
-use crate::proc::Proc;
-use crate::render::audit::log as render;
+use crate::kernel::procfs::Proc;
+use crate::terminal::output::Output;
+
+/// Arguments of `audit log`.
+#[derive(Debug, clap::Args)]
+pub struct LogArgs {
+    /// Only in this period.
+    #[command(flatten)]
+    pub period: Period,
+    /// Only the group with this number, in whatever boot
+    #[arg(short, long, value_name = "NUMBER")]
+    pub group: Option<u32>,
+    /// Only groups with this device, by its name in sysfs or its PCI ids (0000:00:04.0, 8086:100e)
+    #[arg(short, long, value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// Only what this user (a number), process name, program, unit or rule did; or `bench`: what was done to measure
+    #[arg(short, long, value_name = "WHO")]
+    pub who: Option<String>,
+    /// Only what ended so; can be given several times
+    #[arg(short, long, value_name = "OUTCOME", value_enum)]
+    pub outcome: Vec<Outcome>,
+    /// Only this boot
+    #[arg(short, long)]
+    pub boot: bool,
+    /// Only the last of them
+    #[arg(short = 'n', long, value_name = "NUMBER")]
+    pub lines: Option<usize>,
+    /// Go on, and show what happens
+    #[arg(short, long)]
+    pub follow: bool,
+}
+
+impl ValueEnum for Outcome {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        Some(clap::builder::PossibleValue::new(self.as_str()))
+    }
+}
 
 /// How often the log is looked at for what is new.
-const AGAIN: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What is looked for.
 struct Filter<'a> {
@@ -71,7 +112,7 @@ fn did(event: &Event, who: &str) -> bool {
 
 /// Runs the command.
 pub fn run(args: &LogArgs, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
-    let proc = Proc::open(global.proc_root.as_deref())?;
+    let proc = Proc::open(global.roots.proc_root.as_deref())?;
     let filter = Filter {
         args,
         boot: args.boot.then(|| proc.boot_id()),
@@ -79,7 +120,7 @@ pub fn run(args: &LogArgs, global: &Global, output: &mut Output) -> anyhow::Resu
     let places = places(global);
     let mut shown = render::Shown::begin(output, args.follow)?;
     let mut position = Position::default();
-    let mut story = Story::default();
+    let mut story = ChangeCorrelator::default();
     let mut last: VecDeque<Entry> = VecDeque::new();
     let mut result = Ok(());
     let mut each = |entry: Entry| {
@@ -126,7 +167,7 @@ pub fn run(args: &LogArgs, global: &Global, output: &mut Output) -> anyhow::Resu
 fn follow(
     places: &Places,
     mut position: Position,
-    mut story: Story,
+    mut story: ChangeCorrelator,
     filter: &Filter<'_>,
     shown: &mut render::Shown,
     output: &mut Output,
@@ -140,6 +181,6 @@ fn follow(
         for entry in entries.iter().filter(|entry| filter.takes(entry)) {
             shown.entry(entry, output)?;
         }
-        std::thread::sleep(AGAIN);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }

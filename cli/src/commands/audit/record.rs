@@ -8,19 +8,28 @@ use anyhow::Context as _;
 use iommuctl_policy::AuditSettings;
 
 use super::places;
-use crate::args::{Global, RecordArgs};
-use crate::audit::chain::{Body, Note};
 use crate::audit::event::Event;
-use crate::audit::log::{Log, Places};
-use crate::audit::read::{self, Position};
+use crate::audit::log::chain::{Body, Note};
+use crate::audit::log::file::{Log, Places};
+use crate::audit::log::read::{self, Position};
 use crate::audit::recorder::run::{run as work, Sink};
 use crate::audit::recorder::socket::Socket;
 use crate::audit::recorder::{Recorder, BATCH};
-use crate::audit::{journal, kernel, settings};
-use crate::context::Context;
+use crate::audit::settings;
+use crate::audit::sinks::{journald, linux_audit};
+use crate::commands::common::args::Global;
 use crate::exit::Exit;
-use crate::output::Output;
-use crate::signals::Signals;
+use crate::kernel::machine::Context;
+use crate::sys::signals::Signals;
+use crate::terminal::output::Output;
+
+/// Arguments of `audit record`.
+#[derive(Debug, clap::Args)]
+pub struct RecordArgs {
+    /// How many bytes of events the kernel keeps for us while we are busy; a service gets that from its socket unit
+    #[arg(long, value_name = "BYTES", default_value = "67108864")]
+    pub buffer: usize,
+}
 
 /// The most events at once that the journal and the audit system are told of one by one. They are slower than the log, and
 /// journald drops what comes too fast.
@@ -32,11 +41,15 @@ pub fn run(args: &RecordArgs, global: &Global, output: &mut Output) -> anyhow::R
     let mut socket =
         Socket::open(args.buffer).context("Failed to listen to the kernel's events")?;
     let mut signals = Signals::watch().context("Failed to hold back signals")?;
-    let context = Context::open(global)?;
-    let (settings, log) = settings::log(global.root.as_deref())?;
+    let context = Context::open(&global.roots)?;
+    let (settings, log) = settings::log(global.roots.root.as_deref())?;
     let me = context.proc.executable(std::process::id());
-    let mut sink = Keeper {
-        root: global.root.clone().unwrap_or_else(|| PathBuf::from("/")),
+    let mut sink = GuardClient {
+        root: global
+            .roots
+            .root
+            .clone()
+            .unwrap_or_else(|| PathBuf::from("/")),
         log,
         settings,
         places: places(global),
@@ -56,7 +69,7 @@ pub fn run(args: &RecordArgs, global: &Global, output: &mut Output) -> anyhow::R
 }
 
 /// Keeps what happens: in the log, and elsewhere.
-struct Keeper<'a> {
+struct GuardClient<'a> {
     root: PathBuf,
     log: Log,
     settings: AuditSettings,
@@ -71,7 +84,7 @@ struct Keeper<'a> {
     output: &'a mut Output,
 }
 
-impl Keeper<'_> {
+impl GuardClient<'_> {
     fn complain(&mut self, what: String) {
         if self.told.insert(what.clone()) {
             self.output.complain(&what);
@@ -91,12 +104,12 @@ impl Keeper<'_> {
         }
         for event in events {
             if self.settings.journal {
-                if let Err(error) = journal::send(&self.root, event) {
+                if let Err(error) = journald::send(&self.root, event) {
                     self.complain(format!("the journal was not told: {error}"));
                 }
             }
             if self.settings.linux_audit {
-                if let Err(why) = kernel::send(event) {
+                if let Err(why) = linux_audit::send(event) {
                     self.complain(format!("the Linux audit system was not told: {why}"));
                 }
             }
@@ -104,7 +117,7 @@ impl Keeper<'_> {
     }
 }
 
-impl Sink for Keeper<'_> {
+impl Sink for GuardClient<'_> {
     fn record(&mut self, events: Vec<Event>, notes: Vec<Note>) {
         self.tell(&events);
         let mut bodies = std::mem::take(&mut self.unsaved);

@@ -1,24 +1,54 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `iommuctl policy apply`: makes the machine as the policy wants it.
 
+use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::Context as _;
+use iommuctl_policy::{OnFailure, Route};
 use serde::Serialize;
 
-use super::wrong;
-use crate::apply::{exit, Application, PolicyResult};
-use crate::args::{ApplyArgs, Global};
-use crate::context::Context;
+use super::source::{no_policy, rules, Source};
+use crate::change::outcome::Outcome;
+use crate::change::policy::{exit, Application, PolicyResult};
+use crate::commands::common::args::{Global, Patience, Wait};
+use crate::commands::common::result_table::{self, devices, interruptions, notes, outcome};
+use crate::config::policy_files::{self, wrong, FileReport, Loaded};
 use crate::exit::{Exit, Failure};
-use crate::output::Output;
-use crate::policy_files::{self, FileReport, Loaded};
-use crate::proc::PolicyWord;
-use crate::progress::Progress;
-use crate::render;
-use crate::result::Outcome;
-use crate::sysfs::Problems;
-use crate::trusted::Root;
+use crate::kernel::machine::Context;
+use crate::kernel::procfs::PolicyWord;
+use crate::kernel::sysfs::Problems;
+use crate::kernel::target::Target;
+use crate::recovery::begin;
+use crate::state::lockdown::in_force;
+use crate::sys::trusted::Root;
+use crate::terminal::output::Output;
+use crate::terminal::progress::Progress;
+use crate::terminal::style;
+use crate::terminal::table::Table;
+
+/// Arguments of `policy apply`.
+#[derive(Debug, clap::Args)]
+pub struct ApplyArgs {
+    /// Which policy.
+    #[command(flatten)]
+    pub source: Source,
+    /// Change nothing, and end with 4 if something would be changed
+    #[arg(long)]
+    pub check: bool,
+    /// Only the group of this device (everything set-mode takes for a target); for hotplug
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Vec<Target>,
+    /// Heed iommuctl.policy= on the kernel command line: off does nothing, a path replaces the system's policy
+    #[arg(long, conflicts_with = "path")]
+    pub boot: bool,
+    /// How long to wait for the kernel.
+    #[command(flatten)]
+    pub kernel: Patience,
+    /// How long to wait for our turn.
+    #[command(flatten)]
+    pub wait: Wait,
+}
 
 /// What `policy apply` did, or `policy plan` would do.
 #[derive(Debug, Serialize)]
@@ -66,9 +96,9 @@ pub fn run(
     };
     let turn = match args.check {
         true => None,
-        false => Some(context.turn(args.wait.lock_timeout, output)?),
+        false => Some(begin(context, args.wait.lock_timeout, output)?),
     };
-    if let (Some(_), Err(error)) = (&turn, context.lockdown()) {
+    if let (Some(_), Err(error)) = (&turn, in_force(context.run_root.as_deref())) {
         output.complain(&format!("nothing is made laxer: {error}"));
     }
     let mut problems = Problems::default();
@@ -95,7 +125,7 @@ pub fn run(
         progress.finish();
     }
     if let Some(turn) = &turn {
-        output.audit(&turn.trail);
+        output.warn_all(turn.trail.troubles());
     }
 
     let changes = results.iter().any(|r| r.result.outcome == Outcome::Planned);
@@ -117,7 +147,7 @@ pub fn run(
 
 /// The policy that is to be applied, which nobody but root may be able to write; `None` if it is switched off.
 fn load(args: &ApplyArgs, global: &Global, context: &Context) -> anyhow::Result<Option<Loaded>> {
-    let root = Root::open(global.root.as_deref())?;
+    let root = global.roots.open_root()?;
     let from = |root: &Root, path: &Path| {
         policy_files::load_from(root, path).map_err(|errors| wrong(&errors))
     };
@@ -154,19 +184,105 @@ pub fn say(
     problems: &Problems,
     output: &mut Output,
 ) -> anyhow::Result<()> {
-    output.report(report, |w, r| render::policy::apply::write(w, r, all))?;
-    output.problems(problems);
+    output.report(report, |w, r| write(w, r, all))?;
+    output.warn_all(problems.iter());
     for result in &report.results {
-        if let Some(notes) = render::set_mode::notes(&result.result) {
+        if let Some(notes) = notes(&result.result) {
             output.remark(&notes);
         }
     }
     let unmet = || report.results.iter().filter(|r| r.is_unmet());
     for result in unmet() {
-        output.complain(&render::policy::apply::complaint(result));
+        output.complain(&complaint(result));
     }
-    for line in render::policy::apply::advice(unmet()) {
+    for line in advice(unmet()) {
         output.hint(line);
     }
     Ok(())
+}
+
+/// Writes it; with `all`, the groups that are as they should be, too.
+pub fn write(w: &mut dyn Write, report: &ApplyReport, all: bool) -> io::Result<()> {
+    if report.switched_off {
+        return writeln!(
+            w,
+            "iommuctl.policy=off is on the kernel command line: nothing is applied."
+        );
+    }
+    if report.files.is_empty() {
+        return no_policy(w);
+    }
+    let same = |r: &&PolicyResult| r.result.outcome == Outcome::Unchanged;
+    let shown: Vec<_> = report.results.iter().filter(|r| all || !same(r)).collect();
+    if !shown.is_empty() {
+        table(w, &shown)?;
+        interruptions(w, shown.iter().map(|r| &r.result))?;
+    }
+    let same = report.results.iter().filter(same).count();
+    match (same, shown.is_empty()) {
+        (0, true) => writeln!(w, "The policy wants nothing of any group here."),
+        (same, true) => writeln!(w, "Nothing to do: {} as the policy wants.", groups(same)),
+        (0, false) => Ok(()),
+        (_, false) if all => Ok(()),
+        (same, false) => writeln!(w, "{} as the policy wants.", groups(same)),
+    }
+}
+
+fn groups(count: usize) -> String {
+    match count {
+        1 => "1 group is".to_owned(),
+        count => format!("{count} groups are"),
+    }
+}
+
+fn table(w: &mut dyn Write, results: &[&PolicyResult]) -> io::Result<()> {
+    let mut table = Table::new(["GROUP", "WAS", "IS", "ROUTE", "RESULT", "RULE", "DEVICES"]);
+    for policy in results {
+        let result = &policy.result;
+        let (was, is) = (result.old_type.as_ref(), result.new_type.as_ref());
+        table.row([
+            (result.group.to_string(), style::PLAIN),
+            (style::type_text(was).to_owned(), style::of_type(was)),
+            (style::type_text(is).to_owned(), style::of_type(is)),
+            route(policy),
+            outcome(result, policy.wanted),
+            (rules(&policy.rules), style::PLAIN),
+            (devices(result), style::PLAIN),
+        ]);
+    }
+    table.write(w)
+}
+
+/// The route, and whether it interrupts the devices.
+fn route(policy: &PolicyResult) -> (String, anstyle::Style) {
+    match policy.result.route {
+        None => ("-".to_owned(), style::PLAIN),
+        Some(Route::Rebind) => ("rebind (interrupts)".to_owned(), style::WARN),
+        Some(route) => (route.to_string(), style::PLAIN),
+    }
+}
+
+/// What a group could not be, and why, in one line.
+pub fn complaint(policy: &PolicyResult) -> String {
+    let because = match policy.rules.as_slice() {
+        [] => "the defaults".to_owned(),
+        rules => {
+            let names: Vec<String> = rules.iter().map(|r| format!("`{}`", r.name)).collect();
+            names.join(" and ")
+        }
+    };
+    let kind = match policy.on_failure {
+        OnFailure::Warn => " (a warning only, as the rule says)",
+        OnFailure::Fail => "",
+    };
+    let message = policy.result.message.as_deref().unwrap_or("failed");
+    format!(
+        "group {}: {because} asked for {}: {message}{kind}",
+        policy.result.group, policy.wanted
+    )
+}
+
+/// The advice for all of `results`, each line once.
+pub fn advice<'a>(results: impl Iterator<Item = &'a PolicyResult>) -> Vec<&'a str> {
+    result_table::advice(results.map(|r| &r.result))
 }

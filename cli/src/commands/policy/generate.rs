@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 use anyhow::anyhow;
 use iommuctl_policy::{generate, write};
 
-use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::Output;
-use crate::sysfs::Problems;
+use crate::kernel::machine::Context;
+use crate::kernel::sysfs::Problems;
+use crate::terminal::output::Output;
 
 /// Where the packages put the schema; the comment makes editors look there.
 const SCHEMA_PATH: &str = "/usr/share/iommuctl/policy.schema.json";
@@ -30,6 +30,6 @@ pub fn run(context: &Context, output: &mut Output) -> anyhow::Result<Exit> {
     }
     text.push_str(&yaml);
     output.raw(text.as_bytes())?;
-    output.problems(&problems);
+    output.warn_all(problems.iter());
     Ok(Exit::Done)
 }

@@ -4,13 +4,24 @@
 use std::time::Duration;
 
 use super::apply::{self, ApplyReport};
-use super::look;
-use crate::apply::{exit, Application};
-use crate::args::{Global, PlanArgs};
-use crate::context::Context;
+use super::source::{look, Source};
+use crate::change::policy::{exit, Application};
+use crate::commands::common::args::Global;
 use crate::exit::Exit;
-use crate::output::Output;
-use crate::sysfs::Problems;
+use crate::kernel::machine::Context;
+use crate::kernel::sysfs::Problems;
+use crate::terminal::output::Output;
+
+/// Arguments of `policy plan`.
+#[derive(Debug, clap::Args)]
+pub struct PlanArgs {
+    /// Which policy.
+    #[command(flatten)]
+    pub source: Source,
+    /// Show the groups that are as they should be, too
+    #[arg(short, long)]
+    pub all: bool,
+}
 
 /// Runs the command.
 pub fn run(

@@ -4,7 +4,7 @@
 use iommuctl_policy::SCHEMA;
 
 use crate::exit::Exit;
-use crate::output::Output;
+use crate::terminal::output::Output;
 
 /// Runs the command.
 pub fn run(output: &mut Output) -> anyhow::Result<Exit> {

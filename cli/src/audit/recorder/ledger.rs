@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What is known of the groups in this boot: from the log, from the kernel's events, and from what was seen.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::audit::event::{Event, Learned, Phase};
+use crate::kernel::process::Process;
+use crate::kernel::procfs::Proc;
+
+/// The most that are remembered as begun. Each takes some hundred bytes, and whoever ends, in whatever way, is forgotten.
+const MOST_OPEN: usize = 4096;
+
+/// A group, as it was last known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// The directories of its devices: with others it is another group, whatever its number.
+    pub devices: BTreeSet<String>,
+    /// Its type.
+    pub domain_type: String,
+}
+
+impl Known {
+    /// Whether `event` is about a group with the same devices.
+    fn is_of(&self, event: &Event) -> bool {
+        let mut devices = event.devices.iter();
+        event.devices.len() == self.devices.len()
+            && devices.all(|device| self.devices.contains(&device.path))
+    }
+}
+
+/// All groups, as they were last known.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    boot: String,
+    groups: BTreeMap<u32, Known>,
+    /// Changes that were announced, and not yet ended: their group, and who is at it.
+    open: BTreeMap<String, (u32, Option<Process>)>,
+    /// Who wrote, and to which group, as the kernel said, the latest last. What they say themselves of the same write is older news.
+    told: VecDeque<(u32, Process)>,
+}
+
+impl Ledger {
+    /// Of the boot with this id; nothing is known yet.
+    #[must_use]
+    pub fn new(boot: String) -> Self {
+        Self {
+            boot,
+            ..Self::default()
+        }
+    }
+
+    /// Takes in an event of the log, or one that is about to be recorded.
+    pub fn learn(&mut self, event: &Event) {
+        if event.boot != self.boot {
+            return;
+        }
+        if event.phase == Phase::Opened {
+            if self.open.len() < MOST_OPEN {
+                let process = event.written_by();
+                self.open.insert(event.id.clone(), (event.group, process));
+            }
+            return;
+        }
+        self.open.remove(&event.id);
+        let Some(now) = event.type_now() else {
+            return;
+        };
+        let write = event.written_by().map(|writer| (event.group, writer));
+        match (event.learned, write) {
+            (Learned::Kernel, Some(write)) => {
+                if self.told.back() != Some(&write) {
+                    self.told.push_back(write);
+                }
+                if self.told.len() > MOST_OPEN {
+                    self.told.pop_front();
+                }
+            }
+            (Learned::Iommuctl, Some(write)) if self.told.contains(&write) => return,
+            _ => {}
+        }
+        let known = self.groups.get_mut(&event.group);
+        if let Some(known) = known.filter(|known| known.is_of(event)) {
+            known.domain_type = now.to_owned();
+            return;
+        }
+        let known = Known {
+            devices: event.devices.iter().map(|d| d.path.clone()).collect(),
+            domain_type: now.to_owned(),
+        };
+        self.groups.insert(event.group, known);
+    }
+
+    /// A group, as it was last known.
+    #[must_use]
+    pub fn group(&self, id: u32) -> Option<&Known> {
+        self.groups.get(&id)
+    }
+
+    /// Takes back what is known of groups that are not there any more.
+    pub fn keep(&mut self, ids: &BTreeSet<u32>) {
+        self.groups.retain(|id, _| ids.contains(id));
+    }
+
+    /// The groups that somebody who is alive has announced to change.
+    pub fn in_progress(&mut self, proc: &Proc) -> BTreeSet<u32> {
+        self.open
+            .retain(|_, (_, process)| process.is_some_and(|process| process.is_alive(proc)));
+        self.open.values().map(|(group, _)| *group).collect()
+    }
+}

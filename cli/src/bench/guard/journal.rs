@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The journal of a bench: `/run/iommuctl/bench-N`, one file for the group with number N.
+//!
+//! It says what the group had and whether a bench has changed it: that is written, and synced, before the type is, and taken back
+//! after the group has its own type again. So whoever finds it knows whether there is something to put back.
+
+use iommuctl_policy::{Group, GroupId};
+use serde::{Deserialize, Serialize};
+
+use crate::bench::mode::Mode;
+use crate::state::unfinished::BENCH_PREFIX;
+use crate::sys::private_dir::{PrivateDir, PrivateDirError};
+
+/// The version of the file.
+const VERSION: u32 = 1;
+
+/// The journal cannot be read or believed.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The folder or the file.
+    #[error(transparent)]
+    Run(#[from] PrivateDirError),
+    /// It holds something that this program never writes.
+    #[error("{path} is damaged ({why}); it was left alone")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// The journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Journal {
+    version: u32,
+    group: u32,
+    /// The type that the group had, and is to have again.
+    pub original: Mode,
+    /// Whether a bench gave it the other one.
+    pub switched: bool,
+    /// The directories of its devices. Without any of them it is another group, whatever its number.
+    pub devices: Vec<String>,
+    /// The process that measures.
+    pub bench: u32,
+    /// The process that puts the type back when that one is gone.
+    pub guard: u32,
+}
+
+impl Journal {
+    /// Nothing was changed yet in `group`, which has the type `original`. To be called by the guard of the process `bench`.
+    #[must_use]
+    pub fn new(group: &Group, original: Mode, bench: u32) -> Self {
+        Self {
+            version: VERSION,
+            group: group.id.0,
+            original,
+            switched: false,
+            devices: group.devices.iter().map(|d| d.path.clone()).collect(),
+            bench,
+            guard: std::process::id(),
+        }
+    }
+
+    /// The group.
+    #[must_use]
+    pub fn group(&self) -> GroupId {
+        GroupId(self.group)
+    }
+
+    /// Whether `group` is the one that this is about. A device may have joined it since, and then has its type, too.
+    #[must_use]
+    pub fn is_about(&self, group: &Group) -> bool {
+        let is_ours = |path: &String| self.devices.contains(path);
+        self.group == group.id.0 && group.devices.iter().any(|d| is_ours(&d.path))
+    }
+
+    /// Writes it: whole, and synced, or not at all.
+    ///
+    /// # Errors
+    ///
+    /// [`PrivateDirError`]; what was there before then still is.
+    pub fn write(&self, run: &PrivateDir) -> Result<(), PrivateDirError> {
+        let name = name(self.group());
+        let bytes = serde_json::to_vec(self).map_err(|_| PrivateDirError::NotOurs {
+            path: run.display(&name),
+            why: "what is to be written cannot be put into words",
+        })?;
+        run.replace(&name, &bytes)
+    }
+
+    /// Removes it: there is nothing left to put back.
+    ///
+    /// # Errors
+    ///
+    /// [`PrivateDirError`], if it stays.
+    pub fn remove(&self, run: &PrivateDir) -> Result<(), PrivateDirError> {
+        run.remove(&name(self.group()))
+    }
+}
+
+fn name(group: GroupId) -> String {
+    format!("{BENCH_PREFIX}{group}")
+}
+
+/// Reads the journal of `group`; `None` if there is none.
+///
+/// # Errors
+///
+/// [`JournalError`], if there is one that cannot be read or believed.
+pub fn read(run: &PrivateDir, group: GroupId) -> Result<Option<Journal>, JournalError> {
+    let name = name(group);
+    let Some(bytes) = run.read(&name)? else {
+        return Ok(None);
+    };
+    let damaged = |why: String| JournalError::Damaged {
+        path: run.display(&name),
+        why,
+    };
+    let journal: Journal =
+        serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    if journal.version != VERSION {
+        return Err(damaged(format!("version {}", journal.version)));
+    }
+    if journal.group() != group {
+        return Err(damaged("it is about another group".to_owned()));
+    }
+    Ok(Some(journal))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::unfinished::benches;
+    use crate::testing::{group, run_dir};
+
+    #[test]
+    fn what_was_written_is_read_again() {
+        let (_root, run) = run_dir();
+        let lazy = group(3, "DMA-FQ", &[("0000:01:00.0", Some("nvme"))]);
+        let mut journal = Journal::new(&lazy, Mode::Lazy, 7);
+        journal.write(&run).unwrap();
+        journal.switched = true;
+        journal.write(&run).unwrap();
+        assert_eq!(benches(&run).unwrap(), [GroupId(3)]);
+        assert_eq!(read(&run, GroupId(3)).unwrap().as_ref(), Some(&journal));
+        assert_eq!(read(&run, GroupId(4)).unwrap(), None);
+        journal.remove(&run).unwrap();
+        assert!(benches(&run).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_group_is_known_by_its_devices() {
+        let pair = [("0000:01:00.0", None), ("0000:01:00.1", None)];
+        let journal = Journal::new(&group(3, "DMA", &pair[..1]), Mode::Strict, 7);
+        assert!(journal.is_about(&group(3, "DMA", &pair)));
+        assert!(!journal.is_about(&group(3, "DMA", &pair[1..])));
+        assert!(!journal.is_about(&group(4, "DMA", &pair)));
+    }
+
+    #[test]
+    fn what_this_program_never_writes_is_left_alone() {
+        let (root, run) = run_dir();
+        let journal = Journal::new(&group(3, "DMA", &[("0000:01:00.0", None)]), Mode::Strict, 7);
+        let good = serde_json::to_string(&journal).unwrap();
+        for (from, to) in [
+            ("\"DMA\"", "\"identity\""),
+            ("\"version\":1", "\"version\":2"),
+            ("\"group\":3", "\"group\":4"),
+            ("{", ""),
+        ] {
+            let path = root.path().join("iommuctl/bench-3");
+            std::fs::write(path, good.replacen(from, to, 1)).unwrap();
+            let error = read(&run, GroupId(3)).unwrap_err().to_string();
+            assert!(error.contains("is damaged"), "{error}");
+        }
+    }
+}

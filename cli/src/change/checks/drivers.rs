@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Whether a driver can be unbound and bound again, and what else that would take away.
+
+use iommuctl_policy::Device;
+
+use super::{some_of, Check, Finding, Inspector, Present};
+use crate::sys::kernfs::KernFsError;
+
+impl Inspector<'_> {
+    pub(super) fn drivers(
+        &self,
+        devices: &[&Device],
+        present: &Present,
+    ) -> Result<Vec<Finding>, KernFsError> {
+        let mut findings = Vec::new();
+        for device in devices {
+            let Some(driver) = &device.driver else {
+                continue;
+            };
+            if let Some(message) = self.cannot_return(device, driver)? {
+                findings.push(Finding::new(Check::LeftBound, device, message));
+            }
+            let others = self.taken_along(device, present)?;
+            if !others.is_empty() {
+                let message = format!(
+                    "{} ({driver}) has other devices behind it, which go with its driver: {}",
+                    device.name,
+                    some_of(&others)
+                );
+                findings.push(Finding::new(Check::Others, device, message));
+            }
+        }
+        Ok(findings)
+    }
+
+    /// Why a device would not come back to its driver, if so.
+    fn cannot_return(&self, device: &Device, driver: &str) -> Result<Option<String>, KernFsError> {
+        let name = &device.name;
+        let bus = device.bus.as_deref().unwrap_or_default();
+        if !self.sysfs.has_bind_files(bus, driver)? {
+            return Ok(Some(format!(
+                "{name} ({driver}) cannot be unbound: its driver has no bind and unbind attributes"
+            )));
+        }
+        match self.sysfs.driver_override(&device.path)?.flatten() {
+            Some(other) if other != driver => Ok(Some(format!(
+                "{name} ({driver}) could not be bound to {driver} again: its driver_override names {other}"
+            ))),
+            _ => Ok(None),
+        }
+    }
+
+    /// PCI devices that hang from this one, and its virtual functions. Most drivers of bridges leave what is behind
+    /// them alone; but without its driver a bridge may stop passing on DMA (`pci_disable_device`), and some, such as
+    /// `vmd`, take their whole bus with them. A driver's virtual functions go when it does.
+    fn taken_along(&self, device: &Device, present: &Present) -> Result<Vec<String>, KernFsError> {
+        let tree = self.sysfs.tree();
+        let mut others = Vec::new();
+        for (name, path) in &present.pci {
+            let below = path.strip_prefix(&device.path);
+            if below.is_some_and(|rest| rest.starts_with('/')) {
+                others.push(name.clone());
+            }
+        }
+        let names = tree.names(&device.path)?.unwrap_or_default();
+        for link in names.iter().filter(|name| name.starts_with("virtfn")) {
+            others.extend(tree.link_name(&format!("{}/{link}", device.path))?);
+        }
+        Ok(others)
+    }
+}

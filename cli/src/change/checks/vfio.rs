@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Whether a program, a virtual machine as a rule, has a device of a group open through VFIO. The kernel does not show
+//! that in sysfs; it shows who has the device node open.
+
+use iommuctl_policy::{Device, Group};
+
+use super::{Check, Finding, Inspector};
+use crate::sys::kernfs::KernFsError;
+
+impl Inspector<'_> {
+    /// The devices of `group` that a program has open.
+    ///
+    /// # Errors
+    ///
+    /// [`KernFsError`], if it cannot be told.
+    pub fn vfio(&self, group: &Group) -> Result<Vec<Finding>, KernFsError> {
+        let driven = |d: &&Device| d.driver.as_deref().is_some_and(|n| n.contains("vfio"));
+        let mut findings = Vec::new();
+        for device in group.devices.iter().filter(driven) {
+            // Of the group as a whole, and of the device alone (`Documentation/driver-api/vfio.rst`).
+            let mut nodes = vec![
+                format!("/dev/vfio/{}", group.id),
+                format!("/dev/vfio/noiommu-{}", group.id),
+            ];
+            let own = self
+                .sysfs
+                .tree()
+                .names(&format!("{}/vfio-dev", device.path))?;
+            let own = own.unwrap_or_default().into_iter();
+            nodes.extend(own.map(|name| format!("/dev/vfio/devices/{name}")));
+            let open = self
+                .proc
+                .open_files(|path| nodes.iter().any(|n| n == path))?;
+            if let Some(file) = open.first() {
+                let message = format!(
+                    "{} is in use through VFIO: process {} ({}) has {} open",
+                    device.name, file.pid, file.command, file.path
+                );
+                findings.push(Finding::new(Check::Vfio, device, message));
+            }
+        }
+        Ok(findings)
+    }
+}

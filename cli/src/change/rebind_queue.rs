@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Rebinds, one after the other: what could not be done live, and may interrupt.
+
+use iommuctl_policy::Route;
+
+use super::live::Switch;
+use super::outcome::{GroupResult, Outcome};
+use super::rebind::group::Tools;
+use super::rebind::kill_point::KillPoint;
+use super::session::Session;
+use crate::kernel::sysfs::Problems;
+use crate::sys::signals::Signals;
+
+/// What is being done before the first of them, for people.
+pub const LIVE: &str = "waiting for the kernel";
+
+/// Whether a group still waits for its rebind.
+fn is_next(result: &GroupResult) -> bool {
+    result.outcome == Outcome::Planned && result.route == Some(Route::Rebind)
+}
+
+/// Rebinds those of `all` that were planned so, in their order. After the first that does not end whole, or when the user
+/// wants to stop, the rest is left as it is. `tick` is called with the number of groups that are done, and with what is
+/// being done now.
+pub fn run<'a>(
+    all: impl Iterator<Item = (&'a Switch<'a>, &'a mut GroupResult)>,
+    turn: &Session,
+    kill_point: &mut KillPoint,
+    mut tick: impl FnMut(usize, &str),
+) {
+    let (waiting, settled): (Vec<_>, Vec<_>) = all.partition(|(_, result)| is_next(result));
+    if waiting.is_empty() {
+        return;
+    }
+    let mut done = settled.len();
+    let mut signals = match Signals::watch() {
+        Ok(signals) => signals,
+        Err(errno) => {
+            let why = format!("Failed to hold back signals: {}", errno.desc());
+            for (_, result) in waiting {
+                result.leave(Outcome::Failed, &why);
+            }
+            return;
+        }
+    };
+    let mut stop: Option<String> = None;
+    for (switch, result) in waiting {
+        if let Some(signal) = signals.seen() {
+            stop.get_or_insert(format!("stopped by {signal}"));
+        }
+        if let Some(why) = &stop {
+            result.leave(Outcome::Stopped, why);
+            turn.trail
+                .note(switch.sysfs, result.group, result.ending(switch.request));
+            continue;
+        }
+        let id = result.group;
+        // What is to be done is only planned here: everything is looked at again, and a group that is gone by now said so.
+        let group = switch.sysfs.group(id, &mut Problems::default());
+        let opened = group.map(|group| turn.trail.open(&group, switch.request, Route::Rebind));
+        let opened = match opened.transpose() {
+            Ok(opened) => opened,
+            Err(why) => {
+                result.leave(Outcome::Failed, &why);
+                continue;
+            }
+        };
+        let mut tools = Tools {
+            run: &turn.run,
+            lock: &turn.lock,
+            signals: &mut signals,
+            kill_point,
+        };
+        let mut tick = |doing: &str| tick(done, &format!("group {id}: {doing}"));
+        let whole = switch.interrupt().run(id, result, &mut tools, &mut tick);
+        if let Some(opened) = opened {
+            turn.trail.close(opened, result.ending(switch.request));
+        }
+        done += 1;
+        if !whole {
+            stop = Some(format!("group {id} has not got all its drivers back"));
+        }
+    }
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `/sys/kernel/iommu_live`: the `iommu_live` module, when it is loaded. A directory of files with one value each.
+
+use std::collections::BTreeMap;
+
+use iommuctl_policy::Group;
+use serde::Serialize;
+
+use super::cleanups::Cleanups;
+use super::{Problems, Sysfs};
+use crate::sys::kernfs::KernFsError;
+
+const MODULE: &str = "kernel/iommu_live";
+/// What it is doing behind those who were answered already.
+const CLEANUPS: &str = "cleanups";
+/// 1, once it has seen that something it relies on is not so.
+pub const TRIPPED: &str = "tripped";
+
+/// The module and what it has done since it was loaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Module {
+    /// Its version.
+    pub version: Option<String>,
+    /// The IOMMU drivers whose domains it can switch.
+    pub drivers: Vec<String>,
+    /// Every counter it has, by name. Which there are is the module's business; a name that ends in `_ns` counts
+    /// nanoseconds.
+    pub counters: BTreeMap<String, u64>,
+    /// What it is finishing; `None` if it does not say.
+    pub cleanups: Option<Cleanups>,
+    /// How far the kernel's functions were compared with those that were read: `audited`, `series` or `override`; `None` if it
+    /// does not say.
+    pub audit: Option<String>,
+}
+
+impl Module {
+    /// Whether it has stopped switching, since something it relies on was not so; `None` if it does not say.
+    #[must_use]
+    pub fn tripped(&self) -> Option<bool> {
+        self.counters.get(TRIPPED).map(|value| *value != 0)
+    }
+}
+
+impl Sysfs {
+    /// Whether the module is loaded.
+    #[must_use]
+    pub fn has_module(&self) -> bool {
+        self.tree.is_directory(MODULE)
+    }
+
+    /// Whether the module says that it can switch what is behind the IOMMUs that serve `group`. What no IOMMU lists among its
+    /// devices is not covered, as far as is known.
+    #[must_use]
+    pub fn is_covered(&self, group: &Group) -> bool {
+        let mut problems = Problems::default();
+        let Some(module) = self.module(&mut problems) else {
+            return false;
+        };
+        let mut devices = group.devices.iter().peekable();
+        devices.peek().is_some()
+            && devices.all(|device| {
+                let driver = self.iommu_driver_of(&device.name, &mut problems);
+                driver.is_some_and(|found| module.drivers.iter().any(|d| is_same_driver(d, &found)))
+            })
+    }
+
+    /// The module; `None` if it is not loaded.
+    pub fn module(&self, problems: &mut Problems) -> Option<Module> {
+        let names = problems.note(self.tree.names(MODULE))?;
+        let mut module = Module::default();
+        for name in names {
+            let path = format!("{MODULE}/{name}");
+            let text = problems.note(self.tree.text(&path));
+            if name == CLEANUPS {
+                // Empty, when nothing is under way.
+                let text = text.unwrap_or_default();
+                module.cleanups = Some(self.cleanups(&path, &text, problems));
+                continue;
+            }
+            let Some(text) = text else {
+                continue;
+            };
+            match name.as_str() {
+                "audit" => module.audit = Some(text),
+                "version" => module.version = Some(text),
+                "drivers" => {
+                    module.drivers = text.split_whitespace().map(str::to_owned).collect();
+                }
+                // Files of a later module that hold something other than a number are not counters.
+                _ => {
+                    if let Ok(value) = text.parse() {
+                        module.counters.insert(name, value);
+                    }
+                }
+            }
+        }
+        Some(module)
+    }
+
+    /// What is under way, by the text of the file at `path`. A line that cannot be read does not hide the others.
+    fn cleanups(&self, path: &str, text: &str, problems: &mut Problems) -> Cleanups {
+        let (cleanups, wrong) = Cleanups::read(text);
+        for (line, why) in wrong {
+            let path = self.tree.display(path);
+            let why = why.to_string();
+            problems.note::<()>(Err(KernFsError::Line { path, line, why }));
+        }
+        cleanups
+    }
+}
+
+/// Whether the name by which the module knows an IOMMU driver is that of the driver of an IOMMU: `virtio` is `virtio_iommu` in
+/// sysfs.
+fn is_same_driver(known: &str, found: &str) -> bool {
+    let rest = found.strip_prefix(known);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drivers_of_iommus_have_two_names() {
+        assert!(is_same_driver("intel", "intel"));
+        assert!(is_same_driver("virtio", "virtio_iommu"));
+        assert!(!is_same_driver("arm-smmu", "arm-smmu-v3"));
+        assert!(!is_same_driver("amd", "intel"));
+    }
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What devices offer to the rest of the system: block devices (`class/block`) and network interfaces (`class/net`).
+
+use super::Sysfs;
+use crate::sys::kernfs::KernFsError;
+
+/// A block device or a network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// Its name.
+    pub name: String,
+    /// Its directory, relative to the root of sysfs.
+    pub path: String,
+}
+
+impl Object {
+    /// Whether it belongs to the device in the directory `device`, directly.
+    #[must_use]
+    pub fn is_below(&self, device: &str) -> bool {
+        let rest = self.path.strip_prefix(device);
+        rest.is_some_and(|rest| rest.starts_with('/'))
+    }
+}
+
+impl Sysfs {
+    /// Every block device, disks and partitions.
+    ///
+    /// # Errors
+    ///
+    /// [`KernFsError`], if the list or a link in it cannot be read.
+    pub fn blocks(&self) -> Result<Vec<Object>, KernFsError> {
+        self.class("block")
+    }
+
+    /// Every network interface of this network namespace.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub fn interfaces(&self) -> Result<Vec<Object>, KernFsError> {
+        self.class("net")
+    }
+
+    fn class(&self, class: &str) -> Result<Vec<Object>, KernFsError> {
+        let at = format!("class/{class}");
+        let mut found = Vec::new();
+        for name in self.tree.names(&at)?.unwrap_or_default() {
+            // Some files in `class/net` are no links, and stand for no interface.
+            if let Some(path) = self.tree.link(&format!("{at}/{name}"))? {
+                found.push(Object { name, path });
+            }
+        }
+        Ok(found)
+    }
+
+    /// What the block device in the directory `path` is called by people: `dm-0 (vg-root)`.
+    ///
+    /// # Errors
+    ///
+    /// Those of `KernFs::text`.
+    pub fn block_title(&self, name: &str, path: &str) -> Result<String, KernFsError> {
+        let mapped = self.tree.text(&format!("{path}/dm/name"))?;
+        Ok(mapped.map_or_else(|| name.to_owned(), |m| format!("{name} ({m})")))
+    }
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Finishing what was interrupted: before a change begins, and as `iommuctl recover`.
+
+pub mod bench;
+pub mod rebind;
+
+use std::time::Duration;
+
+use iommuctl_policy::{DomainType, GroupId};
+use serde::Serialize;
+
+use crate::bench::guard::journal;
+use crate::bench::guard::restore::restore;
+use crate::bench::mode::Mode;
+use crate::change::session::Session;
+use crate::kernel::machine::Context;
+use crate::state::unfinished;
+use crate::terminal::output::Output;
+
+/// How long the kernel may take to make a group strict again that a benchmark left lazy.
+const RESTORE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Begins a session, after the benchmarks that were killed are ended.
+pub fn begin(
+    context: &Context,
+    patience: Duration,
+    output: &mut Output,
+) -> anyhow::Result<Session> {
+    let session = Session::begin(context, patience, output)?;
+    end_benches(context, &session, output)?;
+    Ok(session)
+}
+
+/// A bench that was killed together with its guard may have left a group lazy that is to be strict. Whoever changes something
+/// next makes it strict first: before a lockdown remembers what it found. The other way about, it is only said.
+fn end_benches(context: &Context, session: &Session, output: &mut Output) -> anyhow::Result<()> {
+    for group in unfinished::benches(&session.run)? {
+        let remark = match journal::read(&session.run, group) {
+            Ok(None) => continue,
+            Ok(Some(journal)) if journal.original == Mode::Strict || !journal.switched => {
+                let restored = restore(context, session, &journal, RESTORE_TIMEOUT);
+                restored.describe(journal.original)
+            }
+            Ok(Some(_)) => "`iommuctl recover` finishes it".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        output.remark(&format!(
+            "a bench of group {group} was interrupted earlier: {remark}"
+        ));
+    }
+    Ok(())
+}
+
+/// What was interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Interrupted {
+    /// Its devices were without their drivers for a change of the type.
+    Rebind,
+    /// Its type was changed to be measured.
+    Bench,
+}
+
+/// What was done about one group.
+#[derive(Debug, Serialize)]
+pub struct Recovered {
+    pub group: GroupId,
+    pub interrupted: Interrupted,
+    /// The type it had before the change.
+    pub old_type: Option<String>,
+    /// The type that was asked for.
+    pub request: Option<String>,
+    /// The type it has now; `None` if that is not known.
+    #[serde(rename = "type")]
+    pub domain_type: Option<DomainType>,
+    pub devices: Vec<RecoveredDevice>,
+    /// Whether there is nothing left to do.
+    pub done: bool,
+    pub message: Option<String>,
+    pub advice: Vec<String>,
+}
+
+/// A device that lost its driver, or was about to.
+#[derive(Debug, Serialize)]
+pub struct RecoveredDevice {
+    pub name: String,
+    /// The driver it had before the change.
+    pub driver: String,
+    /// The driver that it was found with.
+    pub driver_before: Option<String>,
+    /// The driver it has now.
+    pub driver_now: Option<String>,
+    /// Whether it is not there any more.
+    pub gone: bool,
+}
+
+impl Recovered {
+    /// Nothing known yet.
+    fn new(group: GroupId, interrupted: Interrupted) -> Self {
+        Self {
+            group,
+            interrupted,
+            old_type: None,
+            request: None,
+            domain_type: None,
+            devices: Vec::new(),
+            done: false,
+            message: None,
+            advice: Vec::new(),
+        }
+    }
+}

@@ -1,7 +1,0 @@
-// SPDX-License-Identifier: GPL-2.0-only
-//! The output of the commands below `audit`.
-
-pub mod html;
-pub mod log;
-pub mod report;
-pub mod verify;

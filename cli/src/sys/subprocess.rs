@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Asking another program: what it says, and how it ends, within limits.
+//!
+//! For programs that only look, such as modinfo(8). Each gets no standard input, no shell and an environment of our own, may
+//! take only so long and say only so much, and is killed with whatever it started if it takes longer. What it says on standard
+//! error is for nobody.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+use nix::sys::signal::{killpg, Signal};
+use nix::unistd::Pid;
+
+use super::error::{errno, OsError};
+use super::printable::printable_lines;
+
+/// Where the programs that a program starts are looked for.
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+/// More than the list of files of any initramfs.
+const MAX_OUTPUT: usize = 16 * 1024 * 1024;
+/// How often a child that has said everything is looked at again.
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
+
+/// What a program answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Its exit code.
+    pub code: i32,
+    /// What it said on standard output, without anything a terminal would act on.
+    pub text: String,
+}
+
+/// A program gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SubprocessError {
+    /// A system call failed.
+    #[error(transparent)]
+    Os(#[from] OsError),
+    /// It took too long.
+    #[error("{program} took longer than {} s", patience.as_secs())]
+    Late {
+        /// The program.
+        program: String,
+        /// How long it had.
+        patience: Duration,
+    },
+    /// It said too much.
+    #[error("{0} says more than {MAX_OUTPUT} bytes")]
+    TooMuch(String),
+    /// A signal ended it.
+    #[error("{program} was ended by signal {signal}")]
+    Killed {
+        /// The program.
+        program: String,
+        /// The signal.
+        signal: i32,
+    },
+}
+
+/// Asks several times, and not again who was late: who hangs once hangs again, and all that waiting would add up.
+#[derive(Debug, Default)]
+pub struct Subprocesses {
+    late: RefCell<Vec<PathBuf>>,
+}
+
+impl Subprocesses {
+    /// The same as [`ask`]; for a program that was late before, its error at once.
+    ///
+    /// # Errors
+    ///
+    /// [`SubprocessError`].
+    pub fn ask(
+        &self,
+        program: &Path,
+        args: &[&str],
+        patience: Duration,
+    ) -> Result<Answer, SubprocessError> {
+        if self.was_late(program) {
+            let program = program.display().to_string();
+            return Err(SubprocessError::Late { program, patience });
+        }
+        let answer = ask(program, args, patience);
+        if matches!(answer, Err(SubprocessError::Late { .. })) {
+            self.late.borrow_mut().push(program.to_owned());
+        }
+        answer
+    }
+
+    /// Whether `program` took too long when it was asked.
+    #[must_use]
+    pub fn was_late(&self, program: &Path) -> bool {
+        self.late.borrow().iter().any(|late| late == program)
+    }
+}
+
+/// Runs `program` with `args` for at most `patience`.
+///
+/// # Errors
+///
+/// [`SubprocessError`], if it gives no answer. That it ends with a code other than 0 is an answer.
+pub fn ask(program: &Path, args: &[&str], patience: Duration) -> Result<Answer, SubprocessError> {
+    let begin = Instant::now();
+    let failed = |verb, errno| {
+        SubprocessError::Os(OsError {
+            verb,
+            path: program.display().to_string(),
+            errno,
+        })
+    };
+    let spawned = Command::new(program)
+        .args(args)
+        .env_clear()
+        .env("PATH", PATH)
+        .env("LC_ALL", "C")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        // One that it is killed with, so that nothing it started stays.
+        .process_group(0)
+        .spawn();
+    let mut child = spawned.map_err(|error| failed("run", errno(&error)))?;
+    let heard = listen(&mut child, begin, patience).and_then(|bytes| {
+        let status = end(&mut child, begin, patience)?;
+        Ok((bytes, status))
+    });
+    if heard.is_err() {
+        // If it is gone already, all the better.
+        if let Ok(pid) = i32::try_from(child.id()) {
+            let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        let _ = child.wait();
+    }
+    let shown = || program.display().to_string();
+    let (bytes, status) = heard.map_err(|trouble| match trouble {
+        Trouble::Errno(errno) => failed("hear from", errno),
+        Trouble::Late => SubprocessError::Late {
+            program: shown(),
+            patience,
+        },
+        Trouble::TooMuch => SubprocessError::TooMuch(shown()),
+    })?;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Ok(Answer {
+            code,
+            text: printable_lines(&String::from_utf8_lossy(&bytes)),
+        }),
+        (None, signal) => Err(SubprocessError::Killed {
+            program: shown(),
+            signal: signal.unwrap_or_default(),
+        }),
+    }
+}
+
+enum Trouble {
+    Errno(Errno),
+    Late,
+    TooMuch,
+}
+
+/// All that `child` says, until it closes its standard output.
+fn listen(child: &mut Child, begin: Instant, patience: Duration) -> Result<Vec<u8>, Trouble> {
+    let Some(pipe) = child.stdout.take() else {
+        return Ok(Vec::new());
+    };
+    let mut pipe = File::from(OwnedFd::from(pipe));
+    let (mut bytes, mut part) = (Vec::new(), [0; 64 * 1024]);
+    loop {
+        let left = patience.saturating_sub(begin.elapsed());
+        let left = PollTimeout::try_from(left.as_millis()).unwrap_or(PollTimeout::MAX);
+        let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, left) {
+            Ok(0) => return Err(Trouble::Late),
+            Err(Errno::EINTR | Errno::EAGAIN) => continue,
+            Err(errno) => return Err(Trouble::Errno(errno)),
+            Ok(_) => {}
+        }
+        match pipe.read(&mut part) {
+            Ok(0) => return Ok(bytes),
+            Ok(n) => bytes.extend_from_slice(part.get(..n).unwrap_or_default()),
+            Err(error) => return Err(Trouble::Errno(errno(&error))),
+        }
+        if bytes.len() > MAX_OUTPUT {
+            return Err(Trouble::TooMuch);
+        }
+    }
+}
+
+/// How `child` ends.
+fn end(child: &mut Child, begin: Instant, patience: Duration) -> Result<ExitStatus, Trouble> {
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Ok(status),
+            Ok(None) if begin.elapsed() >= patience => return Err(Trouble::Late),
+            Ok(None) => std::thread::sleep(POLL_INTERVAL),
+            Err(error) => return Err(Trouble::Errno(errno(&error))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, patience: Duration) -> Result<Answer, SubprocessError> {
+        ask(Path::new("/bin/sh"), &["-c", script], patience)
+    }
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn code_and_text_are_the_answer() {
+        let answer = shell("echo yes; echo no >&2; exit 3", LONG).unwrap();
+        let text = "yes\n".to_owned();
+        assert_eq!(answer, Answer { code: 3, text });
+    }
+
+    #[test]
+    fn environment_is_ours_and_nothing_reaches_a_terminal() {
+        let answer = shell(r"env; printf '\033[31mred'; cat", LONG).unwrap();
+        assert!(answer.text.contains("LC_ALL=C\n"), "{}", answer.text);
+        assert!(!answer.text.contains("CARGO"), "{}", answer.text);
+        assert!(answer.text.ends_with("?[31mred"), "{}", answer.text);
+    }
+
+    #[test]
+    fn who_takes_too_long_is_killed_with_its_children() {
+        let begin = Instant::now();
+        for script in ["sleep 30 & sleep 30", "exec >&-; sleep 30"] {
+            let error = shell(script, Duration::from_millis(200)).unwrap_err();
+            assert!(
+                matches!(error, SubprocessError::Late { .. }),
+                "{script}: {error}"
+            );
+        }
+        assert!(begin.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn who_was_late_is_not_asked_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let runs = dir.path().join("runs");
+        let asker = Subprocesses::default();
+        let shell = Path::new("/bin/sh");
+        assert!(asker.ask(shell, &["-c", "true"], LONG).is_ok());
+        let script = format!("echo once >> {}; sleep 60", runs.display());
+        for _ in 0..2 {
+            let answer = asker.ask(shell, &["-c", &script], Duration::from_secs(2));
+            assert!(
+                matches!(answer, Err(SubprocessError::Late { .. })),
+                "{answer:?}"
+            );
+        }
+        assert_eq!(std::fs::read_to_string(runs).unwrap(), "once\n");
+        let other = asker.ask(Path::new("/bin/true"), &[], LONG);
+        assert!(other.is_ok(), "{other:?}");
+    }
+
+    #[test]
+    fn who_does_not_stop_talking_is_not_heard_out() {
+        let error = shell("exec cat /dev/zero", LONG).unwrap_err();
+        assert!(matches!(error, SubprocessError::TooMuch(_)), "{error}");
+    }
+
+    #[test]
+    fn no_answer_is_an_error() {
+        assert!(matches!(
+            shell("kill -9 $$", LONG).unwrap_err(),
+            SubprocessError::Killed { signal: 9, .. }
+        ));
+        let missing = ask(Path::new("/nonexistent/program"), &[], LONG).unwrap_err();
+        assert!(missing.to_string().contains("/nonexistent/program"));
+    }
+}
