@@ -18,8 +18,8 @@ fn what_is_not_measured_is_not_good() {
     for judged in judge(&Samples::default()) {
         assert_eq!(judged.verdict, Verdict::NotMeasured, "{}", judged.says);
     }
-    let half = |samples: &mut Samples| samples.add("together", "64", [5; 9]);
-    assert_eq!(verdict(half, "together:64"), [Verdict::NotMeasured]);
+    let half = |samples: &mut Samples| samples.add("set-mode", "64", [5; 9]);
+    assert_eq!(verdict(half, "set-mode:64"), [Verdict::NotMeasured]);
 }
 
 #[test]
@@ -27,14 +27,14 @@ fn an_interval_on_one_side_is_an_answer() {
     let together = |factor: u64, spread: u64| {
         verdict(
             |samples| {
-                samples.add("together", "1", (0..9).map(|n| 1000 + n * spread));
+                samples.add("set-mode", "1", (0..9).map(|n| 1000 + n * spread));
                 samples.add(
-                    "together",
+                    "set-mode",
                     "64",
                     (0..9).map(|n| factor * (1000 + n * spread)),
                 );
             },
-            "together:64",
+            "set-mode:64",
         )
     };
     assert_eq!(together(1, 5), [Verdict::Holds]);
@@ -45,10 +45,10 @@ fn an_interval_on_one_side_is_an_answer() {
 #[test]
 fn too_few_rounds_are_no_answer() {
     let few = |samples: &mut Samples| {
-        samples.add("together", "1", [1000; ROUNDS - 1]);
-        samples.add("together", "64", [1000; ROUNDS - 1]);
+        samples.add("set-mode", "1", [1000; ROUNDS - 1]);
+        samples.add("set-mode", "64", [1000; ROUNDS - 1]);
     };
-    assert_eq!(verdict(few, "together:64"), [Verdict::CannotTell]);
+    assert_eq!(verdict(few, "set-mode:64"), [Verdict::CannotTell]);
 }
 
 #[test]
