@@ -20,9 +20,10 @@ pub fn last_device(bench: &Bench) -> Result<()> {
     rounds(bench, "last-device-leaves", device_leaves)
 }
 
-/// Somebody wants to unload the module while a switch is cleaned up, and is refused; and as soon as it may go, it goes, while the
-/// last device of the group leaves, and somebody writes the group's type. To the kernel's own store that is fatal: it looks at the
-/// group's domain, waits for the mutex behind the one who removes the device, and follows a pointer that is NULL by then.
+/// Somebody wants to unload the module while a switch is cleaned up, and is refused, while the last device of the group leaves, and
+/// somebody writes the group's type. To the kernel's own store that may be fatal: it looks at the group's domain, waits for the mutex
+/// behind the one who removes the device, and follows a pointer that is NULL by then. So the writer is done before the module may go;
+/// and then it goes.
 pub fn module(bench: &Bench) -> Result<()> {
     rounds(bench, "module-leaves", module_leaves)
 }
@@ -70,7 +71,6 @@ fn module_leaves(oracle: &Oracle) -> Result<String> {
         Ok(())
     });
     let unload = std::thread::spawn(|| modules::unload(modules::LIVE));
-    end(oracle)?;
     let removal = std::thread::spawn(remove);
     let answer = |who: &str, thread: JoinHandle<std::io::Result<()>>| match thread.join() {
         Ok(answer) => Ok(answer),
@@ -79,6 +79,8 @@ fn module_leaves(oracle: &Oracle) -> Result<String> {
     answer("the remover", removal)?.context("cannot remove the device")?;
     // Whatever it is told, it is told something.
     let written = answer("the writer", writer)?;
+    ensure!(!unload.is_finished(), "the module left a clean-up behind");
+    end(oracle)?;
     match unload.join() {
         Ok(unloaded) => unloaded?,
         Err(_) => bail!("the one who unloads panicked"),
