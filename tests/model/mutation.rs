@@ -542,14 +542,15 @@ impl Names {
     }
 }
 
-const ARMED: Seen = Seen {
+/// What a domain looks like that was left in this step.
+pub const ARMED: Seen = Seen {
     domain_is_ours: true,
     queueing: Queueing::On,
     rings_are_ours: true,
     timer: Timer::AsFound,
     label: Label::Strict,
 };
-const CLEARED: Seen = Seen {
+pub const CLEARED: Seen = Seen {
     queueing: Queueing::Off,
     timer: Timer::ShutDown,
     ..ARMED

@@ -1,22 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What the protocol does when an invariant is seen broken, which happens in no model: without one.
 
-use crate::mutation::{Line, Names};
+use crate::mutation::{Line, Names, ARMED, CLEARED};
 use crate::protocol::{
     go_on, relax, settle, tighten, Label, Machine as _, Next, Queueing, Seen, Step, Timer, World,
-};
-
-const ARMED: Seen = Seen {
-    domain_is_ours: true,
-    queueing: Queueing::On,
-    rings_are_ours: true,
-    timer: Timer::AsFound,
-    label: Label::Strict,
-};
-const CLEARED: Seen = Seen {
-    queueing: Queueing::Off,
-    timer: Timer::ShutDown,
-    ..ARMED
 };
 
 /// Everything that can be seen.
