@@ -55,18 +55,7 @@ pub fn unaudited_kernel(bench: &Bench) -> Result<()> {
         std::fs::read_to_string(release).with_context(|| format!("cannot read {release}"))?;
     let wanted = if release.contains("-iommuctl-") {
         let answer = modules::load_with(path.as_ref(), c"allow_unaudited=0");
-        let errno = answer
-            .as_ref()
-            .err()
-            .and_then(|error| error.downcast_ref::<Errno>());
-        bench.check(
-            "refused",
-            match errno {
-                Some(Errno::EOPNOTSUPP) => Ok("EOPNOTSUPP"),
-                _ => Err(anyhow::anyhow!("expected EOPNOTSUPP, got {answer:?}")),
-            },
-        );
-        bench.check("not-loaded", absent());
+        refused(bench, &answer, Errno::EOPNOTSUPP);
         "override"
     } else {
         "audited"
@@ -211,21 +200,23 @@ pub fn other_kernel(bench: &Bench) -> Result<()> {
     }
     let altered = "/tmp/altered.ko";
     std::fs::write(altered, module).with_context(|| format!("cannot write {altered}"))?;
-    let answer = modules::load(altered.as_ref());
-    let errno = answer
-        .as_ref()
-        .err()
-        .and_then(|error| error.downcast_ref::<Errno>());
+    refused(bench, &modules::load(altered.as_ref()), Errno::ENOEXEC);
+    load_live()?;
+    modules::unload(LIVE)
+}
+
+/// The kernel refused to load the module with this errno, and it is not there.
+fn refused(bench: &Bench, answer: &Result<()>, wanted: Errno) {
+    let error = answer.as_ref().err();
+    let errno = error.and_then(|error| error.downcast_ref::<Errno>());
     bench.check(
         "refused",
         match errno {
-            Some(Errno::ENOEXEC) => Ok("ENOEXEC"),
-            _ => Err(anyhow::anyhow!("expected ENOEXEC, got {answer:?}")),
+            Some(errno) if *errno == wanted => Ok(format!("{wanted:?}")),
+            _ => Err(anyhow::anyhow!("expected {wanted:?}, got {answer:?}")),
         },
     );
     bench.check("not-loaded", absent());
-    load_live()?;
-    modules::unload(LIVE)
 }
 
 fn absent() -> Result<&'static str> {
