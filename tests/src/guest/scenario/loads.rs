@@ -240,9 +240,7 @@ pub fn many_trips(bench: &Bench) -> Result<()> {
     let oracle = Oracle::attach()?;
     let (group, device) = disk()?;
     polled::prepare(&device)?;
-    let wanted = bench.of(500, 100_000);
-    // One in fifty goes to the end of its clean-up: there are as many loads as that.
-    let segments = wanted / TRIPS;
+    let segments = bench.of(500, 100_000) / (GROUPS * TRIPS);
     echo::NETWORK.check()?;
     segment(bench, &oracle, &device, group, 0)?;
     let before = Memory::now()?;
@@ -253,12 +251,15 @@ pub fn many_trips(bench: &Bench) -> Result<()> {
     });
     bench.check(
         "round-trips",
-        done.map(|()| format!("{} and {segments} to their end", segments * TRIPS)),
+        done.map(|()| {
+            let (trips, whole) = (segments * GROUPS * TRIPS, segments * GROUPS);
+            format!("{trips}, {whole} of them until nothing was left to clean up")
+        }),
     );
     let ended = counter("cleaned_up")? - ended;
     bench.check(
         "cleaned-up",
-        if ended >= segments as u64 {
+        if ended >= (segments * GROUPS) as u64 {
             Ok(format!("{ended} times"))
         } else {
             Err(anyhow::anyhow!("only {ended} times"))
@@ -274,10 +275,11 @@ pub fn many_trips(bench: &Bench) -> Result<()> {
     modules::unload(modules::LIVE)
 }
 
-/// Round trips beside one load.
+/// Groups that are switched beside one load, the disk's and the oracle's, and how often each.
+const GROUPS: usize = 2;
 const TRIPS: usize = 50;
 
-/// Round trips of the disk's group and the oracle's beside one of the loads, and the last one to the end of its clean-up.
+/// Round trips of both groups beside one of the loads; the last of each is waited for until nothing is left to clean up.
 fn segment(bench: &Bench, oracle: &Oracle, device: &str, group: u32, number: usize) -> Result<()> {
     let (_, parts) = LOADS[number % LOADS.len()];
     beside(oracle, device, parts, || {
@@ -293,12 +295,15 @@ fn segment(bench: &Bench, oracle: &Oracle, device: &str, group: u32, number: usi
         Ok("")
     })?;
     let before = counter("cleaned_up")?;
-    write_type(group, "DMA-FQ")?;
-    write_type(oracle.group, "DMA-FQ")?;
     let begin = Instant::now();
-    write_type(group, "DMA")?;
+    for of in [group, oracle.group] {
+        write_type(of, "DMA-FQ")?;
+        write_type(of, "DMA")?;
+    }
     live::cleaned_up()?;
-    ensure!(counter("cleaned_up")? > before, "nothing was cleaned up");
+    let ended = counter("cleaned_up")? - before;
+    ensure!(ended >= GROUPS as u64, "only {ended} clean-ups ended");
+    oracle.probe(5)?.expect_none()?;
     if begin.elapsed() > Duration::from_secs(5) {
         bench.say(format!("a clean-up took {:?}", begin.elapsed()));
     }
