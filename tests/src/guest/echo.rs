@@ -2,6 +2,7 @@
 //! Data through a network card and back: echo requests (RFC 792) whose answers must hold what was sent.
 
 use std::os::fd::AsRawFd as _;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -50,10 +51,14 @@ impl Card {
     /// # Errors
     /// When it has no interface, or that takes no address.
     pub fn up(self) -> Result<String> {
-        // Or the network behind it gives it a default route over IPv6 now and then.
-        for of in ["default", "all"] {
-            let path = format!("/proc/sys/net/ipv6/conf/{of}/disable_ipv6");
-            std::fs::write(&path, "1").with_context(|| format!("cannot write to {path}"))?;
+        // Or the network behind it gives it a default route over IPv6 now and then. The kernels with checks have no IPv6.
+        let settings = Path::new("/proc/sys/net/ipv6/conf");
+        if settings.exists() {
+            for of in ["default", "all"] {
+                let path = settings.join(of).join("disable_ipv6");
+                std::fs::write(&path, "1")
+                    .with_context(|| format!("cannot write to {}", path.display()))?;
+            }
         }
         let interface = pci::interface(self.device)?;
         let [a, b, c, d] = self.address(15);
