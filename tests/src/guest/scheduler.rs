@@ -21,6 +21,8 @@ pub const SECOND: usize = 1;
 /// How a task is scheduled.
 #[derive(Clone, Copy, Debug)]
 pub enum Policy {
+    /// Gets its share.
+    Common,
     /// Gets what nobody else wants.
     Idle,
     /// Before every common task, and takes turns with others of its priority.
@@ -29,12 +31,13 @@ pub enum Policy {
     Fifo(i32),
 }
 
-/// Gives the task `pid`, which may be one of the kernel's, a policy.
+/// Gives the task `pid`, which may be one of the kernel's, a policy; 0 is the calling thread, and those it starts.
 ///
 /// # Errors
 /// When there is no such task.
 pub fn set_policy(pid: u32, policy: Policy) -> Result<()> {
     let (number, priority) = match policy {
+        Policy::Common => (libc::SCHED_OTHER, 0),
         Policy::Idle => (libc::SCHED_IDLE, 0),
         Policy::RoundRobin(priority) => (libc::SCHED_RR, priority),
         Policy::Fifo(priority) => (libc::SCHED_FIFO, priority),
