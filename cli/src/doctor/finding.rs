@@ -25,8 +25,6 @@ pub enum Id {
     ModuleLoaded,
     /// Whether the loaded module is the installed one, and of this version.
     ModuleMatches,
-    /// Whether the running kernel is one whose functions were read.
-    ModuleAudit,
     /// Whether the module goes on switching.
     ModuleTripped,
     /// Whether there is a policy, it is valid, and the machine is as it wants.
@@ -57,7 +55,6 @@ impl Id {
             Self::ModuleAudited => "module-audited",
             Self::ModuleLoaded => "module-loaded",
             Self::ModuleMatches => "module-matches",
-            Self::ModuleAudit => "module-audit",
             Self::ModuleTripped => "module-tripped",
             Self::Policy => "policy",
             Self::PolicyAtBoot => "policy-at-boot",
@@ -169,7 +166,6 @@ mod tests {
             Id::ModuleAudited,
             Id::ModuleLoaded,
             Id::ModuleMatches,
-            Id::ModuleAudit,
             Id::ModuleTripped,
             Id::Policy,
             Id::PolicyAtBoot,

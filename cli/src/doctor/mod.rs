@@ -36,7 +36,6 @@ pub fn look(machine: &Machine<'_>) -> Vec<Finding> {
     findings.extend(audited::audited(machine));
     findings.extend(module::loaded(machine));
     findings.extend(module::matches(machine));
-    findings.extend(module::audit(machine));
     findings.extend(module::tripped(machine));
     findings.extend(policy::policy(machine));
     findings.extend(policy::at_boot(machine));

@@ -185,24 +185,6 @@ pub fn matches(machine: &Machine<'_>) -> Option<Finding> {
     })
 }
 
-/// How far the functions of the running kernel were compared; nothing if the module does not say.
-pub fn audit(machine: &Machine<'_>) -> Option<Finding> {
-    let audit = machine.live.as_ref()?.audit.as_deref()?;
-    let id = Id::ModuleAudit;
-    Some(match audit {
-        "audited" => Finding::ok(id, "the functions of this kernel are those that were read"),
-        "series" => Finding::ok(
-            id,
-            "this kernel is of a series that was read; this build was not compared",
-        ),
-        "override" => Finding::note(
-            id,
-            "this kernel is not one that was read, and is switched since a parameter of the module says so",
-        ),
-        other => Finding::unknown(id, format!("the module says `{other}`")),
-    })
-}
-
 /// Whether the module has seen that something it relies on is not so; nothing if it does not say.
 pub fn tripped(machine: &Machine<'_>) -> Option<Finding> {
     let id = Id::ModuleTripped;

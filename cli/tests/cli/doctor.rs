@@ -367,24 +367,12 @@ fn another_version_is_loaded() {
 fn a_module_that_has_tripped_is_bad() {
     let machine = healthy();
     // One that does not say is not accused.
-    fs::remove_file(machine.root("sys/kernel/iommu_live/audit")).unwrap();
-    for id in ["module-tripped", "module-audit"] {
-        assert_eq!(about(&machine, id), [], "{id}");
-    }
+    assert_eq!(about(&machine, "module-tripped"), []);
     let machine = machine.with_cleanups(1);
     expect(&machine, "module-tripped", "ok", "nothing", "");
-    expect(&machine, "module-audit", "ok", "are those", "");
     machine.file("sys/kernel/iommu_live/tripped", "1\n");
-    machine.file("sys/kernel/iommu_live/audit", "override\n");
     let words = "groups that it has switched stay strict, and their unmaps slower";
     expect(&machine, "module-tripped", "bad", words, "reboot");
-    expect(
-        &machine,
-        "module-audit",
-        "note",
-        "not one that was read",
-        "",
-    );
     assert_eq!(machine.run(&["doctor"]).code, 4);
     let run = machine.run(&["status"]);
     assert!(run.out.contains("until the next boot"), "{run:?}");
