@@ -52,7 +52,8 @@ pub fn group(address: &str) -> Result<u32> {
         .with_context(|| format!("`{name}` is no group number"))
 }
 
-fn type_file(group: u32) -> PathBuf {
+/// Where the type of a group is read and written.
+pub fn type_file(group: u32) -> PathBuf {
     PathBuf::from(format!("/sys/kernel/iommu_groups/{group}/type"))
 }
 
