@@ -2,13 +2,19 @@
 # Each target calls one program. It makes everything else itself, from nothing, in ~/.cache/iommuctl
 # (IOMMUCTL_CACHE=... puts that elsewhere; IOMMUCTL_KVM=1 uses the processor's virtualization).
 
-.PHONY: help demo test test-full model litmus fuzz bench module deb rpm arch sbom clean-cache
+.PHONY: help demo check kmod-check test test-full model litmus fuzz bench module deb rpm arch sbom clean-cache
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile
 
 demo: ## Show the main job in a virtual machine; the last line is "demo: PASS" or says why not
 	@tests/testbed.sh demo
+
+check: ## The quick checks: format, lints, unit and command-line tests, documentation; no root, no virtual machine
+	@tests/testbed.sh check
+
+kmod-check: ## The module's format and lints, and kmod/rust-project.json for editors
+	@tests/testbed.sh kmod-check
 
 test: ## Every check; the last line is the summary of the end-to-end suites
 	@tests/testbed.sh test

@@ -30,7 +30,7 @@ pub struct Machine {
 
 impl Machine {
     pub fn new(fixture: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         plant(
             &tests_dir("fixtures").join(format!("{fixture}.tree")),
             dir.path(),
@@ -260,6 +260,17 @@ impl Run {
             .unwrap_or_else(|| panic!("{self:?}"));
         list.iter().filter_map(|g| g["group"].as_u64()).collect()
     }
+}
+
+/// A folder in memory where there is one: a machine has hundreds of files, which are all removed again.
+///
+/// Its path is as long as those in `/tmp`: tables are as wide as the paths in them.
+pub fn scratch() -> tempfile::TempDir {
+    let in_memory = tempfile::Builder::new()
+        .prefix("")
+        .rand_bytes(6)
+        .tempdir_in("/dev/shm");
+    in_memory.or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 /// Makes the tree that a file of `fixtures` describes, one thing on a line:

@@ -24,46 +24,75 @@ const ADVISORIES: &str = "https://github.com/rustsec/advisory-db";
 /// One part of the run; gets the checkout.
 type Part = fn(&Path) -> Result<()>;
 
+/// What fails fastest: no root, no virtual machine, and no network but for crates that are not there yet.
+const QUICK: [(&str, Part); 4] = [
+    ("Format", format),
+    ("Lints", lints),
+    ("Unit and command-line tests", |checkout| {
+        cargo(checkout, &["test", "--workspace"])
+    }),
+    ("Documentation", documentation),
+];
+
+/// What else there is before the virtual machines.
+const SLOW: [(&str, Part); 5] = [
+    ("Kernel, tools and module", |_| {
+        let workshop = Workshop::ensure()?;
+        workshop.lint_module()?;
+        workshop.module().map(|_| ())
+    }),
+    ("Memory model", litmus::run),
+    ("Reads in the kernel's code", |_| loads::run()),
+    ("Packages", debian),
+    ("Licences and sources of dependencies", licences),
+];
+
+/// Runs the quick checks; the first failure ends it.
+///
+/// # Errors
+/// When one cannot be run at all. A check that fails is the exit code.
+pub fn check() -> Result<ExitCode> {
+    let begin = Instant::now();
+    let times = in_turn(&checkout()?, &QUICK, QUICK.len());
+    Ok(summary(begin, times))
+}
+
+/// Checks the module's Rust, and describes it for editors.
+///
+/// # Errors
+/// As [`check`].
+pub fn kmod_check() -> Result<ExitCode> {
+    let parts: [(&str, Part); 3] = [
+        ("Format", format_module),
+        ("Lints", |_| Workshop::ensure()?.lint_module()),
+        ("rust-project.json", |_| {
+            let project = Workshop::ensure()?.describe_module()?;
+            say(&format!("   {}", project.display()));
+            Ok(())
+        }),
+    ];
+    let begin = Instant::now();
+    let times = in_turn(&checkout()?, &parts, parts.len());
+    Ok(summary(begin, times))
+}
+
 /// Runs everything; the first failure ends it.
 ///
 /// # Errors
-/// When a check cannot be run at all. A check that fails is the exit code.
+/// As [`check`].
 pub fn run(full: bool) -> Result<ExitCode> {
     let checkout = checkout()?;
     let begin = Instant::now();
-    let mut times = Vec::new();
-    let parts: [(&str, Part); 9] = [
-        ("Format", format),
-        ("Lints", lints),
-        ("Documentation", documentation),
-        ("Licences and sources of dependencies", licences),
-        ("Unit tests", |checkout| {
-            cargo(checkout, &["test", "--workspace"])
-        }),
-        ("Kernel, tools and module", |_| {
-            let workshop = Workshop::ensure()?;
-            workshop.lint_module()?;
-            workshop.module().map(|_| ())
-        }),
-        ("Memory model", litmus::run),
-        ("Reads in the kernel's code", |_| loads::run()),
-        ("Packages", debian),
-    ];
-    for (name, part) in parts {
-        heading(name);
-        let start = Instant::now();
-        if let Err(error) = part(&checkout) {
-            say(&format!("testbed: {name}: {error:#}"));
-            return Ok(ExitCode::FAILURE);
-        }
-        times.push(format!("{name} {}", seconds(start.elapsed())));
+    let parts = [&QUICK[..], &SLOW[..]].concat();
+    // The machines come after them.
+    let steps = parts.len() + 1;
+    let times = in_turn(&checkout, &parts, steps);
+    let failed = times.is_none();
+    let so_far = summary(begin, times);
+    if failed {
+        return Ok(so_far);
     }
-    say(&format!(
-        "\nso far {}: {}",
-        seconds(begin.elapsed()),
-        times.join(", ")
-    ));
-    heading("End to end, in virtual machines");
+    heading(&format!("{steps}/{steps} End to end, in virtual machines"));
     if full {
         for watch in Watch::SOMETHING {
             Workshop::of(Arch::X86_64, Flavour::Debug(watch))?;
@@ -79,6 +108,31 @@ pub fn run(full: bool) -> Result<ExitCode> {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(_) => Ok(ExitCode::FAILURE),
     }
+}
+
+/// Runs parts one after the other and returns how long each took; `None` if one failed, which was said then.
+fn in_turn(checkout: &Path, parts: &[(&str, Part)], steps: usize) -> Option<Vec<String>> {
+    let mut times = Vec::with_capacity(parts.len());
+    for (number, (name, part)) in parts.iter().enumerate() {
+        heading(&format!("{}/{steps} {name}", number + 1));
+        let start = Instant::now();
+        if let Err(error) = part(checkout) {
+            say(&format!("testbed: {name}: {error:#}"));
+            return None;
+        }
+        times.push(format!("{name} {}", seconds(start.elapsed())));
+    }
+    Some(times)
+}
+
+/// Says how long all that took.
+fn summary(begin: Instant, times: Option<Vec<String>>) -> ExitCode {
+    let Some(times) = times else {
+        return ExitCode::FAILURE;
+    };
+    let all = seconds(begin.elapsed());
+    say(&format!("\nall good in {all}: {}", times.join(", ")));
+    ExitCode::SUCCESS
 }
 
 /// One of the tests, optimised.
@@ -162,9 +216,13 @@ fn finish(command: &mut Command, line: &str) -> Result<()> {
     Ok(())
 }
 
-/// The module is not cargo's, and is formatted as the kernel's Rust is.
 fn format(checkout: &Path) -> Result<()> {
     cargo(checkout, &["fmt", "--all", "--check"])?;
+    format_module(checkout)
+}
+
+/// The module is not cargo's, and is formatted as the kernel's Rust is.
+fn format_module(checkout: &Path) -> Result<()> {
     let roots = [
         "kmod/src/iommu_live.rs",
         "kmod/layoutgen/layoutgen.rs",

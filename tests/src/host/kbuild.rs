@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, Context as _, Result};
+use serde_json::{json, Value};
 
 use super::cache::{self, Cache};
 use super::chroot::Chroot;
@@ -93,6 +94,61 @@ impl Source {
         })
     }
 
+    /// Describes the module's crate and the kernel's for rust-analyzer, in a `rust-project.json` beside the source.
+    ///
+    /// The kernel's own script writes it, and passes over crates below the folder of the `Kbuild`; and it knows no root.
+    ///
+    /// # Errors
+    /// When the kernel's script fails, or writes something else.
+    pub fn describe_for_editors(
+        &self,
+        cache: &Cache,
+        root: &Chroot,
+        kernel: &Kernel,
+    ) -> Result<PathBuf> {
+        let log = cache.log("rust-analyzer")?;
+        let inside = format!("/build/modules/{}-editors", self.name);
+        let outside = root.outside(&inside);
+        log.run(as_root("mkdir").arg("-p").arg(&outside))?;
+        let folder = format!("M={inside}");
+        let make = ["-C", &self.tree, &folder, "rust-analyzer"];
+        let mut command = root.command("make", make);
+        log.run(command.args(kernel.arch.make()).args(&self.options))?;
+        let written = outside.join(EDITORS);
+        let text = std::fs::read_to_string(&written)
+            .with_context(|| format!("cannot read {}", written.display()))?;
+        let mut project: Value = serde_json::from_str(&text)
+            .with_context(|| format!("{} is no JSON", written.display()))?;
+        move_paths(&mut project, root);
+        let crates = project.get_mut("crates").and_then(Value::as_array_mut);
+        let crates = crates.with_context(|| format!("{} has no crates", written.display()))?;
+        crates.push(self.crate_among(crates));
+        let target = self.folder.join(EDITORS);
+        cache::write(&target, &project.to_string())?;
+        Ok(target)
+    }
+
+    /// The module's crate, which may use what the kernel's modules may use.
+    fn crate_among(&self, crates: &[Value]) -> Value {
+        let is_named = |one: &Value, name: &str| one.get("display_name") == Some(&name.into());
+        let usable = ["core", "macros", "kernel", "ffi", "bindings", "pin_init"];
+        let numbers = usable.iter().filter_map(|name| {
+            let number = crates.iter().position(|one| is_named(one, name))?;
+            Some(json!({ "crate": number, "name": name }))
+        });
+        let kernel = crates.iter().find(|one| is_named(one, "kernel"));
+        let cfg = kernel.and_then(|kernel| kernel.get("cfg")).cloned();
+        json!({
+            "display_name": self.name,
+            "root_module": self.folder.join("src").join(format!("{}.rs", self.name)),
+            "edition": "2021",
+            "deps": numbers.collect::<Vec<_>>(),
+            "cfg": cfg.unwrap_or_else(|| json!([])),
+            "env": { "RUST_MODFILE": self.name },
+            "is_workspace_member": true,
+        })
+    }
+
     /// Builds a copy of the source in the folder `name` of the root, so that the checkout stays as it is.
     fn make(
         &self,
@@ -148,6 +204,18 @@ impl Source {
     }
 }
 
+/// Makes each path in the root one outside of it.
+fn move_paths(value: &mut Value, root: &Chroot) {
+    match value {
+        Value::String(text) if text.starts_with("/build/") || text.starts_with("/usr") => {
+            *text = root.outside(text.as_str()).display().to_string();
+        }
+        Value::Array(list) => list.iter_mut().for_each(|one| move_paths(one, root)),
+        Value::Object(map) => map.values_mut().for_each(|one| move_paths(one, root)),
+        _ => {}
+    }
+}
+
 /// The folder for what is built for `kernel`.
 fn out(cache: &Cache, kernel: &Kernel) -> Result<PathBuf> {
     let out = cache.join("out").join(&kernel.release);
@@ -155,7 +223,10 @@ fn out(cache: &Cache, kernel: &Kernel) -> Result<PathBuf> {
     Ok(out)
 }
 
-/// Every file below `folder`.
+/// What editors read of the module, and nothing is built from.
+const EDITORS: &str = "rust-project.json";
+
+/// Every file below `folder` that something is built from.
 ///
 /// # Errors
 /// When one cannot be read.
@@ -168,7 +239,7 @@ pub fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
             .path();
         if path.is_dir() {
             list(&path, files)?;
-        } else {
+        } else if path.file_name().is_some_and(|name| name != EDITORS) {
             files.push(path);
         }
     }

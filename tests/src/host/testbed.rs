@@ -44,7 +44,11 @@ enum Command {
     Sbom,
     /// Show the main job in a virtual machine, with a narrated transcript
     Demo,
-    /// Format, lints, licences, unit tests, then the end-to-end suites
+    /// Format, lints, documentation, unit and command-line tests: without root, network and virtual machines
+    Check,
+    /// Format and lints of the module, and a rust-project.json for editors
+    KmodCheck,
+    /// What Check does, packages, then the end-to-end suites
     Test,
     /// The same, with the long forms of the suites
     TestFull,
@@ -106,6 +110,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Arch => locked(foreign::arch),
         Command::Sbom => locked(sbom::make),
         Command::Demo => demo::run(),
+        Command::Check => checks::check(),
+        Command::KmodCheck => checks::kmod_check(),
         Command::Test => checks::run(false),
         Command::TestFull => checks::run(true),
         Command::Model => checks::model(),

@@ -171,6 +171,16 @@ impl Workshop {
             .lint(&self.cache, &self.builder, &self.kernel)
     }
 
+    /// Describes the module's crate for editors.
+    ///
+    /// # Errors
+    /// When the kernel cannot be prepared, or its script fails.
+    pub fn describe_module(&self) -> Result<PathBuf> {
+        let _lock = self.cache.lock()?;
+        self.module_source()?
+            .describe_for_editors(&self.cache, &self.builder, &self.kernel)
+    }
+
     /// The kernel's source, prepared for building modules.
     ///
     /// # Errors
