@@ -29,7 +29,7 @@ mod virtio;
 use crate::{
     layout,
     private_structs::Domain,
-    symbol,
+    symbol::Symbol,
     unmap_table::{Operations, Table},
 };
 use kernel::sync::atomic::Atomic;
@@ -77,37 +77,32 @@ pub(crate) struct Audited<'a> {
 }
 
 impl Driver {
-    fn audits<'a>(&self, domain: Domain<'a>) -> Option<Audited<'a>> {
-        let table = self.table;
-        let ops = domain.ops();
-        // The kernel takes the generic page table wherever there is one (`__iommu_unmap()`).
-        let slot = match (table, domain.pt_ops()) {
-            (Table::PageTable, Some(slot)) => slot,
-            (Table::Domain, None) => ops,
-            _ => return None,
+    /// Whether `unmap` and everything else on the way of an unmap is this driver's.
+    fn audits(&self, unmap: &Symbol, domain: Domain<'_>) -> bool {
+        // SAFETY: `ops` points to a `struct iommu_domain_ops`, and these are functions of it.
+        let is = |offset, name| unsafe {
+            Symbol::at(Domain::entry(domain.ops(), offset))
+                .is_some_and(|symbol| symbol.is_of(name, self.module))
         };
-        // SAFETY: `slot` points to a `table`, `ops` to a `struct iommu_domain_ops`.
-        let (unmap, flush_all, sync) = unsafe {
-            (
-                Domain::entry(slot, table.unmap()),
-                Domain::entry(ops, layout::iommu_domain_ops::FLUSH_IOTLB_ALL),
-                Domain::entry(ops, layout::iommu_domain_ops::IOTLB_SYNC),
-            )
-        };
-        let is = |entry, name| symbol::is_of(entry, name, self.module);
-        let known = self.unmap.iter().any(|name| is(unmap, name))
-            && is(flush_all, self.flush_all)
-            && is(sync, self.sync)
-            && self.mark.is_none_or(|(offset, name)| {
-                // SAFETY: Another function of the same table.
-                is(unsafe { Domain::entry(ops, offset) }, name)
-            });
-        // INVARIANT: The unmap entry was recognised.
-        known.then_some(Audited { slot, table })
+        self.unmap.iter().any(|name| unmap.is_of(name, self.module))
+            && is(layout::iommu_domain_ops::FLUSH_IOTLB_ALL, self.flush_all)
+            && is(layout::iommu_domain_ops::IOTLB_SYNC, self.sync)
+            && self.mark.is_none_or(|(offset, name)| is(offset, name))
     }
 }
 
-/// The audited driver whose functions, and no others, are on the domain's unmap path.
+/// The domain's table, if all functions on its way of an unmap are those of one audited driver.
 pub(crate) fn audit(domain: Domain<'_>) -> Option<Audited<'_>> {
-    ALL.iter().find_map(|driver| driver.audits(domain))
+    // The kernel takes the generic page table wherever there is one (`__iommu_unmap()`).
+    let (table, slot) = match domain.pt_ops() {
+        Some(slot) => (Table::PageTable, slot),
+        None => (Table::Domain, domain.ops()),
+    };
+    // SAFETY: `slot` points to a `table`.
+    let unmap = Symbol::at(unsafe { Domain::entry(slot, table.unmap()) })?;
+    let known = ALL
+        .iter()
+        .any(|driver| driver.table == table && driver.audits(&unmap, domain));
+    // INVARIANT: The unmap entry was recognised.
+    known.then_some(Audited { slot, table })
 }

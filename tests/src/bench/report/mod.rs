@@ -129,7 +129,7 @@ pub(super) mod tests {
         let headline = findings().headline();
         assert_eq!(
             headline,
-            "7 of 16 claims hold, 2 do not, 1 cannot be told, 6 were not measured"
+            "7 of 17 claims hold, 2 do not, 1 cannot be told, 7 were not measured"
         );
     }
 }
