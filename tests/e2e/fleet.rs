@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Two real Debian systems that Ansible looks after. Long: only in `make test-full`.
 
-use iommuctl_tests::host::fleet;
+use iommuctl_tests::host::systems::fleet;
 
 #[test]
 #[ignore = "boots two whole systems and runs eleven playbooks"]

@@ -25,8 +25,8 @@ mod stock;
 mod switch;
 mod system;
 
-use iommuctl_tests::host::kinds::kind;
-use iommuctl_tests::host::suite;
+use iommuctl_tests::host::vm::machines::kind;
+use iommuctl_tests::host::vm::suite;
 
 /// Fails with everything that was wrong, and where the machine's log is.
 #[track_caller]

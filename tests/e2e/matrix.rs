@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Other IOMMUs and other kernels: each cell of the matrix is as it says.
 
-use iommuctl_tests::host::matrix::CELLS;
+use iommuctl_tests::host::vm::matrix::CELLS;
 
 use crate::all_hold;
 

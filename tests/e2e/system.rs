@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A real Debian system, booted from a disk. Long: only in `make test-full`.
 
-use iommuctl_tests::host::system;
+use iommuctl_tests::host::systems::system;
 
 #[test]
 #[ignore = "boots a whole system six times"]

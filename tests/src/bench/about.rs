@@ -8,8 +8,8 @@ use std::process::Command;
 use jiff::Timestamp;
 
 use super::machines::Booted;
-use crate::host::arch::Arch;
-use crate::host::qemu::{Accelerator, Clock};
+use crate::host::build::arch::Arch;
+use crate::host::vm::qemu::{Accelerator, Clock};
 
 /// What must be known beside the figures.
 #[derive(Clone, Debug, PartialEq)]

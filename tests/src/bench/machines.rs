@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::samples::Samples;
-use crate::host::kinds::{all, Kind};
-use crate::host::qemu::{Accelerator, Clock};
-use crate::host::vm;
+use crate::host::vm::machines::{all, Kind};
+use crate::host::vm::qemu::{Accelerator, Clock};
+use crate::host::vm::runner;
 use crate::report::Report;
 
 /// A virtual machine that figures come from.
@@ -35,7 +35,7 @@ pub fn kinds() -> Vec<&'static Kind> {
 /// # Errors
 /// When it cannot be run at all, or sends what is no figure.
 pub fn measure(kind: &Kind, samples: &mut Samples, troubles: &mut Vec<String>) -> Result<Booted> {
-    let (shop, finished) = vm::run_whole(kind)?;
+    let (toolchain, finished) = runner::run_whole(kind)?;
     for scenario in kind.scenarios {
         if let Some(failure) = finished.failure(scenario) {
             troubles.push(format!("machine `{}`: {}", kind.name, failure.trim_end()));
@@ -44,7 +44,7 @@ pub fn measure(kind: &Kind, samples: &mut Samples, troubles: &mut Vec<String>) -
     take(&finished.report, samples)?;
     Ok(Booted {
         kind: kind.name.to_owned(),
-        kernel: shop.kernel.release.clone(),
+        kernel: toolchain.kernel.release.clone(),
         took: finished.took,
         clock: match Accelerator::from_environment(kind.arch) {
             Accelerator::Tcg => kind.clock,

@@ -23,9 +23,9 @@ use std::process::ExitCode;
 use anyhow::{bail, Context as _, Result};
 use clap::Parser;
 
-use crate::host::cache::Cache;
-use crate::host::progress::heading;
-use crate::host::userspace::checkout;
+use crate::host::build::cache::Cache;
+use crate::host::build::progress::heading;
+use crate::host::build::userspace::checkout;
 use crate::report::Report;
 use about::About;
 use claims::Verdict;

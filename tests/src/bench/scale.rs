@@ -10,8 +10,8 @@ use nix::sys::resource::{getrusage, UsageWho};
 
 use super::samples::Samples;
 use super::trees::Tree;
-use crate::host::command::{self, Log};
-use crate::host::progress::step;
+use crate::host::build::command::{self, Log};
+use crate::host::build::progress::step;
 
 /// How many groups the machines have.
 const SIZES: [usize; 3] = [10, 1000, 10_000];
@@ -199,5 +199,5 @@ pub fn build(checkout: &Path, log: &Log) -> Result<PathBuf> {
         cargo.current_dir(checkout);
         log.run(cargo.args(["build", "--release", "-p", "iommuctl"]))
     })?;
-    Ok(crate::host::userspace::target_folder(checkout).join("release/iommuctl"))
+    Ok(crate::host::build::userspace::target_folder(checkout).join("release/iommuctl"))
 }

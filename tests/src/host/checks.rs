@@ -7,16 +7,16 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{bail, Context as _, Result};
 
-use super::arch::Arch;
-use super::cache::Cache;
-use super::command;
-use super::deb;
-use super::debug_kernel::Watch;
 use super::litmus;
 use super::loads;
-use super::progress::{heading, say, seconds, step};
-use super::userspace::checkout;
-use super::workshop::{Flavour, Workshop};
+use crate::host::build::arch::Arch;
+use crate::host::build::cache::Cache;
+use crate::host::build::command;
+use crate::host::build::debug_kernel::Watch;
+use crate::host::build::progress::{heading, say, seconds, step};
+use crate::host::build::toolchain::{Flavour, Toolchain};
+use crate::host::build::userspace::checkout;
+use crate::host::packages::deb;
 
 /// The advisory database is fetched from there.
 const ADVISORIES: &str = "https://github.com/rustsec/advisory-db";
@@ -37,7 +37,7 @@ const QUICK: [(&str, Part); 4] = [
 /// What else there is before the virtual machines.
 const SLOW: [(&str, Part); 5] = [
     ("Kernel, tools and module", |_| {
-        let workshop = Workshop::ensure()?;
+        let workshop = Toolchain::ensure()?;
         workshop.lint_module()?;
         workshop.module().map(|_| ())
     }),
@@ -64,9 +64,9 @@ pub fn check() -> Result<ExitCode> {
 pub fn kmod_check() -> Result<ExitCode> {
     let parts: [(&str, Part); 3] = [
         ("Format", format_module),
-        ("Lints", |_| Workshop::ensure()?.lint_module()),
+        ("Lints", |_| Toolchain::ensure()?.lint_module()),
         ("rust-project.json", |_| {
-            let project = Workshop::ensure()?.describe_module()?;
+            let project = Toolchain::ensure()?.describe_module()?;
             say(&format!("   {}", project.display()));
             Ok(())
         }),
@@ -95,7 +95,7 @@ pub fn run(full: bool) -> Result<ExitCode> {
     heading(&format!("{steps}/{steps} End to end, in virtual machines"));
     if full {
         for watch in Watch::SOMETHING {
-            Workshop::of(Arch::X86_64, Flavour::Debug(watch))?;
+            Toolchain::of(Arch::X86_64, Flavour::Debug(watch))?;
         }
         std::env::set_var("IOMMUCTL_FULL", "1");
     }

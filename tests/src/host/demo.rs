@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 
-use super::kinds::kind;
-use super::vm;
-use super::workshop::Workshop;
+use crate::host::build::toolchain::Toolchain;
+use crate::host::vm::machines::kind;
+use crate::host::vm::runner;
 use crate::report::Line;
 
 /// Runs the demo; its last line says whether everything was as it should be.
@@ -31,10 +31,10 @@ pub fn run() -> Result<ExitCode> {
 
 fn show() -> Result<()> {
     let kind = kind("demo")?;
-    let shop = Workshop::of(kind.arch, kind.flavour)?;
-    let boot = shop.boot(kind.with_module)?;
+    let toolchain = Toolchain::of(kind.arch, kind.flavour)?;
+    let boot = toolchain.boot(kind.with_module)?;
     let scenarios = ["demo".to_owned()];
-    let finished = vm::run(kind, &shop, &boot, &scenarios, &mut narrate)?;
+    let finished = runner::run(kind, &toolchain, &boot, &scenarios, &mut narrate)?;
     match finished.failure("demo") {
         Some(failure) => anyhow::bail!("{}", failure.trim()),
         None => Ok(()),

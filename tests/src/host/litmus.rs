@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{bail, Context as _, Result};
 
-use super::cache::Cache;
-use super::chroot::{self, Chroot};
-use super::command::{as_root, Log};
-use super::prepare::Prepared;
-use super::progress::{say, step};
-use super::workshop::Workshop;
+use crate::host::build::cache::Cache;
+use crate::host::build::chroot::{self, Chroot};
+use crate::host::build::command::{as_root, Log};
+use crate::host::build::prepare::Prepared;
+use crate::host::build::progress::{say, step};
+use crate::host::build::toolchain::Toolchain;
 
 /// `herd7` is packaged from this suite on. It brings its own C library, so it is unpacked beside the root's programs.
 const SUITE: &str = "testing";
@@ -26,7 +26,7 @@ const FOLDER: &str = "/opt/herd";
 /// # Errors
 /// When `herd7` cannot be fetched or run, or a test gives something else than it should.
 pub fn run(checkout: &Path) -> Result<()> {
-    let workshop = Workshop::ensure()?;
+    let workshop = Toolchain::ensure()?;
     let model = workshop.prepare()?;
     let log = workshop.cache.log("litmus")?;
     let herd = Herd::ensure(&workshop.cache, &workshop.root, &model, &log)?;

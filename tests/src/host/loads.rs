@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure, Context as _, Result};
 
-use super::arch::Arch;
-use super::cache::Cache;
-use super::chroot::{self, Chroot};
-use super::command::Log;
-use super::kernel::Kernel;
-use super::kernel_image::{machine, Image};
-use super::progress::{say, step};
-use super::workshop::Workshop;
+use crate::host::build::arch::Arch;
+use crate::host::build::cache::Cache;
+use crate::host::build::chroot::{self, Chroot};
+use crate::host::build::command::Log;
+use crate::host::build::kernel::Kernel;
+use crate::host::build::kernel_image::{machine, Image};
+use crate::host::build::progress::{say, step};
+use crate::host::build::toolchain::Toolchain;
 
 /// The reader of the kernel's types that the module's build has.
 #[path = "../../../kmod/layoutgen/btf.rs"]
@@ -472,11 +472,11 @@ fn look(root: &Chroot, log: &Log, arch: Arch, release: &str, file: &Path) -> Res
 /// # Errors
 /// When a read is another one than the module relies on, or an image is made in a way that is not known here.
 pub fn run() -> Result<()> {
-    let shop = Workshop::ensure()?;
-    let (cache, root) = (&shop.cache, &shop.root);
+    let toolchain = Toolchain::ensure()?;
+    let (cache, root) = (&toolchain.cache, &toolchain.root);
     let log = cache.log("loads")?;
     ensure_tools(cache, root, &log)?;
-    let newest = &shop.kernel;
+    let newest = &toolchain.kernel;
     let mut kernels = vec![newest.clone(), newest.variant("rt")?];
     kernels.push(newest.on(Arch::Arm64)?);
     if let Ok(previous) = Kernel::previous(root, &log, newest) {

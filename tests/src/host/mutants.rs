@@ -9,12 +9,12 @@ use std::process::ExitCode;
 
 use anyhow::{bail, ensure, Context as _, Result};
 
-use super::kbuild;
-use super::kinds::kind;
-use super::progress::{say, seconds};
-use super::userspace::checkout;
-use super::vm::{self, Finished};
-use super::workshop::Workshop;
+use crate::host::build::kbuild;
+use crate::host::build::progress::{say, seconds};
+use crate::host::build::toolchain::Toolchain;
+use crate::host::build::userspace::checkout;
+use crate::host::vm::machines::kind;
+use crate::host::vm::runner::{self, Finished};
 use crate::report::Section;
 
 /// The kind of machine they run on.
@@ -155,11 +155,11 @@ impl Mutant {
     /// When it does not build, or its machine broke.
     pub fn survives(&'static self) -> Result<Option<String>> {
         let kind = kind(MACHINE)?;
-        let shop = Workshop::of(kind.arch, kind.flavour)?;
-        let boot = shop.boot_mutant(self)?;
+        let toolchain = Toolchain::of(kind.arch, kind.flavour)?;
+        let boot = toolchain.boot_mutant(self)?;
         say(&format!("   booting {} for {}", kind.name, self.name));
         let scenarios = [self.scenario.to_owned()];
-        let finished = vm::run(kind, &shop, &boot, &scenarios, &mut |_| {})?;
+        let finished = runner::run(kind, &toolchain, &boot, &scenarios, &mut |_| {})?;
         say(&format!("   {} ran {}", self.name, seconds(finished.took)));
         Ok(self.judge(&finished))
     }

@@ -7,14 +7,15 @@ use std::process::ExitCode;
 use anyhow::{ensure, Context as _, Result};
 use clap::{Parser, Subcommand};
 
-use super::cache::Cache;
-use super::command::as_root;
-use super::progress::{say, step};
-use super::userspace::checkout;
-use super::workshop::Workshop;
-use super::{
-    checks, deb, demo, fleet, foreign, litmus, loads, mutants, packaged, sbom, system, vm,
-};
+use super::packages::{deb, package_lifecycle, rpm_and_arch, sbom};
+use super::systems::{fleet, system};
+use super::vm::runner;
+use super::{checks, demo, litmus, loads, mutants};
+use crate::host::build::cache::Cache;
+use crate::host::build::command::as_root;
+use crate::host::build::progress::{say, step};
+use crate::host::build::toolchain::Toolchain;
+use crate::host::build::userspace::checkout;
 
 /// Makes stock kernels run in virtual machines, and runs the suites there.
 #[derive(Debug, Parser)]
@@ -96,9 +97,9 @@ enum Command {
 /// When something that is needed is missing or broken. A failed check is no error: it is the exit code.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.command {
-        Command::Setup => Workshop::ensure().map(|_| ExitCode::SUCCESS),
+        Command::Setup => Toolchain::ensure().map(|_| ExitCode::SUCCESS),
         Command::Module => {
-            let module = Workshop::ensure()?.module()?;
+            let module = Toolchain::ensure()?.module()?;
             say(&format!("   ready: {}", module.display()));
             Ok(ExitCode::SUCCESS)
         }
@@ -106,8 +107,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Deb { reproduce: false } => {
             locked(|cache| deb::Packages::ensure(cache).map(|_| ()))
         }
-        Command::Rpm => locked(foreign::rpm),
-        Command::Arch => locked(foreign::arch),
+        Command::Rpm => locked(rpm_and_arch::rpm),
+        Command::Arch => locked(rpm_and_arch::arch),
         Command::Sbom => locked(sbom::make),
         Command::Demo => demo::run(),
         Command::Check => checks::check(),
@@ -119,13 +120,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Bench { parts } => checks::bench(parts),
         Command::Litmus => litmus::run(&checkout()?).map(|()| ExitCode::SUCCESS),
         Command::Loads => loads::run().map(|()| ExitCode::SUCCESS),
-        Command::Run { machine, scenarios } => vm::try_out(machine, scenarios),
+        Command::Run { machine, scenarios } => runner::try_out(machine, scenarios),
         Command::Mutant { names } => mutants::try_out(names),
         Command::System { scenarios } => Ok(match system::try_out(scenarios)? {
             true => ExitCode::SUCCESS,
             false => ExitCode::FAILURE,
         }),
-        Command::Packaged => Ok(match packaged::try_out()? {
+        Command::Packaged => Ok(match package_lifecycle::try_out()? {
             true => ExitCode::SUCCESS,
             false => ExitCode::FAILURE,
         }),

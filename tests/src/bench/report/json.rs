@@ -7,7 +7,7 @@ use super::Findings;
 use crate::bench::claims::{Bound, Judged};
 use crate::bench::samples::Series;
 use crate::bench::stats::Summary;
-use crate::host::qemu::Clock;
+use crate::host::vm::qemu::Clock;
 
 /// Changes when its readers would break.
 const VERSION: u32 = 1;

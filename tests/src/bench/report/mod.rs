@@ -83,7 +83,7 @@ pub(super) mod tests {
     use super::*;
     use crate::bench::claims::judge;
     use crate::bench::machines::{take, Booted};
-    use crate::host::qemu::Clock;
+    use crate::host::vm::qemu::Clock;
     use crate::report::Report;
 
     /// What two machines could have sent, and a command line beside it.

@@ -6,13 +6,13 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::cache::Cache;
-use super::chroot::Chroot;
-use super::command::as_root;
-use super::deb;
-use super::packages;
-use super::progress::{say, step};
-use super::userspace::checkout;
+use crate::host::build::cache::Cache;
+use crate::host::build::chroot::Chroot;
+use crate::host::build::command::as_root;
+use crate::host::build::host_packages;
+use crate::host::build::progress::{say, step};
+use crate::host::build::userspace::checkout;
+use crate::host::packages::deb;
 
 /// Builds the RPM packages into `out/rpm` of the cache.
 ///
@@ -37,7 +37,7 @@ pub fn arch(cache: &Cache) -> Result<()> {
 /// `tests/packages/KIND.sh` does it, inside the builder.
 fn build(cache: &Cache, kind: &str, title: &str) -> Result<()> {
     let debian = deb::Packages::ensure(cache)?;
-    let builder = Chroot::ensure_builder(cache, || packages::ensure(cache))?;
+    let builder = Chroot::ensure_builder(cache, || host_packages::ensure(cache))?;
     let log = cache.log(kind)?;
     let (inside, version) = (format!("/foreign/{kind}"), env!("CARGO_PKG_VERSION"));
     let outside = builder.outside(&inside);

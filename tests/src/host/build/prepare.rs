@@ -6,12 +6,12 @@
 
 use anyhow::{bail, Context as _, Result};
 
-use super::cache::Cache;
-use super::chroot::Chroot;
-use super::command::{as_root, jobs};
-use super::kernel::Kernel;
-use super::progress::step;
-use super::rust_tools;
+use crate::host::build::cache::Cache;
+use crate::host::build::chroot::Chroot;
+use crate::host::build::command::{as_root, jobs};
+use crate::host::build::kernel::Kernel;
+use crate::host::build::progress::step;
+use crate::host::build::rust_tools;
 
 /// A tree that is ready for `make M=…`.
 #[derive(Clone, Debug)]

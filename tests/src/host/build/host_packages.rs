@@ -3,9 +3,9 @@
 
 use anyhow::{bail, Result};
 
-use super::cache::Cache;
-use super::command::{as_root, in_path};
-use super::progress::{say, step};
+use crate::host::build::cache::Cache;
+use crate::host::build::command::{as_root, in_path};
+use crate::host::build::progress::{say, step};
 
 /// The program that makes a small Debian from nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -114,7 +114,7 @@ fn name(command: &Command) -> String {
         .collect();
     let inside = words
         .iter()
-        .position(|word| word == super::chroot::LAST_WORD);
+        .position(|word| word == crate::host::build::chroot::LAST_WORD);
     let (words, place) = match inside {
         Some(last) => (&words[last + 1..], " in the cache's root"),
         None => (&words[..], ""),

@@ -10,18 +10,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::cache::{self, Cache};
-use super::chroot::{Chroot, BACKPORTS};
-use super::command::{as_root, Log};
-use super::deb::Packages;
-use super::image::{tell, Image};
-use super::kernel::Kernel;
-use super::packages;
-use super::progress::{say, step};
-use super::system::{put, CHECKS};
-use super::userspace::checkout;
-use super::vm::Finished;
-use super::workshop::Workshop;
+use crate::host::build::cache::{self, Cache};
+use crate::host::build::chroot::{Chroot, BACKPORTS};
+use crate::host::build::command::{as_root, Log};
+use crate::host::build::host_packages;
+use crate::host::build::kernel::Kernel;
+use crate::host::build::progress::{say, step};
+use crate::host::build::toolchain::Toolchain;
+use crate::host::build::userspace::checkout;
+use crate::host::packages::deb::Packages;
+use crate::host::systems::image::{tell, Image};
+use crate::host::systems::system::{put, CHECKS};
+use crate::host::vm::runner::Finished;
 
 /// Size of the disk; sparse.
 const SIZE: &str = "10G";
@@ -106,12 +106,12 @@ impl Kernels {
 /// # Errors
 /// When a package is missing or does not build, or the machine broke every time.
 pub fn run(mut listen: impl FnMut(&Finished)) -> Result<Option<String>> {
-    let shop = Workshop::ensure()?;
-    let log = shop.cache.log("packaged")?;
+    let toolchain = Toolchain::ensure()?;
+    let log = toolchain.cache.log("packaged")?;
     let kernels = Kernels {
-        older: Kernel::previous(&shop.root, &log, &shop.kernel)?,
-        realtime: shop.kernel.variant("rt")?,
-        newer: shop.kernel.clone(),
+        older: Kernel::previous(&toolchain.root, &log, &toolchain.kernel)?,
+        realtime: toolchain.kernel.variant("rt")?,
+        newer: toolchain.kernel.clone(),
     };
     say(&format!(
         "   from kernel {} to {}",
@@ -119,7 +119,7 @@ pub fn run(mut listen: impl FnMut(&Finished)) -> Result<Option<String>> {
     ));
     let stories: [(&[Boot], Make); 3] = [(&LIFE, life), (&REALTIME, realtime), (&BARE, bare)];
     for (boots, make) in stories {
-        let image = make(&log, shop.clone(), &kernels)?;
+        let image = make(&log, toolchain.clone(), &kernels)?;
         if let Some(failure) = boot(&log, image, &kernels, boots, &mut listen)? {
             return Ok(Some(failure));
         }
@@ -154,19 +154,19 @@ fn boot(
 }
 
 /// Makes a system on its disk, with everything that the script needs.
-type Make = fn(&Log, Workshop, &Kernels) -> Result<Image>;
+type Make = fn(&Log, Toolchain, &Kernels) -> Result<Image>;
 
 /// The system that the packages come to while it runs.
-fn life(log: &Log, shop: Workshop, kernels: &Kernels) -> Result<Image> {
-    with_debs(log, shop, kernels, |tree| {
+fn life(log: &Log, toolchain: Toolchain, kernels: &Kernels) -> Result<Image> {
+    with_debs(log, toolchain, kernels, |tree| {
         download(log, tree, &kernels.newer)?;
         unpack(log, tree, &kernels.older)
     })
 }
 
 /// The system that has the packages, and gets another kernel, before it is booted.
-fn realtime(log: &Log, shop: Workshop, kernels: &Kernels) -> Result<Image> {
-    with_debs(log, shop, kernels, |tree| {
+fn realtime(log: &Log, toolchain: Toolchain, kernels: &Kernels) -> Result<Image> {
+    with_debs(log, toolchain, kernels, |tree| {
         unpack(log, tree, &kernels.older)?;
         unpack(log, tree, &kernels.realtime)?;
         install(log, tree)?;
@@ -177,29 +177,29 @@ fn realtime(log: &Log, shop: Workshop, kernels: &Kernels) -> Result<Image> {
 }
 
 /// The system that has no more than it takes to boot.
-fn bare(log: &Log, shop: Workshop, kernels: &Kernels) -> Result<Image> {
-    let cache = shop.cache.clone();
+fn bare(log: &Log, toolchain: Toolchain, kernels: &Kernels) -> Result<Image> {
+    let cache = toolchain.cache.clone();
     let _lock = cache.lock()?;
     let debs = Packages::ensure(&cache)?;
     let version = &kernels.newer.version;
-    let base = Chroot::ensure_system(&cache, version, || packages::ensure(&cache))?;
-    make(log, shop, &base, &debs, |_| Ok(()))
+    let base = Chroot::ensure_system(&cache, version, || host_packages::ensure(&cache))?;
+    make(log, toolchain, &base, &debs, |_| Ok(()))
 }
 
 /// The system with what the packages depend on, and the metadata of the kernels.
 fn with_debs(
     log: &Log,
-    shop: Workshop,
+    toolchain: Toolchain,
     kernels: &Kernels,
     with: impl FnOnce(&Chroot) -> Result<()>,
 ) -> Result<Image> {
-    let cache = shop.cache.clone();
+    let cache = toolchain.cache.clone();
     let _lock = cache.lock()?;
     let debs = Packages::ensure(&cache)?;
     let older = &kernels.older;
-    let base = Chroot::ensure_for_packages(&cache, older, || packages::ensure(&cache))?;
+    let base = Chroot::ensure_for_packages(&cache, older, || host_packages::ensure(&cache))?;
     let metadata = metadata(&cache, log, &base, &debs, kernels)?;
-    make(log, shop, &base, &debs, |tree| {
+    make(log, toolchain, &base, &debs, |tree| {
         let archive = format!("{FOLDER}/metadata.tar");
         put(log, &metadata, tree.path(), &archive, "644")?;
         with(tree)
@@ -208,13 +208,13 @@ fn with_debs(
 
 fn make(
     log: &Log,
-    shop: Workshop,
+    toolchain: Toolchain,
     base: &Chroot,
     debs: &Packages,
     with: impl FnOnce(&Chroot) -> Result<()>,
 ) -> Result<Image> {
     let checkout = checkout()?;
-    let image = Image::new(shop, "packaged")?;
+    let image = Image::new(toolchain, "packaged")?;
     let tree = base.beside(image.path("tree"));
     let made = step("putting the packages into a copy of a system", || {
         log.run(as_root("cp").arg("-a").arg(base.path()).arg(tree.path()))?;

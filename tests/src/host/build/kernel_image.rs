@@ -7,9 +7,9 @@ use std::path::Path;
 
 use anyhow::{bail, ensure, Context as _, Result};
 
-use super::arch::Arch;
-use super::chroot::Chroot;
-use super::command::Log;
+use crate::host::build::arch::Arch;
+use crate::host::build::chroot::Chroot;
+use crate::host::build::command::Log;
 
 /// What raw BTF of these kernels begins with: magic, version, flags, and the length of its header.
 const BTF: [u8; 8] = [0x9f, 0xeb, 1, 0, 24, 0, 0, 0];

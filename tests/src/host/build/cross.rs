@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
-use super::arch::Arch;
-use super::chroot::{Chroot, BACKPORTS};
-use super::command::Log;
-use super::progress::step;
+use crate::host::build::arch::Arch;
+use crate::host::build::chroot::{Chroot, BACKPORTS};
+use crate::host::build::command::Log;
+use crate::host::build::progress::step;
 
 /// The compiler and the emulator: packages, and the suite that is preferred for them.
 fn tools(arch: Arch) -> &'static [(&'static str, Option<&'static str>)] {

@@ -3,8 +3,8 @@
 
 use anyhow::{bail, Context as _, Result};
 
-use super::chroot::Chroot;
-use super::command::Log;
+use crate::host::build::chroot::Chroot;
+use crate::host::build::command::Log;
 
 /// Installed together, from one source package, at one version.
 const PACKAGES: [&str; 5] = [

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{bail, Context as _, Result};
 use serde_json::{json, Value};
 
-use super::cache::{self, Cache};
-use super::chroot::Chroot;
-use super::command::{as_root, jobs, Log};
-use super::kernel::Kernel;
-use super::progress::{say, step};
+use crate::host::build::cache::{self, Cache};
+use crate::host::build::chroot::Chroot;
+use crate::host::build::command::{as_root, jobs, Log};
+use crate::host::build::kernel::Kernel;
+use crate::host::build::progress::{say, step};
 
 /// A module's source and what it is built against.
 #[derive(Clone, Debug)]

@@ -8,12 +8,12 @@ use std::path::Path;
 
 use anyhow::{bail, Context as _, Result};
 
-use super::cache::Cache;
-use super::chroot::Chroot;
-use super::command::{as_root, jobs, Log};
-use super::kernel::Kernel;
-use super::progress::step;
-use super::userspace::checkout;
+use crate::host::build::cache::Cache;
+use crate::host::build::chroot::Chroot;
+use crate::host::build::command::{as_root, jobs, Log};
+use crate::host::build::kernel::Kernel;
+use crate::host::build::progress::step;
+use crate::host::build::userspace::checkout;
 
 const PATCH: &str = "hold-points.patch";
 /// What the configuration keeps beside what is built in: `localmodconfig` drops every other module.

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use nix::fcntl::{Flock, FlockArg};
 
-use super::kinds::{kind, Kind};
-use super::progress::{say, seconds};
-use super::qemu::Machine;
-use super::workshop::{Boot, Workshop};
 use crate::guest::kernel_log::is_fault;
+use crate::host::build::progress::{say, seconds};
+use crate::host::build::toolchain::{Boot, Toolchain};
+use crate::host::vm::machines::{kind, Kind};
+use crate::host::vm::qemu::Machine;
 use crate::report::{Line, Report};
 
 /// How often a machine that broke is started again.
@@ -86,14 +86,14 @@ impl Finished {
 /// When QEMU cannot be started, or the machine broke every time.
 pub fn run(
     kind: &Kind,
-    shop: &Workshop,
+    toolchain: &Toolchain,
     boot: &Boot,
     scenarios: &[String],
     listen: &mut dyn FnMut(&Line),
 ) -> Result<Finished> {
     let mut last = String::new();
     for attempt in 1..=ATTEMPTS {
-        match start(kind, shop, boot, scenarios, listen)? {
+        match start(kind, toolchain, boot, scenarios, listen)? {
             VmOutcome::Finished(finished) => return Ok(finished),
             VmOutcome::Broke(reason) => {
                 say(&format!(
@@ -113,28 +113,28 @@ pub fn run(
 ///
 /// # Errors
 /// When something cannot be made; and as [`run`].
-pub fn run_whole(kind: &Kind) -> Result<(Workshop, Finished)> {
-    let shop = Workshop::of(kind.arch, kind.flavour)?;
-    let boot = shop.boot(kind.with_module)?;
+pub fn run_whole(kind: &Kind) -> Result<(Toolchain, Finished)> {
+    let toolchain = Toolchain::of(kind.arch, kind.flavour)?;
+    let boot = toolchain.boot(kind.with_module)?;
     say(&format!("   booting {}: {}", kind.name, kind.purpose));
-    let finished = run(kind, &shop, &boot, &kind.all_scenarios(), &mut |_| {})?;
-    Ok((shop, finished))
+    let finished = run(kind, &toolchain, &boot, &kind.all_scenarios(), &mut |_| {})?;
+    Ok((toolchain, finished))
 }
 
 fn start(
     kind: &Kind,
-    shop: &Workshop,
+    toolchain: &Toolchain,
     boot: &Boot,
     scenarios: &[String],
     listen: &mut dyn FnMut(&Line),
 ) -> Result<VmOutcome> {
-    let _turn = turn(shop)?;
+    let _turn = turn(toolchain)?;
     let folder = tempfile::Builder::new()
         .prefix(&format!("{}-", kind.name))
-        .tempdir_in(shop.cache.join("run"))
+        .tempdir_in(toolchain.cache.join("run"))
         .context("cannot make a folder for the virtual machine")?;
-    let machine = kind.describe(shop, boot, folder.path(), scenarios)?;
-    let outcome = once(shop, &machine, folder.path(), listen)?;
+    let machine = kind.describe(toolchain, boot, folder.path(), scenarios)?;
+    let outcome = once(toolchain, &machine, folder.path(), listen)?;
     if !matches!(&outcome, VmOutcome::Finished(finished) if finished.good()) {
         for name in ["disk0.img", "disk1.img"] {
             // Big and of no use.
@@ -147,14 +147,14 @@ fn start(
 
 /// Starts `machine` and watches it to its end.
 fn once(
-    shop: &Workshop,
+    toolchain: &Toolchain,
     machine: &Machine,
     folder: &Path,
     listen: &mut dyn FnMut(&Line),
 ) -> Result<VmOutcome> {
     let errors = folder.join("qemu.log");
     let begin = Instant::now();
-    let running = Running::launch(shop, machine, &errors)?;
+    let running = Running::launch(toolchain, machine, &errors)?;
     let seen = watch(running, machine, listen)?;
     Ok(judge(seen, &machine.console, &errors, begin.elapsed()))
 }
@@ -164,16 +164,16 @@ fn once(
 /// # Errors
 /// As [`run`].
 pub fn run_machine(
-    shop: &Workshop,
+    toolchain: &Toolchain,
     machine: &Machine,
     folder: &Path,
     name: &str,
     listen: &mut dyn FnMut(&Line),
 ) -> Result<Finished> {
-    let _turn = turn(shop)?;
+    let _turn = turn(toolchain)?;
     let mut last = String::new();
     for attempt in 1..=ATTEMPTS {
-        match once(shop, machine, folder, listen)? {
+        match once(toolchain, machine, folder, listen)? {
             VmOutcome::Finished(finished) => return Ok(finished),
             VmOutcome::Broke(reason) => {
                 say(&format!(
@@ -187,8 +187,8 @@ pub fn run_machine(
 }
 
 /// Virtual machines of different runs take turns: two at once on a small host would spoil each other's times.
-pub(super) fn turn(shop: &Workshop) -> Result<Flock<File>> {
-    let path = shop.cache.join("run/turn");
+pub(in crate::host) fn turn(toolchain: &Toolchain) -> Result<Flock<File>> {
+    let path = toolchain.cache.join("run/turn");
     let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
     let locked = Flock::lock(file, FlockArg::LockExclusive);
     locked
@@ -198,22 +198,26 @@ pub(super) fn turn(shop: &Workshop) -> Result<Flock<File>> {
 
 /// QEMU, which must not outlive us.
 #[derive(Debug)]
-pub(super) struct Running(Child);
+pub(in crate::host) struct Running(Child);
 
 impl Running {
     /// Starts `machine`; what QEMU says goes to `errors`.
-    pub(super) fn launch(shop: &Workshop, machine: &Machine, errors: &Path) -> Result<Self> {
+    pub(in crate::host) fn launch(
+        toolchain: &Toolchain,
+        machine: &Machine,
+        errors: &Path,
+    ) -> Result<Self> {
         let log =
             File::create(errors).with_context(|| format!("cannot make {}", errors.display()))?;
         let emulator = machine.arch.emulator();
-        let qemu = shop.root.tool(emulator);
+        let qemu = toolchain.root.tool(emulator);
         // It goes with the thread that starts it, which waits for it below, however this process ends.
         let mut command = Command::new("setpriv");
         command
             .args(["--pdeathsig", "KILL", "--"])
             .arg(qemu.get_program())
             .args(qemu.get_args());
-        command.args(machine.arguments(&shop.root.outside("/usr/share")));
+        command.args(machine.arguments(&toolchain.root.outside("/usr/share")));
         command
             .stdin(Stdio::null())
             .stderr(log.try_clone().context("cannot share a log")?)
@@ -225,7 +229,7 @@ impl Running {
     }
 
     /// How QEMU ended; nothing while it runs.
-    pub(super) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+    pub(in crate::host) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.0.try_wait().context("cannot ask how QEMU is")
     }
 }
@@ -367,15 +371,15 @@ fn trouble(console: &str) -> String {
 /// As [`run`].
 pub fn try_out(machine: &str, scenarios: &[String]) -> Result<ExitCode> {
     let kind = kind(machine)?;
-    let shop = Workshop::of(kind.arch, kind.flavour)?;
-    let boot = shop.boot(kind.with_module)?;
+    let toolchain = Toolchain::of(kind.arch, kind.flavour)?;
+    let boot = toolchain.boot(kind.with_module)?;
     let default = kind.all_scenarios();
     let scenarios = if scenarios.is_empty() {
         &default
     } else {
         scenarios
     };
-    let finished = run(kind, &shop, &boot, scenarios, &mut |line| {
+    let finished = run(kind, &toolchain, &boot, scenarios, &mut |line| {
         say(&format!("   | {line}"))
     })?;
     let failures: Vec<_> = scenarios

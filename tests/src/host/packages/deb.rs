@@ -8,13 +8,13 @@ use std::process::Command;
 
 use anyhow::{ensure, Context as _, Result};
 
-use super::cache::{self, Cache};
-use super::chroot::Chroot;
-use super::command::{as_root, Log};
-use super::kbuild::list;
-use super::packages;
-use super::progress::{say, step};
-use super::userspace::checkout;
+use crate::host::build::cache::{self, Cache};
+use crate::host::build::chroot::Chroot;
+use crate::host::build::command::{as_root, Log};
+use crate::host::build::host_packages;
+use crate::host::build::kbuild::list;
+use crate::host::build::progress::{say, step};
+use crate::host::build::userspace::checkout;
 
 /// What `packaging/source.sh` takes from the checkout.
 const SOURCES: [&str; 6] = [
@@ -51,7 +51,7 @@ impl Packages {
         if std::fs::read_to_string(&mark).is_ok_and(|old| old == hash) {
             return Self::find(&folder);
         }
-        let builder = Chroot::ensure_builder(cache, || packages::ensure(cache))?;
+        let builder = Chroot::ensure_builder(cache, || host_packages::ensure(cache))?;
         let log = cache.log("deb")?;
         step("building the Debian packages", || {
             build(&log, &builder, cache, &checkout, FOLDER, TARGET)
@@ -95,7 +95,7 @@ impl Packages {
 /// # Errors
 /// When it has something to say; the log has it.
 pub fn check_scripts(cache: &Cache, checkout: &Path) -> Result<()> {
-    let builder = Chroot::ensure_builder(cache, || packages::ensure(cache))?;
+    let builder = Chroot::ensure_builder(cache, || host_packages::ensure(cache))?;
     let log = cache.log("shellcheck")?;
     let mut files = Vec::new();
     for folder in ["packaging", "tests"] {
@@ -127,7 +127,7 @@ pub fn check_scripts(cache: &Cache, checkout: &Path) -> Result<()> {
 /// When they do not build, or differ by a byte.
 pub fn reproduce(cache: &Cache) -> Result<()> {
     let packages = Packages::ensure(cache)?;
-    let builder = Chroot::ensure_builder(cache, || packages::ensure(cache))?;
+    let builder = Chroot::ensure_builder(cache, || host_packages::ensure(cache))?;
     let log = cache.log("deb-again")?;
     let again = cache.join("out/deb-again");
     step(

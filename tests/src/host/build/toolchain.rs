@@ -5,20 +5,20 @@ use std::path::PathBuf;
 
 use anyhow::{bail, Context as _, Result};
 
-use super::arch::Arch;
-use super::cache::Cache;
-use super::chroot::{Chroot, Release};
-use super::command::Log;
-use super::cross;
-use super::debug_kernel::{DebugKernel, Watch};
-use super::initramfs::Contents;
-use super::kbuild::Source;
-use super::kernel::Kernel;
-use super::mutants::Mutant;
-use super::packages;
-use super::prepare::Prepared;
-use super::progress::say;
-use super::userspace::{checkout, Programs};
+use crate::host::build::arch::Arch;
+use crate::host::build::cache::Cache;
+use crate::host::build::chroot::{Chroot, Release};
+use crate::host::build::command::Log;
+use crate::host::build::cross;
+use crate::host::build::debug_kernel::{DebugKernel, Watch};
+use crate::host::build::host_packages;
+use crate::host::build::kbuild::Source;
+use crate::host::build::kernel::Kernel;
+use crate::host::build::prepare::Prepared;
+use crate::host::build::progress::say;
+use crate::host::build::userspace::{checkout, Programs};
+use crate::host::mutants::Mutant;
+use crate::host::vm::initramfs::Contents;
 
 /// The module under test.
 const MODULE: &str = "iommu_live";
@@ -44,7 +44,7 @@ pub enum Flavour {
 
 /// A root with its tools, and a kernel.
 #[derive(Clone, Debug)]
-pub struct Workshop {
+pub struct Toolchain {
     /// The cache.
     pub cache: Cache,
     /// The Debian in it, whose programs are run.
@@ -66,7 +66,7 @@ pub struct Boot {
     pub initramfs: PathBuf,
 }
 
-impl Workshop {
+impl Toolchain {
     /// Makes or finds the root and the kernel.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ impl Workshop {
     pub fn ensure() -> Result<Self> {
         let cache = Cache::open()?;
         let _lock = cache.lock()?;
-        let root = Chroot::ensure(&cache, Release::Stable, || packages::ensure(&cache))?;
+        let root = Chroot::ensure(&cache, Release::Stable, || host_packages::ensure(&cache))?;
         let kernel = Kernel::ensure(&cache, &root)?;
         say(&format!(
             "   kernel {} (package version {})",
@@ -92,7 +92,7 @@ impl Workshop {
     /// The same, for one of the kernels of an architecture.
     ///
     /// # Errors
-    /// As [`Workshop::ensure`], and when a debug kernel does not build.
+    /// As [`Toolchain::ensure`], and when a debug kernel does not build.
     pub fn of(arch: Arch, flavour: Flavour) -> Result<Self> {
         let mut stock = Self::ensure()?;
         if arch != stock.kernel.arch {
@@ -141,7 +141,7 @@ impl Workshop {
     /// The same with the newest kernel of another release.
     fn with_other_compilers(self, release: Release) -> Result<Self> {
         let _lock = self.cache.lock()?;
-        let builder = Chroot::ensure(&self.cache, release, || packages::ensure(&self.cache))?;
+        let builder = Chroot::ensure(&self.cache, release, || host_packages::ensure(&self.cache))?;
         let kernel = Kernel::ensure(&self.cache, &builder)?;
         say(&format!("   kernel {}", kernel.release));
         Ok(Self {

@@ -3,9 +3,9 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::kinds::{all, kind};
-use super::progress::{say, seconds};
-use super::vm::{self, Finished};
+use crate::host::build::progress::{say, seconds};
+use crate::host::vm::machines::{all, kind};
+use crate::host::vm::runner::{self, Finished};
 
 type Run = Arc<Result<Finished, String>>;
 
@@ -38,7 +38,7 @@ fn start(machine: &str) -> anyhow::Result<Finished> {
     // One at a time, from the preparations on: cargo and make do not gain from more on a small host.
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let (_, finished) = vm::run_whole(kind)?;
+    let (_, finished) = runner::run_whole(kind)?;
     for section in &finished.report.sections {
         for (key, value) in &section.facts {
             say(&format!("   {}: {key} {value}", section.name));

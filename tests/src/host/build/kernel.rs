@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use anyhow::{bail, Context as _, Result};
 
-use super::arch::Arch;
-use super::cache::Cache;
-use super::chroot::{Chroot, Release, SUITE};
-use super::command::{as_root, Log};
-use super::progress::{say, step};
+use crate::host::build::arch::Arch;
+use crate::host::build::cache::Cache;
+use crate::host::build::chroot::{Chroot, Release, SUITE};
+use crate::host::build::command::{as_root, Log};
+use crate::host::build::progress::{say, step};
 
 /// How long an answer about the newest kernel is good for.
 const FRESH: Duration = Duration::from_secs(24 * 3600);
@@ -66,7 +66,7 @@ impl Kernel {
         }
         kernel.fetch(cache, root, &log)?;
         let text = format!("{}\n{}\n", kernel.release, kernel.version);
-        super::cache::write(&state, &text)?;
+        crate::host::build::cache::write(&state, &text)?;
         Ok(kernel)
     }
 

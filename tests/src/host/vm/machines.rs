@@ -3,11 +3,11 @@
 
 use anyhow::{Context as _, Result};
 
-use super::arch::Arch;
-use super::debug_kernel::Watch;
-use super::matrix::CELLS;
-use super::qemu::{Clock, Iommu};
-use super::workshop::Flavour;
+use crate::host::build::arch::Arch;
+use crate::host::build::debug_kernel::Watch;
+use crate::host::build::toolchain::Flavour;
+use crate::host::vm::matrix::CELLS;
+use crate::host::vm::qemu::{Clock, Iommu};
 
 /// Devices that only some machines have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,11 +7,11 @@ use std::process::Command;
 
 use anyhow::{bail, Context as _, Result};
 
-use super::cache::Cache;
-use super::command::{as_root, Log};
-use super::kernel::Kernel;
-use super::packages::{Bootstrap, KEYRING};
-use super::progress::step;
+use crate::host::build::cache::Cache;
+use crate::host::build::command::{as_root, Log};
+use crate::host::build::host_packages::{Bootstrap, KEYRING};
+use crate::host::build::kernel::Kernel;
+use crate::host::build::progress::step;
 
 /// The Debian release the root is made of; its backports suite has the kernel.
 pub const SUITE: &str = "trixie";
@@ -223,7 +223,7 @@ impl Chroot {
                 "{} is there, but the test bed did not make it, and will not touch it; \
                  move it away, or set {} to another folder",
                 root.path.display(),
-                super::cache::VARIABLE
+                crate::host::build::cache::VARIABLE
             );
         }
         let program = bootstrap()?;

@@ -3,11 +3,11 @@
 //!
 //! Each cell is a machine, which `make test-full` runs. README.md has the table that [`table`] makes of them.
 
-use super::arch::Arch;
-use super::debug_kernel::Watch;
-use super::kinds::{Extra, Kind, ARM, ORDINARY};
-use super::qemu::Iommu;
-use super::workshop::Flavour;
+use crate::host::build::arch::Arch;
+use crate::host::build::debug_kernel::Watch;
+use crate::host::build::toolchain::Flavour;
+use crate::host::vm::machines::{Extra, Kind, ARM, ORDINARY};
+use crate::host::vm::qemu::Iommu;
 
 /// What becomes of a switch there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -309,7 +309,7 @@ pub fn table() -> String {
 mod tests {
     use super::*;
 
-    const BEGIN: &str = "<!-- from tests/src/host/matrix.rs; UPDATE_EXPECTED=1 cargo test -p iommuctl-tests matrix -->\n";
+    const BEGIN: &str = "<!-- from tests/src/host/vm/matrix.rs; UPDATE_EXPECTED=1 cargo test -p iommuctl-tests matrix -->\n";
     const END: &str = "<!-- end -->";
 
     #[test]

@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::chroot::Chroot;
-use super::command::{as_root, Log};
-use super::image::{tell, Image};
-use super::packages;
-use super::progress::{say, step};
-use super::userspace::{checkout, Programs};
-use super::vm::Finished;
-use super::workshop::Workshop;
+use crate::host::build::chroot::Chroot;
+use crate::host::build::command::{as_root, Log};
+use crate::host::build::host_packages;
+use crate::host::build::progress::{say, step};
+use crate::host::build::toolchain::Toolchain;
+use crate::host::build::userspace::{checkout, Programs};
+use crate::host::systems::image::{tell, Image};
+use crate::host::vm::runner::Finished;
 use crate::report::Report;
 
 /// Size of the disk; sparse.
@@ -194,17 +194,17 @@ impl System {
     ///
     /// # Errors
     /// When a package cannot be fetched, or a file of ours is missing.
-    pub fn make(shop: Workshop) -> Result<Self> {
-        let module = shop.module()?;
-        let lock = shop.cache.lock()?;
-        let base = Chroot::ensure_system(&shop.cache, &shop.kernel.version, || {
-            packages::ensure(&shop.cache)
+    pub fn make(toolchain: Toolchain) -> Result<Self> {
+        let module = toolchain.module()?;
+        let lock = toolchain.cache.lock()?;
+        let base = Chroot::ensure_system(&toolchain.cache, &toolchain.kernel.version, || {
+            host_packages::ensure(&toolchain.cache)
         })?;
         let checkout = checkout()?;
-        let programs = Programs::build(&shop.cache, &checkout, shop.kernel.arch)?;
-        let log = shop.cache.log("system-image")?;
-        let release = shop.kernel.release.clone();
-        let image = Image::new(shop, "system")?;
+        let programs = Programs::build(&toolchain.cache, &checkout, toolchain.kernel.arch)?;
+        let log = toolchain.cache.log("system-image")?;
+        let release = toolchain.kernel.release.clone();
+        let image = Image::new(toolchain, "system")?;
         let tree = base.beside(image.path("tree"));
         let mut system = Self {
             image,
@@ -294,13 +294,13 @@ pub fn put(log: &Log, from: &Path, tree: &Path, to: &str, mode: &str) -> Result<
 /// # Errors
 /// As [`System::make`] and [`System::boot`].
 pub fn run(names: &[String], mut listen: impl FnMut(&Finished)) -> Result<Option<String>> {
-    let system = System::make(Workshop::ensure()?)?;
+    let system = System::make(Toolchain::ensure()?)?;
     let mut failures = String::new();
     if names.is_empty() || names.iter().any(|n| n == DEFAULTS) {
         let finished = Finished {
             report: system.defaults.clone(),
             cut_short: None,
-            console: system.image.shop().cache.join("logs/system-image.log"),
+            console: system.image.toolchain().cache.join("logs/system-image.log"),
             took: Duration::ZERO,
         };
         listen(&finished);

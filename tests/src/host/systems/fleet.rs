@@ -14,16 +14,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context as _, Result};
 
-use super::arch::Arch;
-use super::chroot::Chroot;
-use super::command::{as_root, Log};
-use super::deb::Packages;
-use super::packages;
-use super::progress::{say, step};
-use super::qemu::{Accelerator, Clock, Device, Iommu, Machine};
-use super::userspace::checkout;
-use super::vm::{self, Running};
-use super::workshop::Workshop;
+use crate::host::build::arch::Arch;
+use crate::host::build::chroot::Chroot;
+use crate::host::build::command::{as_root, Log};
+use crate::host::build::host_packages;
+use crate::host::build::progress::{say, step};
+use crate::host::build::toolchain::Toolchain;
+use crate::host::build::userspace::checkout;
+use crate::host::packages::deb::Packages;
+use crate::host::vm::qemu::{Accelerator, Clock, Device, Iommu, Machine};
+use crate::host::vm::runner::{self, Running};
 
 /// The machines, as `tests/fleet/inventory.yaml` calls them.
 const NAMES: [&str; 2] = ["one", "two"];
@@ -150,13 +150,13 @@ const STEPS: [Step; 11] = [
 /// # Errors
 /// When a package cannot be fetched, or the machines broke every time.
 pub fn run() -> Result<Option<String>> {
-    let shop = Workshop::ensure()?;
-    let _turn = vm::turn(&shop)?;
-    let office = Office::furnish(&shop)?;
+    let toolchain = Toolchain::ensure()?;
+    let _turn = runner::turn(&toolchain)?;
+    let office = Office::furnish(&toolchain)?;
     let mut attempt = 0;
     let _machines = loop {
         attempt += 1;
-        let booted = step("booting two machines", || office.boot(&shop));
+        let booted = step("booting two machines", || office.boot(&toolchain));
         match booted {
             Ok(machines) => break machines,
             Err(error) if attempt < ATTEMPTS => say(&format!(
@@ -166,7 +166,7 @@ pub fn run() -> Result<Option<String>> {
         }
     };
     for step in &STEPS {
-        if let Some(failure) = office.play(&shop, step)? {
+        if let Some(failure) = office.play(&toolchain, step)? {
             return Ok(Some(failure));
         }
     }
@@ -180,20 +180,22 @@ struct Office {
 }
 
 impl Office {
-    fn furnish(shop: &Workshop) -> Result<Self> {
-        let _lock = shop.cache.lock()?;
-        let base = Chroot::ensure_fleet(&shop.cache, &shop.kernel.version, || {
-            packages::ensure(&shop.cache)
+    fn furnish(toolchain: &Toolchain) -> Result<Self> {
+        let _lock = toolchain.cache.lock()?;
+        let base = Chroot::ensure_fleet(&toolchain.cache, &toolchain.kernel.version, || {
+            host_packages::ensure(&toolchain.cache)
         })?;
-        let controller = Chroot::ensure_controller(&shop.cache, || packages::ensure(&shop.cache))?;
+        let controller = Chroot::ensure_controller(&toolchain.cache, || {
+            host_packages::ensure(&toolchain.cache)
+        })?;
         let checkout = checkout()?;
-        let debs = Packages::ensure(&shop.cache)?;
+        let debs = Packages::ensure(&toolchain.cache)?;
         let folder = tempfile::Builder::new()
             .prefix("fleet-")
-            .tempdir_in(shop.cache.join("run"))
+            .tempdir_in(toolchain.cache.join("run"))
             .context("cannot make a folder for the fleet")?;
         let office = Self { controller, folder };
-        let log = shop.cache.log("fleet-office")?;
+        let log = toolchain.cache.log("fleet-office")?;
         step("making keys and the disk of a machine", || {
             office.keys(&log)?;
             office.collection(&log, &checkout)?;
@@ -289,8 +291,8 @@ impl Office {
     }
 
     /// Starts the machines, and waits until each answers.
-    fn boot(&self, shop: &Workshop) -> Result<Vec<Running>> {
-        let log = shop.cache.log("fleet-boot")?;
+    fn boot(&self, toolchain: &Toolchain) -> Result<Vec<Running>> {
+        let log = toolchain.cache.log("fleet-boot")?;
         let mut config = String::from(
             "Host *\n HostName 127.0.0.1\n User root\n IdentityFile /fleet/key\n HostKeyAlias fleet\n \
              UserKnownHostsFile /fleet/known_hosts\n StrictHostKeyChecking yes\n",
@@ -298,8 +300,9 @@ impl Office {
         let mut machines = Vec::new();
         for name in NAMES {
             let port = free_port()?;
-            let machine = self.machine(shop, &log, name, port)?;
-            let running = Running::launch(shop, &machine, &self.at(&format!("{name}-qemu.log")))?;
+            let machine = self.machine(toolchain, &log, name, port)?;
+            let running =
+                Running::launch(toolchain, &machine, &self.at(&format!("{name}-qemu.log")))?;
             machines.push((name, port, running));
             write!(config, "Host {name}\n Port {port}\n").context("cannot write a text")?;
         }
@@ -314,7 +317,7 @@ impl Office {
                 ensure!(
                     begin.elapsed() < BOOT,
                     "machine `{name}` does not answer; console: {}",
-                    console(shop, name).display()
+                    console(toolchain, name).display()
                 );
                 std::thread::sleep(POLL);
             }
@@ -322,7 +325,7 @@ impl Office {
         Ok(machines.into_iter().map(|(.., running)| running).collect())
     }
 
-    fn machine(&self, shop: &Workshop, log: &Log, name: &str, port: u16) -> Result<Machine> {
+    fn machine(&self, toolchain: &Toolchain, log: &Log, name: &str, port: u16) -> Result<Machine> {
         let image = self.at(&format!("{name}.img"));
         log.run(
             Command::new("cp")
@@ -349,17 +352,19 @@ impl Office {
                 Device::Reachable { slot: 5, port },
             ],
             acpi_table: None,
-            console: console(shop, name),
+            console: console(toolchain, name),
             report: self.at(&format!("{name}-report.log")),
             monitor: None,
         })
     }
 
     /// Runs one playbook. Returns what went wrong.
-    fn play(&self, shop: &Workshop, part: &Step) -> Result<Option<String>> {
+    fn play(&self, toolchain: &Toolchain, part: &Step) -> Result<Option<String>> {
         let enter = "cd /fleet/tests && exec ansible-playbook \"$@\" 2>&1";
         let words: Vec<&str> = [&["-c", enter, "sh"], part.words].concat();
-        let log = shop.cache.join(format!("logs/fleet-{}.log", part.name));
+        let log = toolchain
+            .cache
+            .join(format!("logs/fleet-{}.log", part.name));
         let title = format!("{}: ansible-playbook {}", part.name, part.words.join(" "));
         let said = step(&title, || {
             let output = self.controller.command("sh", &words).output();
@@ -390,8 +395,10 @@ impl Drop for Office {
 }
 
 /// What the kernel of a machine prints, kept until the next run.
-fn console(shop: &Workshop, name: &str) -> PathBuf {
-    shop.cache.join(format!("logs/fleet-{name}-console.log"))
+fn console(toolchain: &Toolchain, name: &str) -> PathBuf {
+    toolchain
+        .cache
+        .join(format!("logs/fleet-{name}-console.log"))
 }
 
 fn remove(log: &Log, path: &Path) -> Result<()> {

@@ -6,15 +6,15 @@ use std::process::Command;
 
 use anyhow::{ensure, Context as _, Result};
 
-use super::arch::Arch;
-use super::chroot::Chroot;
-use super::command::{as_root, Log};
-use super::machine::external_table;
-use super::monitor;
-use super::progress::{say, seconds};
-use super::qemu::{Accelerator, Clock, Device, Iommu, Machine};
-use super::vm::{self, Finished};
-use super::workshop::Workshop;
+use crate::host::build::arch::Arch;
+use crate::host::build::chroot::Chroot;
+use crate::host::build::command::{as_root, Log};
+use crate::host::build::progress::{say, seconds};
+use crate::host::build::toolchain::Toolchain;
+use crate::host::vm::machine::external_table;
+use crate::host::vm::monitor;
+use crate::host::vm::qemu::{Accelerator, Clock, Device, Iommu, Machine};
+use crate::host::vm::runner::{self, Finished};
 use crate::report::Line;
 
 /// The label of its file system.
@@ -23,7 +23,7 @@ const LABEL: &str = "iommuctl-root";
 /// The disk and, beside it, what boots it.
 #[derive(Debug)]
 pub struct Image {
-    shop: Workshop,
+    toolchain: Toolchain,
     /// Goes with it.
     folder: tempfile::TempDir,
 }
@@ -33,17 +33,17 @@ impl Image {
     ///
     /// # Errors
     /// When the folder cannot be made.
-    pub fn new(shop: Workshop, prefix: &str) -> Result<Self> {
+    pub fn new(toolchain: Toolchain, prefix: &str) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix(&format!("{prefix}-"))
-            .tempdir_in(shop.cache.join("run"))
+            .tempdir_in(toolchain.cache.join("run"))
             .context("cannot make a folder for the system")?;
-        Ok(Self { shop, folder })
+        Ok(Self { toolchain, folder })
     }
 
     /// What it was made with.
-    pub fn shop(&self) -> &Workshop {
-        &self.shop
+    pub fn toolchain(&self) -> &Toolchain {
+        &self.toolchain
     }
 
     /// A place in its folder.
@@ -144,7 +144,7 @@ impl Image {
                 Device::EmptyPort { slot: 9 },
             ],
             // What is behind the port in slot 7 is external then.
-            acpi_table: Some(external_table(&self.shop, self.folder.path())?),
+            acpi_table: Some(external_table(&self.toolchain, self.folder.path())?),
             console: self.path(&format!("{scenario}-console.log")),
             report: self.path(&format!("{scenario}-report.log")),
             monitor: Some(self.path("monitor")),
@@ -159,7 +159,7 @@ impl Image {
             }
         };
         let folder: &Path = self.folder.path();
-        vm::run_machine(&self.shop, &machine, folder, scenario, &mut plug)
+        runner::run_machine(&self.toolchain, &machine, folder, scenario, &mut plug)
     }
 
     /// Keeps its folder, with the logs: something failed.

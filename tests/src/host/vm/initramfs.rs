@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::cache::Cache;
-use super::chroot::Chroot;
-use super::command::Log;
-use super::cpio::Archive;
-use super::cross;
-use super::kernel::Kernel;
-use super::module_files;
-use super::progress::step;
-use super::userspace::Programs;
+use crate::host::build::cache::Cache;
+use crate::host::build::chroot::Chroot;
+use crate::host::build::command::Log;
+use crate::host::build::cross;
+use crate::host::build::kernel::Kernel;
+use crate::host::build::module_files;
+use crate::host::build::progress::step;
+use crate::host::build::userspace::Programs;
+use crate::host::vm::cpio::Archive;
 
 /// Loaded at boot, in this order, by kernels that have them as modules: an IOMMU comes before its devices. The network card's
 /// driver comes later, by the guest: the oracle's card must be reserved before it.

@@ -6,10 +6,10 @@ use std::process::Command;
 
 use anyhow::{bail, Context as _, Result};
 
-use super::arch::Arch;
-use super::cache::Cache;
-use super::command::{cargo, in_path, Log};
-use super::progress::step;
+use crate::host::build::arch::Arch;
+use crate::host::build::cache::Cache;
+use crate::host::build::command::{cargo, in_path, Log};
+use crate::host::build::progress::step;
 
 /// The programs, built.
 #[derive(Clone, Debug)]

@@ -21,8 +21,8 @@ use anyhow::{bail, Context as _, Result};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use super::command::Log;
-use super::progress::say;
+use crate::host::build::command::Log;
+use crate::host::build::progress::say;
 
 /// The environment variable that puts the cache elsewhere.
 pub const VARIABLE: &str = "IOMMUCTL_CACHE";

@@ -8,11 +8,11 @@ use std::process::Command;
 use anyhow::{ensure, Context as _, Result};
 use serde_json::Value;
 
-use super::cache::{self, Cache};
-use super::checks;
-use super::command::{cargo, Log};
-use super::progress::{say, step};
-use super::userspace::checkout;
+use crate::host::build::cache::{self, Cache};
+use crate::host::build::command::{cargo, Log};
+use crate::host::build::progress::{say, step};
+use crate::host::build::userspace::checkout;
+use crate::host::checks;
 
 /// The list is for the program as it runs there, without what is only needed to build it.
 const TARGET: &str = "x86_64-unknown-linux-gnu";

@@ -6,11 +6,11 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::command::Log;
-use super::kinds::{Extra, Kind};
-use super::qemu::{Accelerator, Clock, Device, Machine};
-use super::userspace::checkout;
-use super::workshop::{Boot, Flavour, Workshop};
+use crate::host::build::command::Log;
+use crate::host::build::toolchain::{Boot, Flavour, Toolchain};
+use crate::host::build::userspace::checkout;
+use crate::host::vm::machines::{Extra, Kind};
+use crate::host::vm::qemu::{Accelerator, Clock, Device, Machine};
 
 /// Size of a disk in bytes; sparse.
 const DISK: u64 = 256 << 20;
@@ -22,7 +22,7 @@ impl Kind {
     /// When a disk or the firmware table cannot be made.
     pub fn describe(
         &self,
-        shop: &Workshop,
+        toolchain: &Toolchain,
         boot: &Boot,
         folder: &Path,
         scenarios: &[String],
@@ -49,7 +49,7 @@ impl Kind {
             Extra::Nothing => {}
             Extra::External => {
                 devices.push(Device::Port { slot: 7 });
-                acpi_table = Some(external_table(shop, folder)?);
+                acpi_table = Some(external_table(toolchain, folder)?);
             }
             Extra::Pair => devices.push(Device::Pair {
                 slot: 8,
@@ -111,11 +111,11 @@ fn empty_disk(path: &Path) -> Result<PathBuf> {
 ///
 /// # Errors
 /// When it does not compile.
-pub fn external_table(shop: &Workshop, folder: &Path) -> Result<PathBuf> {
+pub fn external_table(toolchain: &Toolchain, folder: &Path) -> Result<PathBuf> {
     let source = checkout()?.join("tests/fixtures/external-port.asl");
     let prefix = folder.join("external-port");
     let log = Log::create(folder.join("iasl.log"))?;
-    let mut iasl: Command = shop.root.tool("usr/bin/iasl");
+    let mut iasl: Command = toolchain.root.tool("usr/bin/iasl");
     log.run(iasl.arg("-p").arg(&prefix).arg(&source))?;
     Ok(prefix.with_extension("aml"))
 }
