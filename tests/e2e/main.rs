@@ -1,58 +1,64 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! End to end: a stock kernel in a virtual machine, `iommuctl`, the module, and devices at work.
 //!
-//! Each test is one scenario; what it does and looks at is in `src/guest/scenario/`.
+//! Each test is one scenario on one machine. `src/host/vm/machines.rs` and `src/host/vm/matrix.rs` list the machines with their
+//! scenarios; what a scenario does and looks at is in `src/guest/scenario/`. Beside those there are whole systems.
 
-mod arm;
-mod audit;
-mod bench;
-mod concerns;
-mod debug;
-mod errors;
-mod faults;
-mod fleet;
-mod inventory;
-mod loads;
-mod matrix;
-mod mutants;
-mod oracle;
-mod packages;
-mod policy;
-mod rebind;
-mod reload;
-mod reports;
-mod stock;
-mod switch;
-mod system;
+use std::process::ExitCode;
 
-use iommuctl_tests::host::vm::machines::kind;
+use anyhow::Result;
+use iommuctl_tests::host::build::cache::Cache;
+use iommuctl_tests::host::mutants::MUTANTS;
+use iommuctl_tests::host::packages::{deb, package_lifecycle};
+use iommuctl_tests::host::systems::{fleet, system};
+use iommuctl_tests::host::vm::machines::{self, Suite};
 use iommuctl_tests::host::vm::suite;
+use libtest_mimic::{Arguments, Failed, Trial};
 
-/// Fails with everything that was wrong, and where the machine's log is.
-#[track_caller]
-#[expect(
-    clippy::panic,
-    reason = "this is how a test fails; only functions marked as tests are exempt by themselves"
-)]
-fn holds(machine: &str, scenario: &str) {
-    if let Some(failure) = suite::failure(machine, scenario) {
-        panic!("{failure}");
-    }
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let mut trials: Vec<Trial> = machines::all().flat_map(scenarios).collect();
+    trials.extend(MUTANTS.iter().map(|mutant| {
+        let survives = || mutant.survives();
+        long("mutant", mutant.name, survives)
+    }));
+    trials.push(long("systems", "boot", || system::run(&[], |_| {})));
+    trials.push(long("systems", "fleet", fleet::run));
+    trials.push(long("packages", "life-cycle", || {
+        package_lifecycle::run(|_| {})
+    }));
+    trials.push(long("packages", "reproducible", || {
+        let cache = Cache::open()?;
+        let _lock = cache.lock()?;
+        deb::reproduce(&cache).map(|()| None)
+    }));
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// Fails with everything that was wrong in all that these machines run.
-#[track_caller]
-fn all_hold(machines: &[&str]) {
-    let mut failures = Vec::new();
-    for machine in machines {
-        match kind(machine) {
-            Ok(kind) => {
-                let scenarios = kind.scenarios.iter();
-                let failed = scenarios.filter_map(|scenario| suite::failure(machine, scenario));
-                failures.extend(failed.map(|failure| format!("{machine}: {failure}")));
-            }
-            Err(error) => failures.push(error.to_string()),
-        }
-    }
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+/// The scenarios of a machine. Those of `make test-full` are marked as ignored.
+fn scenarios(machine: &'static machines::Kind) -> impl Iterator<Item = Trial> {
+    let is_tested = machine.suite != Suite::Neither;
+    let scenarios = machine.scenarios.iter().filter(move |_| is_tested);
+    scenarios.map(|scenario| {
+        let name = format!("{}::{scenario}", machine.name);
+        let trial = Trial::test(name, || ended(suite::failure(machine.name, scenario)));
+        trial.with_ignored_flag(machine.suite == Suite::TestFull)
+    })
+}
+
+/// A test of `make test-full`.
+fn long(
+    folder: &str,
+    name: &str,
+    work: impl FnOnce() -> Result<Option<String>> + Send + 'static,
+) -> Trial {
+    let run = || match work() {
+        Ok(failure) => ended(failure),
+        Err(error) => Err(format!("{error:#}").into()),
+    };
+    Trial::test(format!("{folder}::{name}"), run).with_ignored_flag(true)
+}
+
+fn ended(failure: Option<String>) -> Result<(), Failed> {
+    failure.map_or(Ok(()), |failure| Err(failure.into()))
 }

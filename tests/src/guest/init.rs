@@ -3,6 +3,7 @@
 
 use std::fs::OpenOptions;
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use nix::mount::{mount, MsFlags};
@@ -66,7 +67,9 @@ fn run(bench: &Bench) -> Result<()> {
             bench.check("drivers", Err::<&str, _>(anyhow::anyhow!("{error:#}")));
             continue;
         }
+        let begin = Instant::now();
         one(bench, name);
+        bench.fact("seconds", format!("{:.1}", begin.elapsed().as_secs_f64()));
         bench.send(&Line::End(name.to_owned()));
     }
     bench.send(&Line::Done);

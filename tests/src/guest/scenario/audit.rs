@@ -14,10 +14,18 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::reports::as_nobody;
-use super::{disk, load_live, policy, set_mode, write_type};
+use super::{disk, load_live, policy, set_mode, write_type, Scenarios};
 use crate::guest::bench::Bench;
 use crate::guest::cli::{self, PROGRAM};
 use crate::guest::{modules, pci};
+
+/// The scenarios of this file.
+pub const SCENARIOS: Scenarios = &[
+    ("audit-who", who),
+    ("audit-found", found),
+    ("audit-unrecorded", unrecorded),
+    ("audit-flood", flood),
+];
 
 const LOG: &str = "/var/log/iommuctl/audit.jsonl";
 /// How many writes a second make a flood.
@@ -174,7 +182,7 @@ fn shell(script: &str) -> Result<bool> {
 }
 
 /// Whoever changes a group, and however it ends, is in the log.
-pub fn who(bench: &Bench) -> Result<()> {
+fn who(bench: &Bench) -> Result<()> {
     load_live()?;
     let _log = Fresh::new("mode=0755")?;
     let (group, device) = disk()?;
@@ -341,7 +349,7 @@ fn by_policy(group: u32) -> Result<String> {
 }
 
 /// What nobody told of is found.
-pub fn found(bench: &Bench) -> Result<()> {
+fn found(bench: &Bench) -> Result<()> {
     load_live()?;
     let _log = Fresh::new("mode=0755")?;
     let (group, _) = disk()?;
@@ -416,7 +424,7 @@ pub fn found(bench: &Bench) -> Result<()> {
 }
 
 /// Without a record nothing is changed, unless the settings say so.
-pub fn unrecorded(bench: &Bench) -> Result<()> {
+fn unrecorded(bench: &Bench) -> Result<()> {
     load_live()?;
     let (group, device) = disk()?;
     write_type(group, "DMA-FQ")?;
@@ -484,7 +492,7 @@ pub fn unrecorded(bench: &Bench) -> Result<()> {
 }
 
 /// Ten thousand writes a second for a while: none is lost, and the recorder stays as small as it was.
-pub fn flood(bench: &Bench) -> Result<()> {
+fn flood(bench: &Bench) -> Result<()> {
     load_live()?;
     let _log = Fresh::new("mode=0755")?;
     let groups = pci::groups()?;

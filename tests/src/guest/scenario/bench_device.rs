@@ -10,10 +10,16 @@ use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::{disk, finish, load_live, write_type};
+use super::{disk, finish, load_live, write_type, Scenarios};
 use crate::guest::bench::Bench;
 use crate::guest::load::Load;
 use crate::guest::{cli, modules, pci};
+
+/// The scenarios of this file.
+pub const SCENARIOS: Scenarios = &[
+    ("bench-device", with_module),
+    ("bench-device-without-module", without_module),
+];
 
 /// Each type from the other.
 const BOTH: [(&str, &str); 2] = [("DMA-FQ", "DMA"), ("DMA", "DMA-FQ")];
@@ -21,7 +27,7 @@ const BOTH: [(&str, &str); 2] = [("DMA-FQ", "DMA"), ("DMA", "DMA-FQ")];
 const SOON: Duration = Duration::from_secs(15);
 
 /// With the module: both types are measured, and the first comes back, though the bench, its guard, or both are killed.
-pub fn with_module(bench: &Bench) -> Result<()> {
+fn with_module(bench: &Bench) -> Result<()> {
     load_live()?;
     let (group, device) = disk()?;
     let second = pci::group(pci::DISK_TWO)?;
@@ -61,7 +67,7 @@ pub fn with_module(bench: &Bench) -> Result<()> {
 }
 
 /// Without the module: the present type only.
-pub fn without_module(bench: &Bench) -> Result<()> {
+fn without_module(bench: &Bench) -> Result<()> {
     ensure!(!modules::loaded(modules::LIVE), "the module is loaded");
     let (group, device) = disk()?;
     let present = pci::type_of(group)?;

@@ -12,11 +12,14 @@ use nix::libc::{EBUSY, EINVAL, EPERM};
 
 use super::leaving::refused;
 use super::stragglers::{at_once, read_at_once, tighten};
-use super::{disk, finish, load_live, write_type};
+use super::{disk, finish, load_live, write_type, Scenarios};
 use crate::guest::bench::Bench;
 use crate::guest::load::Load;
 use crate::guest::oracle::Oracle;
 use crate::guest::{live, modules, pci, vfio};
+
+/// The scenarios of this file.
+pub const SCENARIOS: Scenarios = &[("while-cleaning-up", while_cleaning_up)];
 
 /// Something that happens while two disks' switches are cleaned up.
 type Event = fn(&Groups) -> Result<String>;
@@ -42,7 +45,7 @@ struct Groups {
 }
 
 /// Each event, while a disk under load and another one are strict, and both switches wait to be cleaned up.
-pub fn while_cleaning_up(bench: &Bench) -> Result<()> {
+fn while_cleaning_up(bench: &Bench) -> Result<()> {
     load_live()?;
     let oracle = Oracle::attach()?;
     let (_, device) = disk()?;

@@ -6,17 +6,25 @@ use anyhow::{Context as _, Result};
 
 use super::reports::{counter, story};
 use super::stragglers::{across, at_once, attach, control, fresh, held_at, leave, let_go, tighten};
-use super::write_type;
+use super::{write_type, Scenarios};
 use crate::guest::bench::Bench;
 use crate::guest::oracle::{Oracle, Point};
 use crate::guest::pci;
 use crate::guest::uevent::Events;
 
+/// The scenarios of this file.
+pub const SCENARIOS: Scenarios = &[
+    ("flag-without-queue", flag_without_queue),
+    ("barrier-while-deferred", barrier_while_deferred),
+    ("race-with-itself", race_with_itself),
+    ("mode-not-atomic", mode_not_atomic),
+];
+
 /// Tasks held at once.
 const HELD: usize = 40;
 
 /// `fq_domain` is seen while the flush queue is not there yet, or no longer: whoever has seen it still finds a queue.
-pub fn flag_without_queue(bench: &Bench) -> Result<()> {
+fn flag_without_queue(bench: &Bench) -> Result<()> {
     let oracle = attach()?;
     let held = let_go(&oracle, || held_at(&oracle, Point::BeforeRing, HELD));
     bench.check("still-there", held);
@@ -43,7 +51,7 @@ fn relaxed_under_unmaps(bench: &Bench, oracle: &Oracle) -> Result<String> {
 }
 
 /// A barrier in the page-table code is missed while reclaim is deferred: the page is unreachable all the same.
-pub fn barrier_while_deferred(bench: &Bench) -> Result<()> {
+fn barrier_while_deferred(bench: &Bench) -> Result<()> {
     let oracle = attach()?;
     bench.check("reached-while-lazy", let_go(&oracle, || control(&oracle)));
     let held = let_go(&oracle, || held_at(&oracle, Point::PageTableChanged, HELD));
@@ -55,7 +63,7 @@ pub fn barrier_while_deferred(bench: &Bench) -> Result<()> {
 
 /// A switch races with another one of the same group, while the one before is cleaned up: one after the other, whichever way each
 /// goes.
-pub fn race_with_itself(bench: &Bench) -> Result<()> {
+fn race_with_itself(bench: &Bench) -> Result<()> {
     let oracle = attach()?;
     bench.check("one-after-the-other", let_go(&oracle, || race(&oracle)));
     leave(&oracle)
@@ -97,7 +105,7 @@ fn race(oracle: &Oracle) -> Result<String> {
 }
 
 /// The mode is not one atomic state: a sample taken in one mode ends well in the other, wherever the switch is.
-pub fn mode_not_atomic(bench: &Bench) -> Result<()> {
+fn mode_not_atomic(bench: &Bench) -> Result<()> {
     let oracle = attach()?;
     let held = let_go(&oracle, || held_at(&oracle, Point::Sampled, HELD));
     bench.check("sampled-before-the-switch", held);

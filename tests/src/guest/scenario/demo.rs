@@ -6,17 +6,20 @@ use std::time::Duration;
 use anyhow::{ensure, Result};
 use nix::errno::Errno;
 
-use super::{disk, load_live};
+use super::{disk, load_live, Scenarios};
 use crate::guest::bench::Bench;
 use crate::guest::load::{Figures, Load};
 use crate::guest::oracle::{Oracle, Sight};
 use crate::guest::{cli, pci};
 
+/// The scenarios of this file.
+pub const SCENARIOS: Scenarios = &[("demo", demo)];
+
 /// Pages per look of the oracle.
 const PAGES: usize = 1000;
 
 /// Groups, a load, the oracle, a live tighten, the oracle, a live relax, the oracle; the load never stops.
-pub fn demo(bench: &Bench) -> Result<()> {
+fn demo(bench: &Bench) -> Result<()> {
     let (group, device) = disk()?;
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
     bench.say(format!(

@@ -3,10 +3,13 @@
 
 use anyhow::{ensure, Context as _, Result};
 
-use super::{finish, load_live, write_type};
+use super::{finish, load_live, write_type, Scenarios};
 use crate::guest::bench::Bench;
 use crate::guest::load::Load;
 use crate::guest::{modules, pci};
+
+/// The scenarios of this file.
+pub const SCENARIOS: Scenarios = &[("device-iotlb", round_trips)];
 
 /// PCI Express's extended capability for ATS, where its control register is, and the bit that says it is on
 /// (`include/uapi/linux/pci_regs.h`).
@@ -15,7 +18,7 @@ const CONTROL: usize = 6;
 const ENABLE: u16 = 0x8000;
 
 /// Round trips while such a disk is at work.
-pub fn round_trips(bench: &Bench) -> Result<()> {
+fn round_trips(bench: &Bench) -> Result<()> {
     load_live()?;
     modules::load_stock("demand", "virtio_blk")?;
     let device = format!("/dev/{}", pci::block_device(pci::TRANSLATING)?);

@@ -6,15 +6,18 @@ use std::process::Command;
 
 use anyhow::{ensure, Result};
 
-use super::disk;
+use super::{disk, Scenarios};
 use crate::guest::bench::Bench;
 use crate::guest::{cli, pci};
+
+/// The scenarios of this file.
+pub const SCENARIOS: Scenarios = &[("errors", errors), ("no-iommu", no_iommu)];
 
 /// The host bridge: no driver binds to it.
 const BRIDGE: &str = "0000:00:00.0";
 
 /// Mistakes, missing rights, and devices that are not there.
-pub fn errors(bench: &Bench) -> Result<()> {
+fn errors(bench: &Bench) -> Result<()> {
     let (_, device) = disk()?;
     bench.check(
         "unknown-type",
@@ -80,7 +83,7 @@ fn vanished() -> Result<String> {
 }
 
 /// A kernel without an IOMMU: what to do about it is said.
-pub fn no_iommu(bench: &Bench) -> Result<()> {
+fn no_iommu(bench: &Bench) -> Result<()> {
     bench.check("no-groups", no_groups());
     bench.check("list", says("list", 1, &["intel_iommu=off"]));
     bench.check(

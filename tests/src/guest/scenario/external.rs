@@ -3,12 +3,15 @@
 
 use anyhow::{ensure, Result};
 
-use super::load_live;
+use super::{load_live, Scenarios};
 use crate::guest::bench::Bench;
 use crate::guest::{cli, modules, pci};
 
+/// The scenarios of this file.
+pub const SCENARIOS: Scenarios = &[("untrusted", untrusted)];
+
 /// The kernel starts it strict; the module and `iommuctl` refuse to relax it.
-pub fn untrusted(bench: &Bench) -> Result<()> {
+fn untrusted(bench: &Bench) -> Result<()> {
     let address = behind_port()?;
     let group = pci::group(&address)?;
     bench.check("starts-strict", pci::expect_type(group, "DMA"));

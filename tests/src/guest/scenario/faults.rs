@@ -13,11 +13,23 @@ use std::time::{Duration, Instant};
 use anyhow::{ensure, Context as _, Result};
 use nix::libc::{EBUSY, EINVAL, ENODEV, ENOENT, ENOMEM, EPERM};
 
-use super::{disk, finish, load_live, write_type};
+use super::{disk, finish, load_live, write_type, Scenarios};
 use crate::guest::bench::Bench;
 use crate::guest::kernel_log;
 use crate::guest::load::Load;
 use crate::guest::{modules, pci, vfio};
+
+/// The scenarios of this file.
+pub const SCENARIOS: Scenarios = &[
+    ("processors-go", processors),
+    ("driver-goes", driver),
+    ("device-goes", removal),
+    ("function-reset", reset),
+    ("crowd", crowd),
+    ("vfio-takes", vfio_takes),
+    ("suspends", suspends),
+    ("no-memory", memory),
+];
 
 /// Switches the group of the device at `address` to and fro until `work` is done, and returns what it returned and how
 /// many tightens got through. Writes may fail with `pardoned` errnos, and when the group is not there.
@@ -71,7 +83,7 @@ fn told((rounds, count): (usize, u64)) -> String {
 }
 
 /// A processor goes and comes back.
-pub fn processors(bench: &Bench) -> Result<()> {
+fn processors(bench: &Bench) -> Result<()> {
     load_live()?;
     let (_, device) = disk()?;
     let load = Load::start(&device)?;
@@ -92,7 +104,7 @@ pub fn processors(bench: &Bench) -> Result<()> {
 }
 
 /// The driver of the second disk is unbound and bound.
-pub fn driver(bench: &Bench) -> Result<()> {
+fn driver(bench: &Bench) -> Result<()> {
     load_live()?;
     let rounds = bench.of(5, 30);
     let result = while_switching(pci::DISK_TWO, &[EBUSY, EPERM], || {
@@ -109,7 +121,7 @@ pub fn driver(bench: &Bench) -> Result<()> {
 }
 
 /// The second disk is removed and found again.
-pub fn removal(bench: &Bench) -> Result<()> {
+fn removal(bench: &Bench) -> Result<()> {
     load_live()?;
     let rounds = bench.of(5, 30);
     let gone = [EINVAL, ENODEV, ENOENT, EBUSY, EPERM];
@@ -128,7 +140,7 @@ pub fn removal(bench: &Bench) -> Result<()> {
 }
 
 /// The second disk's function is reset.
-pub fn reset(bench: &Bench) -> Result<()> {
+fn reset(bench: &Bench) -> Result<()> {
     load_live()?;
     let rounds = bench.of(5, 30);
     let result = while_switching(pci::DISK_TWO, &[EBUSY], || {
@@ -145,7 +157,7 @@ pub fn reset(bench: &Bench) -> Result<()> {
 }
 
 /// The second disk goes to a user-space driver and comes back.
-pub fn vfio_takes(bench: &Bench) -> Result<()> {
+fn vfio_takes(bench: &Bench) -> Result<()> {
     load_live()?;
     let rounds = bench.of(3, 10);
     let result = while_switching(pci::DISK_TWO, &[EBUSY, EPERM], || {
@@ -191,7 +203,7 @@ fn while_owned() -> Result<String> {
 }
 
 /// The machine goes to sleep and wakes up.
-pub fn suspends(bench: &Bench) -> Result<()> {
+fn suspends(bench: &Bench) -> Result<()> {
     load_live()?;
     let (_, device) = disk()?;
     let load = Load::start(&device)?;
@@ -230,7 +242,7 @@ fn readable() -> Result<String> {
 }
 
 /// Sixty-four writers of all words there are, and some that are none.
-pub fn crowd(bench: &Bench) -> Result<()> {
+fn crowd(bench: &Bench) -> Result<()> {
     const WORDS: [&str; 6] = ["DMA", "DMA-FQ", "identity", "auto", "lazy", ""];
     load_live()?;
     let (group, device) = disk()?;
@@ -271,7 +283,7 @@ pub fn crowd(bench: &Bench) -> Result<()> {
 }
 
 /// Each allocation of a switch fails in turn. Needs a kernel with fault injection.
-pub fn memory(bench: &Bench) -> Result<()> {
+fn memory(bench: &Bench) -> Result<()> {
     load_live()?;
     let (group, device) = disk()?;
     let load = Load::start(&device)?;

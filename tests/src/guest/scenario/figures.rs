@@ -11,13 +11,22 @@ use super::faults::while_switching;
 use super::rebind::behind_ports;
 use super::reports::counter;
 use super::together::{by_iommuctl, took, writers};
-use super::{load_live, write_type};
+use super::{load_live, write_type, Scenarios};
 use crate::guest::bench::Bench;
 use crate::guest::map_benchmark::MapBenchmark;
 use crate::guest::oracle::Oracle;
 use crate::guest::prober::Prober;
 use crate::guest::scheduler::Metronome;
 use crate::guest::{modules, pci};
+
+/// The scenarios of this file.
+pub const SCENARIOS: Scenarios = &[
+    ("figures-gaps", gaps),
+    ("figures-strict", strict),
+    ("figures-costs", costs),
+    ("figures-kernel-map", kernel_map),
+    ("figures-many", many),
+];
 
 /// How long a disk is watched before a switch, and in all at least.
 const BEFORE: Duration = Duration::from_millis(100);
@@ -61,7 +70,7 @@ impl Samples {
 }
 
 /// The longest time without an I/O, and I/Os that failed: without a switch, with live ones, and with a rebind by hand.
-pub fn gaps(bench: &Bench) -> Result<()> {
+fn gaps(bench: &Bench) -> Result<()> {
     load_live()?;
     let group = pci::group(pci::DISK_TWO)?;
     let mut samples = Samples::default();
@@ -118,7 +127,7 @@ fn by_hand(group: u32) -> Result<Duration> {
 }
 
 /// How long a tighten takes until the group is strict, beside the least that it has to do: flush the IOTLB of the same domain once.
-pub fn strict(bench: &Bench) -> Result<()> {
+fn strict(bench: &Bench) -> Result<()> {
     load_live()?;
     let oracle = Oracle::attach()?;
     let mut samples = Samples::default();
@@ -136,7 +145,7 @@ pub fn strict(bench: &Bench) -> Result<()> {
 }
 
 /// What a map and an unmap of a page cost: without the module, with it, and while the group is switched to and fro.
-pub fn costs(bench: &Bench) -> Result<()> {
+fn costs(bench: &Bench) -> Result<()> {
     let oracle = Oracle::attach()?;
     let mut samples = Samples::default();
     with_and_without(bench, bench.of(20, 60), |case| {
@@ -155,7 +164,7 @@ pub fn costs(bench: &Bench) -> Result<()> {
 }
 
 /// The same from the kernel's own benchmark, where it is built in.
-pub fn kernel_map(bench: &Bench) -> Result<()> {
+fn kernel_map(bench: &Bench) -> Result<()> {
     let benchmark = MapBenchmark::attach(pci::ORACLE)?;
     // The kernel keeps addresses for reuse, and has none yet.
     benchmark.cost(BENCHMARK)?;
@@ -213,7 +222,7 @@ fn with_and_without(
 }
 
 /// How long it takes to tighten many groups at once: by as many writers, and by one command.
-pub fn many(bench: &Bench) -> Result<()> {
+fn many(bench: &Bench) -> Result<()> {
     load_live()?;
     let groups = behind_ports()?;
     ensure!(groups.len() >= 64, "there are only {} groups", groups.len());

@@ -10,13 +10,17 @@ use nix::mount::{mount, umount, MsFlags};
 use nix::sched::{unshare, CloneFlags};
 
 use super::rebind::{rebind, works};
+use super::Scenarios;
 use crate::guest::bench::Bench;
 use crate::guest::echo::{self, busybox};
 use crate::guest::volume::Volume;
 use crate::guest::{cli, pci, vfio};
 
+/// The scenarios of this file.
+pub const SCENARIOS: Scenarios = &[("rebind-in-use", in_use)];
+
 /// Each reason by itself.
-pub fn in_use(bench: &Bench) -> Result<()> {
+fn in_use(bench: &Bench) -> Result<()> {
     let device = format!("/dev/{}", pci::block_device(pci::DISK)?);
     {
         let _volume = Volume::make(&device)?;

@@ -3,10 +3,13 @@
 
 use anyhow::{ensure, Result};
 
-use super::disk;
+use super::{disk, Scenarios};
 use crate::guest::bench::Bench;
 use crate::guest::volume::Volume;
 use crate::guest::{cli, pci};
+
+/// The scenarios of this file.
+pub const SCENARIOS: Scenarios = &[("inventory", inventory), ("targets", targets)];
 
 /// The IOMMU's driver, as `iommuctl` calls it.
 const IOMMU: &str = if cfg!(target_arch = "aarch64") {
@@ -16,7 +19,7 @@ const IOMMU: &str = if cfg!(target_arch = "aarch64") {
 };
 
 /// What `iommuctl` shows is what sysfs has.
-pub fn inventory(bench: &Bench) -> Result<()> {
+fn inventory(bench: &Bench) -> Result<()> {
     bench.check(
         "list",
         shows(
@@ -100,7 +103,7 @@ fn list_json() -> Result<String> {
 }
 
 /// Each way to name a group leads to the same one. Nothing is changed.
-pub fn targets(bench: &Bench) -> Result<()> {
+fn targets(bench: &Bench) -> Result<()> {
     let (group, device) = disk()?;
     let second = format!("/dev/{}", pci::block_device(pci::DISK_TWO)?);
     let _volume = Volume::make(&second)?;

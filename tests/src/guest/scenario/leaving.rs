@@ -10,13 +10,19 @@ use anyhow::{bail, ensure, Context as _, Result};
 use nix::errno::Errno;
 
 use super::stragglers::{at_once, attach, leave, let_go, tighten};
-use super::{load_live, write_type};
+use super::{load_live, write_type, Scenarios};
 use crate::guest::bench::Bench;
 use crate::guest::oracle::{Oracle, Point};
 use crate::guest::{live, modules, pci};
 
+/// The scenarios of this file.
+pub const SCENARIOS: Scenarios = &[
+    ("last-device-leaves", last_device),
+    ("module-leaves", module),
+];
+
 /// The only device of a group is removed while the group's switch is cleaned up: it does not wait.
-pub fn last_device(bench: &Bench) -> Result<()> {
+fn last_device(bench: &Bench) -> Result<()> {
     rounds(bench, "last-device-leaves", device_leaves)
 }
 
@@ -24,7 +30,7 @@ pub fn last_device(bench: &Bench) -> Result<()> {
 /// somebody writes the group's type. To the kernel's own store that may be fatal: it looks at the group's domain, waits for the mutex
 /// behind the one who removes the device, and follows a pointer that is NULL by then. So the writer is done before the module may go;
 /// and then it goes.
-pub fn module(bench: &Bench) -> Result<()> {
+fn module(bench: &Bench) -> Result<()> {
     rounds(bench, "module-leaves", module_leaves)
 }
 

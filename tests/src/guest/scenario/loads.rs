@@ -11,7 +11,7 @@ use anyhow::{bail, ensure, Context as _, Result};
 use super::reports::counter;
 use super::soak::Memory;
 use super::stragglers::read_at_once;
-use super::{disk, load_live, write_type};
+use super::{disk, load_live, write_type, Scenarios};
 use crate::guest::bench::Bench;
 use crate::guest::live::{self, LateComers};
 use crate::guest::load::Load;
@@ -19,6 +19,13 @@ use crate::guest::oracle::Oracle;
 use crate::guest::polled::{self, Way};
 use crate::guest::scheduler::{self, Policy};
 use crate::guest::{echo, modules, pci};
+
+/// The scenarios of this file.
+pub const SCENARIOS: Scenarios = &[
+    ("loads", loads),
+    ("late-comers", late_comers),
+    ("many-trips", many_trips),
+];
 
 /// A part of a load.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +75,7 @@ const STRICT: u64 = 2_000_000_000;
 const USUALLY_STRICT: u64 = 50_000_000;
 
 /// Switches of the disk's group, and the card's, beside each load.
-pub fn loads(bench: &Bench) -> Result<()> {
+fn loads(bench: &Bench) -> Result<()> {
     load_live()?;
     let oracle = Oracle::attach()?;
     let (group, device) = disk()?;
@@ -203,7 +210,7 @@ fn switches(bench: &Bench, name: &str, group: u32, rounds: usize) -> Result<Stri
 }
 
 /// Nobody is held, and still somebody comes late now and then: beside tasks that unmap and are preempted often.
-pub fn late_comers(bench: &Bench) -> Result<()> {
+fn late_comers(bench: &Bench) -> Result<()> {
     load_live()?;
     let oracle = Oracle::attach()?;
     let (group, device) = disk()?;
@@ -238,7 +245,7 @@ pub fn late_comers(bench: &Bench) -> Result<()> {
 
 /// A great many round trips beside these loads, one after another, and some of them to the end of the clean-up: memory is what it was,
 /// and nothing that was unmapped is reached.
-pub fn many_trips(bench: &Bench) -> Result<()> {
+fn many_trips(bench: &Bench) -> Result<()> {
     load_live()?;
     let oracle = Oracle::attach()?;
     let (group, device) = disk()?;
@@ -248,7 +255,6 @@ pub fn many_trips(bench: &Bench) -> Result<()> {
     segment(bench, &oracle, &device, group, 0)?;
     let before = Memory::now()?;
     let (late, ended) = (LateComers::so_far()?, counter("cleaned_up")?);
-    let begin = Instant::now();
     let done = bench.rounds(segments).try_for_each(|number| {
         segment(bench, &oracle, &device, group, number).with_context(|| format!("segment {number}"))
     });
@@ -274,7 +280,6 @@ pub fn many_trips(bench: &Bench) -> Result<()> {
         late.map(|late| format!("{late:?}")),
     );
     bench.check("memory-is-what-it-was", before.compare(&Memory::now()?));
-    bench.fact("seconds", begin.elapsed().as_secs());
     modules::unload(modules::LIVE)
 }
 
@@ -284,8 +289,7 @@ const TRIPS: usize = 50;
 
 /// Round trips of both groups beside one of the loads; the last of each is waited for until nothing is left to clean up.
 fn segment(bench: &Bench, oracle: &Oracle, device: &str, group: u32, number: usize) -> Result<()> {
-    let (name, parts) = LOADS[number % LOADS.len()];
-    let begin = Instant::now();
+    let (_, parts) = LOADS[number % LOADS.len()];
     let groups = [group, oracle.group];
     let trips = || {
         // Opened once: with checks, to open a file takes longer than to switch.
@@ -319,9 +323,6 @@ fn segment(bench: &Bench, oracle: &Oracle, device: &str, group: u32, number: usi
         scheduler::set_policy(0, Policy::Common)?;
         done
     })?;
-    if number < 2 * LOADS.len() {
-        bench.fact(&format!("{name}-{number}-ms"), begin.elapsed().as_millis());
-    }
     let before = counter("cleaned_up")?;
     let begin = Instant::now();
     for of in groups {
@@ -332,7 +333,7 @@ fn segment(bench: &Bench, oracle: &Oracle, device: &str, group: u32, number: usi
     let ended = counter("cleaned_up")? - before;
     ensure!(ended >= GROUPS as u64, "only {ended} clean-ups ended");
     oracle.probe(5)?.expect_none()?;
-    if number < 14 || begin.elapsed() > Duration::from_secs(5) {
+    if begin.elapsed() > Duration::from_secs(5) {
         bench.say(format!("a clean-up took {:?}", begin.elapsed()));
     }
     Ok(())

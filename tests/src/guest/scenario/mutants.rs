@@ -9,7 +9,7 @@ use nix::errno::Errno;
 
 use super::reports::counter;
 use super::stragglers::{attach, fresh, held, leave, let_go, while_lazy};
-use super::{disk, finish, load_live, write_type};
+use super::{disk, finish, load_live, write_type, Scenarios};
 use crate::guest::bench::Bench;
 use crate::guest::kernel_log::KernelLog;
 use crate::guest::live;
@@ -17,12 +17,19 @@ use crate::guest::load::Load;
 use crate::guest::oracle::{Oracle, Point, Sight};
 use crate::guest::{modules, pci};
 
+/// The scenarios of this file.
+pub const SCENARIOS: Scenarios = &[
+    ("let-go-after", after),
+    ("let-go-meanwhile", meanwhile),
+    ("tripwire", tripwire),
+];
+
 /// Tasks held at once.
 const HELD: usize = 20;
 
 /// Tasks that are let go after the tighten: many together, and one after another. The first tighten of all is that which is looked at: a
 /// mutant may not survive another one.
-pub fn after(bench: &Bench) -> Result<()> {
+fn after(bench: &Bench) -> Result<()> {
     let oracle = attach()?;
     bench.check("lazy-stragglers-are-reached", while_lazy(&oracle));
     let sight = let_go(&oracle, || held(&oracle, Point::Entered, HELD));
@@ -58,7 +65,7 @@ pub(super) fn one_by_one(oracle: &Oracle) -> Result<String> {
 }
 
 /// Tasks that are let go in the middle of a tighten.
-pub fn meanwhile(bench: &Bench) -> Result<()> {
+fn meanwhile(bench: &Bench) -> Result<()> {
     let oracle = attach()?;
     bench.check("lazy-stragglers-are-reached", while_lazy(&oracle));
     bench.check(
@@ -84,7 +91,7 @@ fn in_the_middle(oracle: &Oracle) -> Result<Sight> {
 }
 
 /// An invariant is seen broken: this is said once, nothing is switched any more, and everything else goes on.
-pub fn tripwire(bench: &Bench) -> Result<()> {
+fn tripwire(bench: &Bench) -> Result<()> {
     load_live()?;
     let oracle = Oracle::attach()?;
     let (lazy, device) = disk()?;

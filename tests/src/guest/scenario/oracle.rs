@@ -6,11 +6,18 @@ use std::time::Duration;
 use anyhow::{ensure, Result};
 use nix::time::{clock_gettime, ClockId};
 
-use super::{disk, load_live, set_mode, write_type};
+use super::{disk, load_live, set_mode, write_type, Scenarios};
 use crate::guest::bench::Bench;
 use crate::guest::load::Load;
 use crate::guest::oracle::{Oracle, Sight};
 use crate::guest::{modules, pci};
+
+/// The scenarios of this file.
+pub const SCENARIOS: Scenarios = &[
+    ("oracle-stock", stock),
+    ("oracle-strict-boot", strict_boot),
+    ("oracle-live", live),
+];
 
 /// Pages armed at once: few enough that the queue neither fills up nor reaches its 10 ms before they are probed.
 const ARMED: usize = 64;
@@ -19,7 +26,7 @@ const ARMED: usize = 64;
 const ENOUGH: u64 = 100;
 
 /// What a stock kernel does: lazy from boot; the oracle sees it. Without this side, zeros would mean nothing.
-pub fn stock(bench: &Bench) -> Result<()> {
+fn stock(bench: &Bench) -> Result<()> {
     let oracle = Oracle::attach()?;
     bench.check("starts-lazy", pci::expect_type(oracle.group, "DMA-FQ"));
     bench.check(
@@ -31,7 +38,7 @@ pub fn stock(bench: &Bench) -> Result<()> {
 }
 
 /// A kernel that boots strict: nothing is reached; relaxed live by the kernel itself, most is.
-pub fn strict_boot(bench: &Bench) -> Result<()> {
+fn strict_boot(bench: &Bench) -> Result<()> {
     let oracle = Oracle::attach()?;
     bench.check("starts-strict", pci::expect_type(oracle.group, "DMA"));
     bench.check(
@@ -65,7 +72,7 @@ fn armed(oracle: &Oracle) -> Result<Sight> {
 }
 
 /// Live switches under load, seen by the oracle.
-pub fn live(bench: &Bench) -> Result<()> {
+fn live(bench: &Bench) -> Result<()> {
     load_live()?;
     let oracle = Oracle::attach()?;
     write_type(oracle.group, "DMA-FQ")?;

@@ -8,11 +8,20 @@ use anyhow::{ensure, Context as _, Result};
 
 use super::in_use::trace;
 use super::rebind::works;
-use super::{disk, finish, load_live, write_type};
+use super::{disk, finish, load_live, write_type, Scenarios};
 use crate::guest::bench::Bench;
 use crate::guest::load::Load;
 use crate::guest::volume::Volume;
 use crate::guest::{cli, modules, pci};
+
+/// The scenarios of this file.
+pub const SCENARIOS: Scenarios = &[
+    ("policy", apply),
+    ("policy-without-module", without_module),
+    ("policy-rebind", rebind),
+    ("policy-external", external),
+    ("lockdown", lockdown),
+];
 
 /// The policy of the system.
 pub(super) const FILE: &str = "/etc/iommuctl/policy.d/50-test.yaml";
@@ -53,7 +62,7 @@ fn counter(name: &str) -> Result<u64> {
 }
 
 /// A policy that makes the disk under load strict and then lazy again.
-pub fn apply(bench: &Bench) -> Result<()> {
+fn apply(bench: &Bench) -> Result<()> {
     load_live()?;
     let (group, device) = disk()?;
     for group in pci::groups()? {
@@ -123,7 +132,7 @@ fn ends(line: &str, code: i32) -> Result<String> {
 }
 
 /// Without the module a rule cannot have its way, and that is said.
-pub fn without_module(bench: &Bench) -> Result<()> {
+fn without_module(bench: &Bench) -> Result<()> {
     let group = pci::group(pci::DISK)?;
     write_policy(&rule("disks are strict", "class: nvme", "DMA"))?;
     bench.check("refused-with-the-rule-and-what-would-work", refused());
@@ -141,7 +150,7 @@ fn refused() -> Result<String> {
 }
 
 /// A rule that allows a rebind has its way with a disk that is free, and not with one that is mounted.
-pub fn rebind(bench: &Bench) -> Result<()> {
+fn rebind(bench: &Bench) -> Result<()> {
     let (free, mounted) = (pci::group(pci::DISK_TWO)?, pci::group(pci::DISK)?);
     let write = |address: &str, goal: &str| {
         let matches = format!("address: \"{address}\"");
@@ -205,7 +214,7 @@ fn left(address: &str, words: &[&str]) -> Result<String> {
 }
 
 /// Everything becomes strict under load, in one batch, and what was lazy is relaxed again.
-pub fn lockdown(bench: &Bench) -> Result<()> {
+fn lockdown(bench: &Bench) -> Result<()> {
     load_live()?;
     let (group, device) = disk()?;
     for group in pci::groups()? {
@@ -260,7 +269,7 @@ fn meanwhile(group: u32, before: &[(u32, String)]) -> Result<String> {
 }
 
 /// A device behind an external port is not relaxed, by a policy or by the end of a lockdown.
-pub fn external(bench: &Bench) -> Result<()> {
+fn external(bench: &Bench) -> Result<()> {
     load_live()?;
     let before = types()?;
     write_policy(&rule("outside is fast", "external: true", "DMA-FQ"))?;

@@ -16,15 +16,19 @@ use anyhow::{bail, ensure, Context as _, Result};
 
 use super::reports::counter;
 use super::stragglers::{attach, fresh, leave, let_go, Hog};
+use super::Scenarios;
 use crate::guest::bench::Bench;
 use crate::guest::live;
 use crate::guest::oracle::{Oracle, Point};
 use crate::guest::pci;
 use crate::guest::scheduler::{find, mercy, pin, set_policy, Policy, FIRST, SECOND};
 
+/// The scenarios of this file.
+pub const SCENARIOS: Scenarios = &[("asleep-at-the-ring", asleep_at_the_ring)];
+
 /// A straggler sleeps for the ring's lock while others have it, one after another; and gets no processor when it is woken up. A
 /// tighten needs the lock as well, and comes after it.
-pub fn asleep_at_the_ring(bench: &Bench) -> Result<()> {
+fn asleep_at_the_ring(bench: &Bench) -> Result<()> {
     let oracle = attach()?;
     // It has the group's mutex while it waits for that lock, which nobody has for long outside of this test.
     live::expect_long_hold();

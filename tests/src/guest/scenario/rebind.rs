@@ -8,9 +8,17 @@ use anyhow::{ensure, Context as _, Result};
 use nix::sys::resource::{getrusage, UsageWho};
 use serde_json::Value;
 
+use super::Scenarios;
 use crate::guest::bench::Bench;
 use crate::guest::load::Load;
 use crate::guest::{cli, echo, pci};
+
+/// The scenarios of this file.
+pub const SCENARIOS: Scenarios = &[
+    ("rebind-orders", orders),
+    ("rebind-cycles", cycles),
+    ("rebind-many", many),
+];
 
 /// Every type after every other, each once (`auto` gives the kernel's default, which is `DMA-FQ` here).
 const WALK: [&str; 13] = [
@@ -55,7 +63,7 @@ pub(super) fn works(address: &'static str) -> Result<String> {
 }
 
 /// Every type after every other: a disk, a network card, and a group with one of each.
-pub fn orders(bench: &Bench) -> Result<()> {
+fn orders(bench: &Bench) -> Result<()> {
     bench.check("pair-is-one-group", pair());
     let groups: [(&str, &[&'static str]); 3] = [
         ("nvme", &[pci::DISK]),
@@ -138,7 +146,7 @@ fn dry_run() -> Result<String> {
 }
 
 /// Each pair of types, three times, with the bus scanned again, and with devices removed and found again.
-pub fn cycles(bench: &Bench) -> Result<()> {
+fn cycles(bench: &Bench) -> Result<()> {
     for round in 1..=3 {
         for device in [pci::DISK_TWO, pci::NETWORK, pci::PAIR_DISK] {
             bench.check(&format!("round-{round}-{device}"), cycle(device));
@@ -195,7 +203,7 @@ fn removal(devices: &[&'static str]) -> Result<String> {
 }
 
 /// Sixty-four groups in one command: what it costs.
-pub fn many(bench: &Bench) -> Result<()> {
+fn many(bench: &Bench) -> Result<()> {
     let groups = behind_ports()?;
     bench.fact("groups", groups.len());
     let targets = groups

@@ -10,10 +10,19 @@ use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
 use super::rebind::{rebind, works};
+use super::Scenarios;
 use crate::guest::bench::Bench;
 use crate::guest::cli;
 use crate::guest::pci::{self, PAIR_CARD, PAIR_DISK};
 use crate::guest::random::Random;
+
+/// The scenarios of this file.
+pub const SCENARIOS: Scenarios = &[
+    ("rebind-killed", killed),
+    ("rebind-killed-at-random", killed_at_random),
+    ("rebind-stopped", stopped),
+    ("rebind-waits-its-turn", waits_its_turn),
+];
 
 /// Both devices of the group, with their drivers.
 const PAIR: [(&str, &str); 2] = [(PAIR_DISK, "nvme"), (PAIR_CARD, "e1000")];
@@ -77,7 +86,7 @@ fn last_step() -> String {
 }
 
 /// Killed at every point there is: before, in the middle of and after each record, and after each step.
-pub fn killed(bench: &Bench) -> Result<()> {
+fn killed(bench: &Bench) -> Result<()> {
     let mut points = 0;
     for point in 1..200 {
         let old = pci::type_of(pci::group(PAIR_DISK)?)?;
@@ -163,7 +172,7 @@ fn nothing_left() -> Result<String> {
 }
 
 /// Killed from outside, at moments that nobody chose: also while the kernel is at work on a write.
-pub fn killed_at_random(bench: &Bench) -> Result<()> {
+fn killed_at_random(bench: &Bench) -> Result<()> {
     let rounds = bench.of(20, 300);
     let mut random = Random::new(7);
     let mut hit = 0;
@@ -207,7 +216,7 @@ fn start(line: &str) -> Result<Child> {
 }
 
 /// Told to stop, it finishes the device at hand, leaves everything whole, and says so.
-pub fn stopped(bench: &Bench) -> Result<()> {
+fn stopped(bench: &Bench) -> Result<()> {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         bench.check(&format!("{signal}"), stopped_by(bench, signal));
     }
@@ -263,7 +272,7 @@ fn stopped_by(bench: &Bench, signal: Signal) -> Result<String> {
 }
 
 /// Two at once: the second waits, and says for whom; or it gives up, and says so too.
-pub fn waits_its_turn(bench: &Bench) -> Result<()> {
+fn waits_its_turn(bench: &Bench) -> Result<()> {
     let old = pci::type_of(pci::group(PAIR_DISK)?)?;
     let new = other(&old);
     let first = start(&format!("set-mode --route rebind {PAIR_DISK} {new}"))?;

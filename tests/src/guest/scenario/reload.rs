@@ -7,15 +7,24 @@ use std::time::{Duration, Instant};
 use anyhow::{ensure, Context as _, Result};
 use nix::errno::Errno;
 
-use super::{disk, finish, load_live, write_type};
+use super::{disk, finish, load_live, write_type, Scenarios};
 use crate::guest::bench::Bench;
 use crate::guest::load::Load;
 use crate::guest::modules::{self, LIVE};
 use crate::guest::pci;
 use crate::guest::random::Random;
 
+/// The scenarios of this file.
+pub const SCENARIOS: Scenarios = &[
+    ("reload", reload),
+    ("reload-while-switching", while_switching),
+    ("unload-keeps-types", keeps_types),
+    ("other-kernel", other_kernel),
+    ("unaudited-kernel", unaudited_kernel),
+];
+
 /// In and out, with a tighten and a relax in between.
-pub fn reload(bench: &Bench) -> Result<()> {
+fn reload(bench: &Bench) -> Result<()> {
     let (group, device) = disk()?;
     let load = Load::start(&device)?;
     let rounds = bench.of(10, 60);
@@ -48,7 +57,7 @@ fn gone(group: u32) -> Result<String> {
 
 /// The distribution's own kernel is the one that was audited. One with hold points is not: the module is refused there, unless
 /// it is told to go on, and says so then.
-pub fn unaudited_kernel(bench: &Bench) -> Result<()> {
+fn unaudited_kernel(bench: &Bench) -> Result<()> {
     let path = modules::ours(LIVE);
     let release = "/proc/sys/kernel/osrelease";
     let release =
@@ -74,7 +83,7 @@ pub fn unaudited_kernel(bench: &Bench) -> Result<()> {
 
 /// Two writers switch while the module comes and goes. They pause now and then for as long as a clean-up takes: each switch keeps the
 /// module, so that nobody could unload it else.
-pub fn while_switching(bench: &Bench) -> Result<()> {
+fn while_switching(bench: &Bench) -> Result<()> {
     let (group, device) = disk()?;
     let load = Load::start(&device)?;
     let stop = AtomicBool::new(false);
@@ -162,7 +171,7 @@ fn come_and_go(bench: &Bench, rounds: usize) -> Result<u64> {
 }
 
 /// A group that was tightened stays so when the module leaves, and can be relaxed by the kernel itself.
-pub fn keeps_types(bench: &Bench) -> Result<()> {
+fn keeps_types(bench: &Bench) -> Result<()> {
     let (group, device) = disk()?;
     let load = Load::start(&device)?;
     load_live()?;
@@ -180,7 +189,7 @@ pub fn keeps_types(bench: &Bench) -> Result<()> {
 /// A module that was built for a kernel with other types is refused. What it was built for is the hash of that kernel's
 /// BTF, so one that has another hash in it stands for all of them. On arm64 the hash is in pieces, in several instructions, and
 /// cannot be altered so.
-pub fn other_kernel(bench: &Bench) -> Result<()> {
+fn other_kernel(bench: &Bench) -> Result<()> {
     let types =
         std::fs::read("/sys/kernel/btf/vmlinux").context("cannot read this kernel's BTF")?;
     let hash = types.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {

@@ -8,15 +8,22 @@ use std::time::Duration;
 use anyhow::{ensure, Context as _, Result};
 use nix::unistd::{seteuid, Uid};
 
-use super::{disk, finish, load_live, set_mode, write_type};
+use super::{disk, finish, load_live, set_mode, write_type, Scenarios};
 use crate::guest::bench::Bench;
 pub use crate::guest::live::counter;
 use crate::guest::load::Load;
 use crate::guest::uevent::{Event, Events};
 use crate::guest::{cli, pci};
 
+/// The scenarios of this file.
+pub const SCENARIOS: Scenarios = &[
+    ("reports", reports),
+    ("denied", denied),
+    ("two-writers", two_writers),
+];
+
 /// One switch each way, seen as events and counters.
-pub fn reports(bench: &Bench) -> Result<()> {
+fn reports(bench: &Bench) -> Result<()> {
     load_live()?;
     let (group, device) = disk()?;
     write_type(group, "DMA-FQ")?;
@@ -62,7 +69,7 @@ pub fn reports(bench: &Bench) -> Result<()> {
 }
 
 /// A writer without the capabilities gets EACCES, is counted, and named in an event; but not each of a flood of them.
-pub fn denied(bench: &Bench) -> Result<()> {
+fn denied(bench: &Bench) -> Result<()> {
     load_live()?;
     let (group, _) = disk()?;
     write_type(group, "DMA-FQ")?;
@@ -128,7 +135,7 @@ fn flood(file: &mut std::fs::File, events: &Events) -> Result<usize> {
 }
 
 /// Two writers at once: each write is one event, and the events tell one story.
-pub fn two_writers(bench: &Bench) -> Result<()> {
+fn two_writers(bench: &Bench) -> Result<()> {
     load_live()?;
     let (group, device) = disk()?;
     write_type(group, "DMA-FQ")?;

@@ -10,17 +10,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context as _, Result};
 
-use super::{finish, load_live, write_type};
+use super::{finish, load_live, write_type, Scenarios};
 use crate::guest::bench::Bench;
 use crate::guest::load::{open, Load, Page};
 use crate::guest::oracle::Oracle;
 use crate::guest::{init, modules, pci};
 
+/// The scenarios of this file.
+pub const SCENARIOS: Scenarios = &[("soak", soak)];
+
 /// How often each of the many disks is read from.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Round trips of every group at once.
-pub fn soak(bench: &Bench) -> Result<()> {
+fn soak(bench: &Bench) -> Result<()> {
     load_live()?;
     let oracle = Oracle::attach()?;
     let device = format!("/dev/{}", pci::block_device(pci::DISK)?);

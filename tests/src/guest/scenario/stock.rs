@@ -3,13 +3,16 @@
 
 use anyhow::{ensure, Result};
 
-use super::{disk, finish, load_live, set_mode, write_type};
+use super::{disk, finish, load_live, set_mode, write_type, Scenarios};
 use crate::guest::bench::Bench;
 use crate::guest::load::Load;
 use crate::guest::{cli, modules, pci};
 
+/// The scenarios of this file.
+pub const SCENARIOS: Scenarios = &[("without-module", without_module), ("not-live", not_live)];
+
 /// Without the module: tightening is refused, with advice; relaxing works live.
-pub fn without_module(bench: &Bench) -> Result<()> {
+fn without_module(bench: &Bench) -> Result<()> {
     let (group, device) = disk()?;
     bench.check("module-is-not-loaded", not_loaded());
     bench.check("starts-lazy", pci::expect_type(group, "DMA-FQ"));
@@ -23,7 +26,7 @@ pub fn without_module(bench: &Bench) -> Result<()> {
 }
 
 /// With the module, where it does not do it: a relax is the kernel's own, a tighten is refused, and nothing is disturbed.
-pub fn not_live(bench: &Bench) -> Result<()> {
+fn not_live(bench: &Bench) -> Result<()> {
     load_live()?;
     let (group, device) = disk()?;
     let load = Load::start(&device)?;

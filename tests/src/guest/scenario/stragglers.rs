@@ -12,13 +12,23 @@ use nix::errno::Errno;
 use super::mutants::one_by_one;
 use super::reports::{counter, exactly};
 use super::soak::Memory;
-use super::{disk, finish, load_live, write_type};
+use super::{disk, finish, load_live, write_type, Scenarios};
 use crate::guest::bench::Bench;
 use crate::guest::live::{self, LateComers};
 use crate::guest::load::Load;
 use crate::guest::oracle::{Oracle, Point, Sight};
 use crate::guest::scheduler::{self, set_policy, Policy, SECOND};
 use crate::guest::{modules, pci};
+
+/// The scenarios of this file.
+pub const SCENARIOS: Scenarios = &[
+    ("stragglers", stragglers),
+    ("across-each-wait", across_each_wait),
+    ("starved", starved),
+    ("final-flush", final_flush),
+    ("late-soak", late_soak),
+    ("leaks", leaks),
+];
 
 /// The flush queue's timer, out of the way: what is queued stays until a switch, or a full ring, flushes it.
 pub(super) const NEVER: u32 = 600_000;
@@ -98,7 +108,7 @@ pub(super) fn leave(oracle: &Oracle) -> Result<()> {
 }
 
 /// Many tasks at each point of an unmap, a tighten, and then they go on.
-pub fn stragglers(bench: &Bench) -> Result<()> {
+fn stragglers(bench: &Bench) -> Result<()> {
     let oracle = attach()?;
     // Without a load: what another device unmaps may invalidate for all.
     bench.check("lazy-stragglers-are-reached", control(&oracle));
@@ -188,7 +198,7 @@ pub(super) fn held(oracle: &Oracle, point: Point, count: usize) -> Result<String
 }
 
 /// One task across each step of a clean-up.
-pub fn across_each_wait(bench: &Bench) -> Result<()> {
+fn across_each_wait(bench: &Bench) -> Result<()> {
     let oracle = attach()?;
     for round in 0..bench.of(2, 10) {
         bench.check(
@@ -238,7 +248,7 @@ pub(super) fn across(oracle: &Oracle) -> Result<String> {
 }
 
 /// A straggler that may go on, but gets next to no processor time: nobody waits for it but the clean-up.
-pub fn starved(bench: &Bench) -> Result<()> {
+fn starved(bench: &Bench) -> Result<()> {
     let oracle = attach()?;
     bench.check("by-a-fifo-hog", let_go(&oracle, || starve(&oracle, true)));
     bench.check("by-being-idle", let_go(&oracle, || starve(&oracle, false)));
@@ -348,7 +358,7 @@ impl Drop for Hog {
 }
 
 /// A queue with entries that nothing but the final flush comes for.
-pub fn final_flush(bench: &Bench) -> Result<()> {
+fn final_flush(bench: &Bench) -> Result<()> {
     let oracle = attach()?;
     let rounds = bench.of(10, 30);
     let before = counter("drained")?;
@@ -373,7 +383,7 @@ const PAGES: usize = 64;
 
 /// Late comers by the thousand: what they leave is collected, and what is given up comes back with the domain, also when that is freed
 /// while it is cleaned up after.
-pub fn late_soak(bench: &Bench) -> Result<()> {
+fn late_soak(bench: &Bench) -> Result<()> {
     // More are given up in a few rounds than processors keep for themselves: what was lost would show.
     const HELD: usize = 100;
     let rounds = bench.of(16, 200);
@@ -439,7 +449,7 @@ fn come_and_go() -> Result<Oracle> {
 }
 
 /// Whether the kernel finds memory of the module that nothing points to, after round trips and an unload.
-pub fn leaks(bench: &Bench) -> Result<()> {
+fn leaks(bench: &Bench) -> Result<()> {
     let (group, _) = disk()?;
     load_live()?;
     for _ in 0..bench.of(20, 60) {

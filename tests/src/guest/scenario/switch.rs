@@ -5,13 +5,21 @@ use std::time::Instant;
 
 use anyhow::{ensure, Context as _, Result};
 
-use super::{disk, finish, load_live, set_mode, write_type};
+use super::{disk, finish, load_live, set_mode, write_type, Scenarios};
 use crate::guest::bench::Bench;
 use crate::guest::load::Load;
 use crate::guest::{cli, modules, pci};
 
+/// The scenarios of this file.
+pub const SCENARIOS: Scenarios = &[
+    ("switch", switch),
+    ("raw-write", raw_write),
+    ("several", several),
+    ("round-trips", round_trips),
+];
+
 /// Through `iommuctl set-mode`.
-pub fn switch(bench: &Bench) -> Result<()> {
+fn switch(bench: &Bench) -> Result<()> {
     load_live()?;
     let (group, device) = disk()?;
     write_type(group, "DMA-FQ")?;
@@ -64,7 +72,7 @@ fn json(device: &str) -> Result<String> {
 }
 
 /// Through a raw write, as a script does with `echo`.
-pub fn raw_write(bench: &Bench) -> Result<()> {
+fn raw_write(bench: &Bench) -> Result<()> {
     load_live()?;
     let (group, device) = disk()?;
     write_type(group, "DMA-FQ")?;
@@ -88,7 +96,7 @@ fn nonsense(group: u32) -> Result<String> {
 }
 
 /// Several targets at once, and each way to name one.
-pub fn several(bench: &Bench) -> Result<()> {
+fn several(bench: &Bench) -> Result<()> {
     load_live()?;
     let (group, device) = disk()?;
     let other = pci::group(pci::DISK_TWO)?;
@@ -154,7 +162,7 @@ fn grown(before: u64, after: u64) -> Result<String> {
 }
 
 /// Many round trips under load: nothing fails, nothing is wrong, nothing is lost.
-pub fn round_trips(bench: &Bench) -> Result<()> {
+fn round_trips(bench: &Bench) -> Result<()> {
     load_live()?;
     let (group, device) = disk()?;
     write_type(group, "DMA-FQ")?;

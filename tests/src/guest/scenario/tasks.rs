@@ -9,18 +9,21 @@ use anyhow::{ensure, Context as _, Result};
 
 use super::reports::counter;
 use super::stragglers::NEVER;
-use super::{disk, finish, load_live, write_type};
+use super::{disk, finish, load_live, write_type, Scenarios};
 use crate::guest::bench::Bench;
 use crate::guest::load::Load;
 use crate::guest::modules;
 use crate::guest::oracle::{Contexts, Oracle};
 use crate::guest::polled::{self, Way};
 
+/// The scenarios of this file.
+pub const SCENARIOS: Scenarios = &[("polled", polled), ("threaded", threaded)];
+
 /// Readers that poll.
 const READERS: u64 = 3;
 
 /// Reads that are polled for.
-pub fn polled(bench: &Bench) -> Result<()> {
+fn polled(bench: &Bench) -> Result<()> {
     load_live()?;
     let oracle = Oracle::attach()?;
     let (group, device) = disk()?;
@@ -55,7 +58,7 @@ pub fn polled(bench: &Bench) -> Result<()> {
 }
 
 /// Interrupts whose handlers are threads.
-pub fn threaded(bench: &Bench) -> Result<()> {
+fn threaded(bench: &Bench) -> Result<()> {
     load_live()?;
     let oracle = Oracle::attach()?;
     let (group, device) = disk()?;

@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 use anyhow::{ensure, Context as _, Result};
 
 use super::rebind::behind_ports;
-use super::{load_live, write_type};
+use super::{load_live, write_type, Scenarios};
 use crate::guest::bench::Bench;
 use crate::guest::{cli, modules, pci};
+
+/// The scenarios of this file.
+pub const SCENARIOS: Scenarios = &[("together", together)];
 
 /// Each of many may take so many times as long as one by itself.
 const LIMIT: f64 = 3.0;
@@ -17,7 +20,7 @@ const LIMIT: f64 = 3.0;
 const ALL: Duration = Duration::from_secs(10);
 
 /// One group, and then all of them: by `iommuctl`, and by as many writers.
-pub fn together(bench: &Bench) -> Result<()> {
+fn together(bench: &Bench) -> Result<()> {
     load_live()?;
     let groups = behind_ports()?;
     let first = groups.first().copied().context("there is no group")?;

@@ -28,6 +28,17 @@ pub enum Extra {
     MostDisks,
 }
 
+/// What runs all scenarios of a machine, each as a test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suite {
+    /// `make test`.
+    Test,
+    /// `make test-full` alone: it takes long, or needs a kernel that is built or fetched for it.
+    TestFull,
+    /// Neither: something else looks at what they say.
+    Neither,
+}
+
 /// A kind of machine.
 #[derive(Debug)]
 pub struct Kind {
@@ -35,6 +46,8 @@ pub struct Kind {
     pub name: &'static str,
     /// What it is for, in a few words.
     pub purpose: &'static str,
+    /// What runs it.
+    pub suite: Suite,
     /// What it runs on.
     pub arch: Arch,
     /// Which kernel it boots.
@@ -85,6 +98,7 @@ const MANY_PORTS: &[&str] = &[
 pub const ORDINARY: Kind = Kind {
     name: "",
     purpose: "",
+    suite: Suite::Test,
     arch: Arch::X86_64,
     flavour: Flavour::Stock,
     iommu: Iommu::Intel(""),
@@ -98,6 +112,7 @@ pub const ORDINARY: Kind = Kind {
 
 /// What machines of arm64 have in common.
 pub const ARM: Kind = Kind {
+    suite: Suite::TestFull,
     arch: Arch::Arm64,
     // Both stages, as most hardware has it: the kernel takes the first.
     iommu: Iommu::Smmu3(",stage=nested"),
@@ -273,6 +288,7 @@ pub static KINDS: [Kind; 31] = [
     Kind {
         name: "stragglers",
         purpose: "a kernel with checks and hold points, tasks held in the middle of an unmap",
+        suite: Suite::TestFull,
         flavour: Flavour::Debug(Watch::Checks),
         scenarios: &[
             "stragglers",
@@ -287,6 +303,7 @@ pub static KINDS: [Kind; 31] = [
     Kind {
         name: "kept",
         purpose: "a kernel with checks and hold points, an IOMMU whose domains are redirected by their own operations",
+        suite: Suite::TestFull,
         flavour: Flavour::Debug(Watch::Checks),
         iommu: Iommu::Virtio,
         scenarios: &[
@@ -307,6 +324,7 @@ pub static KINDS: [Kind; 31] = [
     Kind {
         name: "checks",
         purpose: "a kernel with checks",
+        suite: Suite::TestFull,
         flavour: Flavour::Debug(Watch::Checks),
         scenarios: &[
             "switch",
@@ -335,6 +353,7 @@ pub static KINDS: [Kind; 31] = [
     Kind {
         name: "concerns",
         purpose: "a kernel with checks and hold points, and the five concerns of 2021",
+        suite: Suite::TestFull,
         flavour: Flavour::Debug(Watch::Checks),
         scenarios: &[
             "flag-without-queue",
@@ -348,6 +367,7 @@ pub static KINDS: [Kind; 31] = [
     Kind {
         name: "tasks",
         purpose: "a kernel with checks, disks whose unmaps are done by tasks",
+        suite: Suite::TestFull,
         flavour: Flavour::Debug(Watch::Checks),
         command_line: &[
             "intel_iommu=on",
@@ -361,6 +381,7 @@ pub static KINDS: [Kind; 31] = [
     Kind {
         name: "trips",
         purpose: "a kernel with checks, a great many round trips beside loads that never sleep",
+        suite: Suite::TestFull,
         flavour: Flavour::Debug(Watch::Checks),
         command_line: POLLED,
         scenarios: &["loads", "while-cleaning-up", "late-soak", "many-trips"],
@@ -369,6 +390,7 @@ pub static KINDS: [Kind; 31] = [
     Kind {
         name: "soak",
         purpose: "a kernel with checks, and twenty-four disks",
+        suite: Suite::TestFull,
         flavour: Flavour::Debug(Watch::Checks),
         command_line: MANY,
         extra: Extra::Disks,
@@ -378,6 +400,7 @@ pub static KINDS: [Kind; 31] = [
     Kind {
         name: "races",
         purpose: "a kernel that watches for data races",
+        suite: Suite::TestFull,
         flavour: Flavour::Debug(Watch::Races),
         scenarios: &[
             "switch",
@@ -393,6 +416,7 @@ pub static KINDS: [Kind; 31] = [
     Kind {
         name: "realtime",
         purpose: "a kernel with checks, whose spin locks sleep",
+        suite: Suite::TestFull,
         flavour: Flavour::Debug(Watch::Realtime),
         scenarios: &[
             "asleep-at-the-ring",
@@ -450,6 +474,7 @@ pub static KINDS: [Kind; 31] = [
     Kind {
         name: "bench",
         purpose: "figures: what a switch costs those who use a disk, and what it costs a map",
+        suite: Suite::Neither,
         // The writer is in the reader's way, if it is in anybody's.
         processors: 1,
         clock: Clock::Instructions,
@@ -459,6 +484,7 @@ pub static KINDS: [Kind; 31] = [
     Kind {
         name: "bench-kernel",
         purpose: "figures: what the kernel's own benchmark says of maps, which the distribution's kernel has not got",
+        suite: Suite::Neither,
         flavour: Flavour::Debug(Watch::Nothing),
         processors: 1,
         clock: Clock::Instructions,
@@ -468,6 +494,7 @@ pub static KINDS: [Kind; 31] = [
     Kind {
         name: "bench-many",
         purpose: "figures: what two hundred and fifty-six groups cost",
+        suite: Suite::Neither,
         clock: Clock::Instructions,
         command_line: MANY_PORTS,
         extra: Extra::MostDisks,
@@ -477,6 +504,7 @@ pub static KINDS: [Kind; 31] = [
     Kind {
         name: "demo",
         purpose: "the demo",
+        suite: Suite::Neither,
         scenarios: &["demo"],
         ..ORDINARY
     },

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The matrix: the IOMMUs and kernels that the module is for, those it refuses, and what was not run.
 //!
-//! Each cell is a machine, which `make test-full` runs. README.md has the table that [`table`] makes of them.
+//! Each cell is a machine, which `make test-full` runs, and some of them `make test`. README.md has the table that [`table`] makes of them.
 
 use crate::host::build::arch::Arch;
 use crate::host::build::debug_kernel::Watch;
 use crate::host::build::toolchain::Flavour;
-use crate::host::vm::machines::{Extra, Kind, ARM, ORDINARY};
+use crate::host::vm::machines::{Extra, Kind, Suite, ARM, ORDINARY};
 use crate::host::vm::qemu::Iommu;
 
 /// What becomes of a switch there.
@@ -76,8 +76,20 @@ impl Cell {
             verdict,
             machine: Kind {
                 purpose: iommu,
+                suite: Suite::TestFull,
                 ..machine
             },
+        }
+    }
+
+    /// The same, which `make test` runs, too: it needs no other kernel, and takes another way than all else.
+    const fn in_every_test(self) -> Self {
+        Self {
+            machine: Kind {
+                suite: Suite::Test,
+                ..self.machine
+            },
+            ..self
         }
     }
 }
@@ -196,7 +208,7 @@ pub static CELLS: [Cell; 25] = [
             ..kernel(Flavour::Debug(Watch::Checks))
         },
     ),
-    Cell::live("AMD-Vi", "amd", other(Iommu::Amd, Flavour::Stock)),
+    Cell::live("AMD-Vi", "amd", other(Iommu::Amd, Flavour::Stock)).in_every_test(),
     Cell::live(
         "AMD-Vi",
         "amd-rt",
@@ -211,7 +223,8 @@ pub static CELLS: [Cell; 25] = [
         "virtio-iommu",
         "virtio",
         other(Iommu::Virtio, Flavour::Stock),
-    ),
+    )
+    .in_every_test(),
     Cell::live(
         "virtio-iommu",
         "virtio-previous",
