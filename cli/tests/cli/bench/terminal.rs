@@ -158,7 +158,13 @@ impl Bench {
     /// Ctrl-C: what the terminal shows of it, and the signal, as the shell's children get it.
     fn interrupt(&mut self) {
         self.terminal.write_all(b"\x03").unwrap();
-        self.until(|text| text.contains("^C"));
+        // The progress is drawn over it soon, so the screen need not show it when there is nothing more to read.
+        let (mut printed, mut bytes) = (Vec::new(), [0; 4096]);
+        while !printed.windows(2).any(|two| two == b"^C") {
+            let count = self.terminal.read(&mut bytes).unwrap();
+            printed.extend_from_slice(&bytes[..count]);
+            self.show(&bytes[..count]);
+        }
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
         kill(pid, Signal::SIGINT).unwrap();
     }
