@@ -20,7 +20,7 @@ else
 	date=$(stat -c %Y CHANGELOG.md)
 fi
 
-cp -r --preserve=mode,timestamps Cargo.toml Cargo.lock ARCHITECTURE.md CHANGELOG.md LICENSE README.md cli kmod policy packaging tests "$folder/"
+cp -r --preserve=mode,timestamps Cargo.toml Cargo.lock ARCHITECTURE.md CHANGELOG.md CONTRIBUTING.md LICENSE README.md cli kmod policy packaging tests "$folder/"
 mv "$folder/packaging/debian" "$folder/debian"
 cat >"$folder/debian/changelog" <<END
 iommuctl ($version) unstable; urgency=medium
