@@ -193,6 +193,22 @@ impl Match {
 
     /// Every key in turn, in the order of the struct, cheap or not: all are cheap.
     fn test(&self, device: &Device, explain: bool) -> Result<(), Option<Mismatch>> {
+        // Every key by its name, so that a new one cannot be forgotten: its rule would match too much.
+        let Self {
+            address,
+            vendor,
+            device: device_id,
+            subsystem_vendor,
+            subsystem_device,
+            class,
+            driver,
+            bus,
+            external,
+            removable,
+            numa_node,
+            firmware,
+            modalias,
+        } = self;
         let id = |key, wanted: &Option<AnyOf<PciId>>, found: Option<PciId>| {
             let equal = |w: &AnyOf<PciId>, f: &PciId| w.any(|id| id == f);
             holds(
@@ -214,42 +230,42 @@ impl Match {
             let found = found.as_deref();
             holds(key, wanted.as_ref(), found, like, str::to_owned, explain)
         };
-        let address = |w: &AnyOf<AddressPattern>, f: &crate::PciAddress| {
+        let at = |w: &AnyOf<AddressPattern>, f: &crate::PciAddress| {
             w.any(|pattern| pattern.matches(*f, &device.name))
         };
         holds(
             "address",
-            self.address.as_ref(),
+            address.as_ref(),
             device.address,
-            address,
+            at,
             |f| f.to_string(),
             explain,
         )?;
-        id("vendor", &self.vendor, device.vendor)?;
-        id("device", &self.device, device.device)?;
+        id("vendor", vendor, device.vendor)?;
+        id("device", device_id, device.device)?;
         id(
             "subsystem_vendor",
-            &self.subsystem_vendor,
+            subsystem_vendor,
             device.subsystem_vendor,
         )?;
         id(
             "subsystem_device",
-            &self.subsystem_device,
+            subsystem_device,
             device.subsystem_device,
         )?;
         holds(
             "class",
-            self.class.as_ref(),
+            class.as_ref(),
             device.class,
             |w, f| w.any(|class| class.matches(*f)),
             |f| f.to_string(),
             explain,
         )?;
-        name("driver", &self.driver, &device.driver)?;
-        name("bus", &self.bus, &device.bus)?;
+        name("driver", driver, &device.driver)?;
+        name("bus", bus, &device.bus)?;
         holds(
             "external",
-            self.external.as_ref(),
+            external.as_ref(),
             Some(device.is_external()),
             |w, f| w == f,
             yes_or_no,
@@ -257,7 +273,7 @@ impl Match {
         )?;
         holds(
             "removable",
-            self.removable.as_ref(),
+            removable.as_ref(),
             device.removable,
             |w, f| w.any(|r| r == f),
             |f| f.to_string(),
@@ -265,13 +281,13 @@ impl Match {
         )?;
         holds(
             "numa_node",
-            self.numa_node.as_ref(),
+            numa_node.as_ref(),
             device.numa_node,
             |w, f| w.any(|n| n == f),
             |f| f.to_string(),
             explain,
         )?;
-        like("firmware", &self.firmware, &device.firmware)?;
-        like("modalias", &self.modalias, &device.modalias)
+        like("firmware", firmware, &device.firmware)?;
+        like("modalias", modalias, &device.modalias)
     }
 }

@@ -6,6 +6,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use crate::schema;
 use crate::support::Machine;
 
 /// Puts a helper there that notes how it was called, and ends with `code`.
@@ -70,8 +71,9 @@ fn what_is_set_for_the_next_boot_is_shown() {
     helper(&kernel_install, "usr/bin/kernel-install", 0);
     for machine in [debian(0), kernel_install] {
         let next = |machine: &Machine| {
-            let run = machine.run(&["--json", "defaults"]);
-            run.json()["next_boot"].clone()
+            let document = machine.run(&["--json", "defaults"]).json();
+            schema::check("defaults", &document);
+            document["next_boot"].clone()
         };
         assert!(next(&machine).is_null());
         assert_eq!(machine.run(&["defaults", "set", "strict"]).code, 0);

@@ -158,3 +158,26 @@ fn what_is_written_is_read_again() {
         }
     }
 }
+
+/// The keys of a match, as the schema has them, are all tried together, and are all in the manual page.
+#[test]
+fn every_key_of_a_match_is_tried_and_documented() {
+    let read = |path: &str| fs::read_to_string(here(path)).unwrap();
+    let schema: serde_json::Value = serde_json::from_str(&read("schema/policy.json")).unwrap();
+    let keys = schema["$defs"]["Match"]["properties"].as_object().unwrap();
+    assert!(!keys.is_empty());
+    let tried = read("tests/corpus/good/every-key.yaml");
+    let page = read("../packaging/man/iommuctl-policy.5");
+    for key in keys.keys() {
+        assert!(tried.contains(&format!("\n      {key}: ")), "{key}");
+        // Its paragraph begins with its name, or with a list of names.
+        let begins = |line: &str| {
+            line.starts_with(".B") && line.split([' ', ',', '"']).any(|word| word == key)
+        };
+        let documented = page
+            .lines()
+            .zip(page.lines().skip(1))
+            .any(|(before, line)| before == ".TP" && begins(line));
+        assert!(documented, "{key} is not in iommuctl-policy(5)");
+    }
+}
