@@ -620,6 +620,7 @@ fn go_on(cleanup: &Arc<Cleanup>, waiting: &mut Waiting, locked: &LockedGroup<'_>
 
 /// What is left of a clean-up that has ended. Fields are dropped in order.
 struct Left {
+    /// To drop it frees it: I5 of the protocol holds when a clean-up has ended.
     _copy: Option<StrictCopy>,
     aside: Option<Rings>,
     /// To drop it may mean to remove the group's files, which waits for everybody who writes one.

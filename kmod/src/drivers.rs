@@ -7,8 +7,9 @@
 //! * From the mode sample to the lock of the ring, and inside the redirected entry, nothing
 //!   sleeps or gives up the CPU voluntarily. Where spin locks sleep (`PREEMPT_RT`) they count as
 //!   sleeping.
-//! * Nobody keeps the redirected table across a sleep, on the way of a map either; or, where a map
-//!   does ([`Table::Domain`]), it calls nothing of it that is ours.
+//! * Nobody keeps the address of the redirected table across a sleep, in a map or in an unmap. A
+//!   driver whose maps do ([`Table::Domain`]) calls none of our functions through it, and its copy is
+//!   never freed.
 //! * Behind the ring's lock nothing touches a ring.
 //! * Its flush needs no context that a worker of the kernel's, or a writer of `type`, does not
 //!   have.

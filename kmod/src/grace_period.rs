@@ -22,12 +22,13 @@ enum Part {
     /// Tasks-RCU again, on `PREEMPT_RT`. A BPF program at a trace point in the middle of an unmap may
     /// sleep there for a lock, within an RCU section. It has left that by now; this waits for the rest
     /// of its unmap. A probe that sleeps for a lock without RCU (another module's, at `trace_unmap`)
-    /// is not waited for. Strictness does not rest on that, only the time at which memory is freed.
+    /// is not waited for: rings may be freed under it. Strictness does not rest on that.
     TasksAgain,
 }
 
-/// A grace period of both kinds of RCU: when it is over, whoever was anywhere in an unmap when it
-/// began has left it, preempted tasks too.
+/// A grace period of both kinds of RCU: when it is over, everybody who was in an unmap when it began,
+/// and has not slept there, has left it; preempted tasks too. The audited drivers do not sleep there
+/// (`drivers.rs`).
 ///
 /// To drop it while it is pending waits for it.
 ///

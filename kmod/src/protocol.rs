@@ -70,7 +70,12 @@
 //! * **I4** When `fq_domain` becomes NULL, everybody who might take the old entry with a *queued*
 //!   sample has left. When the entry is restored, no *queued* sample is left but those of I3.
 //! * **I5** The copy of the operations table, and the module's text, go only after a grace period
-//!   that began after the copy's last restore.
+//!   that began when no live domain pointed to the copy any more: after [`Machine::restore_entry`],
+//!   or after the domain was freed. That is enough: an unmap that begins later does not find the
+//!   copy, and one that had loaded its address is waited for. It cannot sleep before it has
+//!   left: the kernel loads the address anew for each call (`__iommu_unmap()`), and the audited
+//!   drivers' entries do not sleep (`drivers.rs`). Where the kernel keeps the address over a
+//!   sleep no grace period is enough, and the copy is never freed (`strict_ops.rs`).
 //! * **I6** Whatever was left in a slot by a late comer is given back once, or counted as given up.
 //!
 //! # Late comers
@@ -158,7 +163,8 @@ pub(crate) enum World {
     Relabelled,
     /// The same, but it found none, and made one of its own.
     Requeued,
-    /// The domain is no longer the group's, and was freed.
+    /// The domain is no longer the group's, and was freed; or something else made it point to another
+    /// table. Nothing is put back then.
     Gone,
     /// Something that nobody is known to do.
     Broken,

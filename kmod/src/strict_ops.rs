@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The strict entry: a copy of one domain's operations table whose unmap entry makes the unmap
-//! strict, in place of the original table until the rings are freed.
+//! The strict copy of one domain's operations table: its unmap entry, the strict entry, makes each
+//! unmap strict. The domain points to it, and not to the original table, until the rings are freed.
 //!
 //! One pointer in the domain is redirected to the copy and later put back. No text is patched and
 //! no other domain is touched. Which pointer depends on the driver:
 //!
 //! * On the generic page table it is `pt_iommu::ops`. `domain->ops` stays as it is: Intel's driver
-//!   tells kinds of domains apart by that pointer. The copy is freed when the clean-up ends.
+//!   tells kinds of domains apart by that pointer. The copy is freed when the clean-up ends; I5 in `protocol.rs` says
+//!   why it may be.
 //! * Elsewhere it is `domain->ops`. The kernel keeps that pointer in a local variable while it
 //!   maps, across allocations that may sleep (`__iommu_map_domain_pgtbl()`), so no grace period
 //!   says when the copy could be freed: it is kept for ever ([`leaked_tables`]). What a map calls
@@ -52,8 +53,10 @@ impl Spare {
     }
 }
 
-/// A copy of a domain's operations table with the strict entry. To drop it frees it, if it is one
-/// that may be freed.
+/// A copy of a domain's operations table with the strict entry.
+///
+/// To drop it frees it, unless it is one that is kept for ever. Once a domain has pointed to it that
+/// takes a grace period first: I5 in `protocol.rs`.
 ///
 /// # Invariants
 ///
