@@ -79,7 +79,7 @@ pub fn parse_audit_settings(text: &str) -> Result<AuditSettings, ParseError> {
 }
 
 /// As many as anybody repairs at once. Each is looked up in the text by itself.
-const MOST_ERRORS: usize = 20;
+const MAX_ERRORS: usize = 20;
 
 /// All that can be found wrong with a text that [`parse`] does not take, in the order of the lines: one thing for each rule,
 /// and one for what is not a rule. Of a text that is not YAML, or has a key twice, that is the first thing only.
@@ -91,7 +91,7 @@ pub fn errors(text: &str) -> Vec<ParseError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut all = vec![first];
     let mut add = |error: ParseError| {
-        if all.len() < MOST_ERRORS && !all.contains(&error) {
+        if all.len() < MAX_ERRORS && !all.contains(&error) {
             all.push(error);
         }
     };

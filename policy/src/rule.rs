@@ -96,7 +96,7 @@ pub struct Rule {
 }
 
 /// The longest text of a person's own words, in characters.
-const LONGEST_TEXT: usize = 200;
+const MAX_TEXT_LENGTH: usize = 200;
 
 impl Rule {
     /// What is wrong with it beyond its shape, in words.
@@ -123,8 +123,10 @@ impl Rule {
 fn text_problem(key: &str, text: &str) -> Option<String> {
     if text.trim().is_empty() {
         Some(format!("`{key}` is empty"))
-    } else if text.chars().count() > LONGEST_TEXT {
-        Some(format!("`{key}` is longer than {LONGEST_TEXT} characters"))
+    } else if text.chars().count() > MAX_TEXT_LENGTH {
+        Some(format!(
+            "`{key}` is longer than {MAX_TEXT_LENGTH} characters"
+        ))
     } else if text.chars().any(is_unprintable) {
         // It is shown on terminals.
         Some(format!("`{key}` has control characters in it"))

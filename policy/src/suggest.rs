@@ -20,7 +20,7 @@ const SYNONYMS: [(&str, &str); 14] = [
 ];
 
 /// How alike two words must be, from 0 (nothing in common) to 1 (the same).
-const ALIKE: f64 = 0.75;
+const MIN_SIMILARITY: f64 = 0.75;
 
 /// The one of `words` that is most like `typed`, if one is like it at all.
 #[must_use]
@@ -31,7 +31,7 @@ pub(crate) fn nearest<'a>(
     let typed = typed.to_ascii_lowercase().replace('-', "_");
     let synonym = SYNONYMS.iter().find(|(word, _)| *word == typed);
     let mut best = None;
-    let mut best_score = ALIKE;
+    let mut best_score = MIN_SIMILARITY;
     for word in words {
         if synonym.is_some_and(|(_, key)| *key == word) {
             return Some(word);

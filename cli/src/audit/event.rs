@@ -48,7 +48,7 @@ impl Learned {
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outcome {
+pub enum EventOutcome {
     /// The group has another type now.
     Changed,
     /// It has the type it had.
@@ -67,7 +67,7 @@ pub enum Outcome {
     FirstSeen,
 }
 
-impl Outcome {
+impl EventOutcome {
     /// Every one of them, in the order in which help texts show them.
     pub const ALL: [Self; 8] = [
         Self::Changed,
@@ -229,7 +229,7 @@ pub struct Event {
     pub new_type: Option<String>,
     /// How it ended; `None` while it has not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<EventOutcome>,
     /// The kernel's error number, if that is how it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errno: Option<i32>,
@@ -280,7 +280,7 @@ pub struct Ending {
     /// What was asked for.
     pub request: TypeRequest,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: EventOutcome,
     /// The type the group had.
     pub old_type: Option<DomainType>,
     /// The type it has now; `None` if that is not known.
@@ -354,7 +354,7 @@ impl Event {
     #[must_use]
     pub fn type_now(&self) -> Option<&str> {
         match self.outcome {
-            Some(Outcome::Denied | Outcome::TimedOut) => None,
+            Some(EventOutcome::Denied | EventOutcome::TimedOut) => None,
             _ => self.new_type.as_deref(),
         }
     }

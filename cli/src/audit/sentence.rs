@@ -4,7 +4,7 @@
 use iommuctl_policy::DomainType;
 use nix::errno::Errno;
 
-use super::event::{Event, Learned, Outcome, Phase, Who};
+use super::event::{Event, EventOutcome, Learned, Phase, Who};
 use crate::sys::printable::printable;
 
 /// What happened, in one sentence without control characters.
@@ -41,16 +41,16 @@ fn closed(event: &Event) -> String {
     let requested = or_unknown(event.requested.as_deref());
     let to = format!("{old} to {requested}");
     match event.outcome {
-        Some(Outcome::Changed) => format!("changed from {old} to {new}"),
-        Some(Outcome::Unchanged) => format!("{requested} was written, and it stays {new}"),
-        Some(Outcome::Refused) => format!("{to} was refused"),
-        Some(Outcome::Denied) => {
+        Some(EventOutcome::Changed) => format!("changed from {old} to {new}"),
+        Some(EventOutcome::Unchanged) => format!("{requested} was written, and it stays {new}"),
+        Some(EventOutcome::Refused) => format!("{to} was refused"),
+        Some(EventOutcome::Denied) => {
             format!("a write of {requested} was denied, since the writer had not the capabilities")
         }
-        Some(Outcome::Stopped) => format!("{to} was stopped before anything was changed"),
-        Some(Outcome::Failed) => format!("{to} failed"),
-        Some(Outcome::TimedOut) => format!("{to} takes longer than was waited for"),
-        Some(Outcome::FirstSeen) => format!("is {new}"),
+        Some(EventOutcome::Stopped) => format!("{to} was stopped before anything was changed"),
+        Some(EventOutcome::Failed) => format!("{to} failed"),
+        Some(EventOutcome::TimedOut) => format!("{to} takes longer than was waited for"),
+        Some(EventOutcome::FirstSeen) => format!("is {new}"),
         None => format!("{to} did not end"),
     }
 }
@@ -99,15 +99,15 @@ pub fn meaning(event: &Event) -> Option<String> {
         now.map_or(String::new(), |now| format!("; it stays {now}"))
     };
     let text = match event.outcome? {
-        Outcome::Changed => from_now_on(event.new_type.as_deref()?)?.to_owned(),
-        Outcome::Refused => format!("refused{}{}", why(), stays()),
-        Outcome::Stopped => format!("stopped before anything was changed{}", why()),
-        Outcome::Denied => {
+        EventOutcome::Changed => from_now_on(event.new_type.as_deref()?)?.to_owned(),
+        EventOutcome::Refused => format!("refused{}{}", why(), stays()),
+        EventOutcome::Stopped => format!("stopped before anything was changed{}", why()),
+        EventOutcome::Denied => {
             "denied: whoever wrote had not both of CAP_SYS_ADMIN and CAP_SYS_RAWIO".to_owned()
         }
-        Outcome::Failed => format!("failed{}", why()),
-        Outcome::TimedOut => "the kernel was not done in time, and is still at it".to_owned(),
-        Outcome::Unchanged | Outcome::FirstSeen => return None,
+        EventOutcome::Failed => format!("failed{}", why()),
+        EventOutcome::TimedOut => "the kernel was not done in time, and is still at it".to_owned(),
+        EventOutcome::Unchanged | EventOutcome::FirstSeen => return None,
     };
     Some(printable(&text))
 }

@@ -75,7 +75,7 @@ pub fn log(root: Option<&Path>) -> Result<(AuditSettings, Log), SettingsError> {
 
 /// Reads the settings; the defaults if there is no file.
 fn read(root: &Root) -> Result<AuditSettings, SettingsError> {
-    let Some(folder) = root.folder(FOLDER)? else {
+    let Some(folder) = root.dir(FOLDER)? else {
         return Ok(AuditSettings::default());
     };
     match folder.read(SETTINGS)? {
@@ -104,7 +104,7 @@ pub fn key(root: &Root) -> Result<Option<Key>, SettingsError> {
             }
         }
     }
-    let Some(folder) = root.folder(FOLDER)? else {
+    let Some(folder) = root.dir(FOLDER)? else {
         return Ok(None);
     };
     let Content::Text(text) = folder.read(KEY)? else {

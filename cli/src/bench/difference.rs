@@ -2,12 +2,12 @@
 //! One figure that both types have, and what is said about the difference. Pure.
 
 use super::measure::figures::Comparison;
-use super::measure::schedule::LARGE;
+use super::measure::schedule::LARGE_READ_SIZE;
 use super::measure::stats::Ratio;
 
 /// From which part on a gain is worth giving protection up for, as far as this program has an opinion: less than that is not
 /// noticed by anybody who does not measure it.
-const WORTH: f64 = 0.03;
+const MIN_WORTHWHILE_GAIN: f64 = 0.03;
 
 /// A figure that differs, and how it is called.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +55,7 @@ impl Change {
     /// Whether it is large enough to be noticed.
     #[must_use]
     pub fn is_large(&self) -> bool {
-        (self.gain.ratio - 1.0).abs() >= WORTH
+        (self.gain.ratio - 1.0).abs() >= MIN_WORTHWHILE_GAIN
     }
 
     /// `12.0 % more reads in a second at queue depth 16 (9.1 % to 15.2 %)`.
@@ -67,7 +67,7 @@ impl Change {
             cpu,
         } = *self;
         let size = match large {
-            true => format!(" of {} KiB", LARGE / 1024),
+            true => format!(" of {} KiB", LARGE_READ_SIZE / 1024),
             false => String::new(),
         };
         // What is said about processor time is how much of it is saved.

@@ -12,15 +12,15 @@ use nix::errno::Errno;
 use nix::libc::O_DIRECT;
 use nix::sys::stat::{major, minor};
 
-use super::measure::schedule::{Load, LARGE};
+use super::measure::schedule::{Load, LARGE_READ_SIZE};
 use crate::sys::error::{errno, OsError};
 
 /// How long after it was to be done a read may still be under way.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// The size of a read, unless the disk has larger blocks: a page, which has a mapping of its own.
-const PAGE: u64 = 4096;
+const PAGE_SIZE: u64 = 4096;
 /// The largest blocks that a disk may have.
-const LARGEST: u64 = 1 << 20;
+const MAX_BLOCK_SIZE: u64 = 1 << 20;
 /// The disk cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
@@ -104,7 +104,9 @@ impl Disk {
             .seek(SeekFrom::End(0))
             .map_err(|e| failed("measure", &e))?;
         // Always a power of two, and never more than this; the kernel makes no others.
-        let block = logical.map_or(PAGE, |l| l.clamp(PAGE, LARGEST).next_power_of_two());
+        let block = logical.map_or(PAGE_SIZE, |l| {
+            l.clamp(PAGE_SIZE, MAX_BLOCK_SIZE).next_power_of_two()
+        });
         match bytes / block {
             0 => Err(DiskError::Empty(shown)),
             _ => Ok(Self {
@@ -119,14 +121,18 @@ impl Disk {
     /// How many bytes a read of `load` has, and how many such pieces there are.
     #[must_use]
     pub fn pieces(&self, load: Load) -> (u64, u64) {
-        let size = if load.large { LARGE } else { self.block };
+        let size = if load.large {
+            LARGE_READ_SIZE
+        } else {
+            self.block
+        };
         (size, self.bytes / size)
     }
 
     /// Whether there is room for large reads, and they are larger than the others.
     #[must_use]
     pub fn has_large(&self) -> bool {
-        self.block < LARGE && self.bytes >= LARGE
+        self.block < LARGE_READ_SIZE && self.bytes >= LARGE_READ_SIZE
     }
 
     /// What a failure of the disk is to be called.
@@ -174,7 +180,7 @@ pub(super) mod tests {
                 depth: 1,
             })
         };
-        assert_eq!(pieces(true), (LARGE, 2));
+        assert_eq!(pieces(true), (LARGE_READ_SIZE, 2));
         assert_eq!(pieces(false), (4096, 75));
     }
 

@@ -12,7 +12,7 @@ use super::measure::stats::CONFIDENCE;
 use super::mode::Mode;
 
 /// If lazy could still be faster by more than this, nothing was found out.
-const VAGUE: f64 = 0.10;
+const MAX_UNCERTAIN_GAIN: f64 = 0.10;
 
 /// A limit beyond this is not worth saying: it only shows how much the figures vary.
 const MAX_SPREAD: f64 = 1.0;
@@ -115,7 +115,7 @@ fn no_difference(changes: &[Change], sure: &str) -> (Verdict, String) {
     let reads = changes.iter().filter(|c| !c.cpu);
     let most = reads.map(|c| c.gain.high - 1.0).max_by(f64::total_cmp);
     match most {
-        Some(most) if most <= VAGUE => (
+        Some(most) if most <= MAX_UNCERTAIN_GAIN => (
             Verdict::Strict,
             format!(
                 "No difference was found: {sure}, lazy is worth {:.1} % more reads in a second at most.",

@@ -18,7 +18,7 @@ pub const VANISHED: &str = "it has vanished: its devices were removed";
 
 /// How a failed write is to be counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FailureKind {
     /// The kernel or the module has a rule against it.
     Refused,
     /// It went wrong.
@@ -29,7 +29,7 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
     /// How it counts.
-    pub kind: Kind,
+    pub kind: FailureKind,
     /// What happened.
     pub message: String,
     /// What would work instead, one line each.
@@ -122,7 +122,7 @@ pub fn ways_to(current: &DomainType, request: TypeRequest, module: bool) -> Vec<
 #[must_use]
 pub fn explain(errno: Errno, facts: &Facts<'_>) -> Explanation {
     let failed = |message: String, advice: Vec<String>| Explanation {
-        kind: Kind::Failed,
+        kind: FailureKind::Failed,
         message,
         advice,
     };
@@ -130,7 +130,7 @@ pub fn explain(errno: Errno, facts: &Facts<'_>) -> Explanation {
         Errno::EACCES => not_permitted(facts.capabilities),
         Errno::EPERM | Errno::EBUSY => in_use(errno, facts),
         Errno::EOPNOTSUPP if facts.module => Explanation {
-            kind: Kind::Refused,
+            kind: FailureKind::Refused,
             message: format!(
                 "iommu_live does not switch this group to {} live: its IOMMU driver is not on the module's list, or \
                  cannot defer flushes",
@@ -189,7 +189,7 @@ pub fn not_permitted(capabilities: Option<Capabilities>) -> Explanation {
         "in a container or a service, add the capability; under lockdown or SELinux, see the audit log"
     };
     Explanation {
-        kind: Kind::Failed,
+        kind: FailureKind::Failed,
         message,
         advice: vec![advice.to_owned()],
     }
@@ -200,7 +200,7 @@ fn in_use(errno: Errno, facts: &Facts<'_>) -> Explanation {
     let Facts { group, request, .. } = facts;
     let relax = group.domain_type == Some(DomainType::Dma) && *request == TypeRequest::DmaFq;
     let refused = |message: String, advice: Vec<String>| Explanation {
-        kind: Kind::Refused,
+        kind: FailureKind::Refused,
         message,
         advice,
     };
@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn eperm_without_the_module_names_driver_and_module() {
         let it = explained(Errno::EPERM, "DMA-FQ", TypeRequest::Dma, false);
-        assert_eq!(it.kind, Kind::Refused);
+        assert_eq!(it.kind, FailureKind::Refused);
         assert!(it.message.contains("0000:01:00.0 (nvme)"), "{}", it.message);
         assert!(it.advice.join("\n").contains("modprobe iommu_live"));
     }
@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn eperm_from_the_module_on_relax_is_about_trust() {
         let it = explained(Errno::EPERM, "DMA", TypeRequest::DmaFq, true);
-        assert_eq!(it.kind, Kind::Refused);
+        assert_eq!(it.kind, FailureKind::Refused);
         assert!(it.message.contains("untrusted"));
         assert!(!it.advice.join("\n").contains("modprobe"));
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use iommuctl_policy::{Group, GroupId, Inventory, Route, TypeRequest};
 
-use super::advice::{self, Facts, Kind};
+use super::advice::{self, Facts, FailureKind};
 use super::checks::Check;
 use super::outcome::{milliseconds, GroupResult, Outcome, WriteReport};
 use super::rebind::group::{Interrupt, Seen};
@@ -27,13 +27,13 @@ use crate::state::change_lock::Lock;
 /// groups then take hardly longer than one.
 const MAX_PARALLEL: usize = 64;
 /// How many are switched at the same time to begin with.
-const FEW: usize = 4;
+const INITIAL_PARALLEL: usize = 4;
 /// While the kernel has not answered for this long, there are more of them; and it is looked again after twice as long.
-const SLOW: Duration = Duration::from_millis(2);
+const SLOW_AFTER: Duration = Duration::from_millis(2);
 /// How often somebody is told how far it is, at least.
-const TICK: Duration = Duration::from_millis(100);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// How many groups are announced together. It takes as long as to announce one: until what is said is on the disk.
-const TOGETHER: usize = 256;
+const MAX_ANNOUNCED: usize = 256;
 
 /// What is to be done, the same for each group.
 #[derive(Clone, Debug)]
@@ -109,7 +109,7 @@ impl Switch<'_> {
         trail: &Trail,
         mut tick: impl FnMut(usize),
     ) -> Vec<GroupResult> {
-        let (jobs, todo) = mpsc::sync_channel(TOGETHER);
+        let (jobs, todo) = mpsc::sync_channel(MAX_ANNOUNCED);
         let (done, ended) = mpsc::channel();
         let work = Work {
             switch: self,
@@ -125,11 +125,11 @@ impl Switch<'_> {
             work.spawn(scope, done.clone(), |done| {
                 work.announce(scope, groups, jobs, done);
             });
-            let mut patience = SLOW;
+            let mut wait = SLOW_AFTER;
             while results.len() < groups.len() {
-                match ended.recv_timeout(patience.min(TICK)) {
+                match ended.recv_timeout(wait.min(PROGRESS_INTERVAL)) {
                     Ok(first) => {
-                        patience = SLOW;
+                        wait = SLOW_AFTER;
                         work.record(std::iter::once(first).chain(ended.try_iter()), &mut results);
                     }
                     // A thread that panicked has no result for us: what it has to say is said when all are joined.
@@ -138,7 +138,7 @@ impl Switch<'_> {
                         break;
                     }
                     Err(_) => {
-                        patience = patience.saturating_mul(2);
+                        wait = wait.saturating_mul(2);
                         let writers = work.writers.load(Ordering::Relaxed);
                         let waiting = work.waiting.load(Ordering::Relaxed);
                         work.more(scope, waiting, writers.saturating_mul(4), &done);
@@ -234,7 +234,7 @@ impl Switch<'_> {
     fn type_write(&self, id: GroupId) -> WriteReport {
         let path = Sysfs::type_path(id);
         WriteReport {
-            path: self.sysfs.tree().display(&path),
+            path: self.sysfs.kernfs().display(&path),
             text: self.request.as_str().to_owned(),
         }
     }
@@ -244,7 +244,7 @@ impl Switch<'_> {
         // Left behind, a live switch needs no lock of its own: no device is unbound, and the kernel itself keeps the group. Who
         // wants to know that nobody writes any more has it kept.
         let keep = self.keep.and_then(|lock| lock.share().ok());
-        WriteHelper::start(self.sysfs.tree(), keep)
+        WriteHelper::start(self.sysfs.kernfs(), keep)
     }
 
     fn write(
@@ -263,8 +263,8 @@ impl Switch<'_> {
             };
             let explanation = advice::explain(errno, &facts);
             result.outcome = match explanation.kind {
-                Kind::Refused => Outcome::Refused,
-                Kind::Failed => Outcome::Failed,
+                FailureKind::Refused => Outcome::Refused,
+                FailureKind::Failed => Outcome::Failed,
             };
             result.message = Some(explanation.message);
             result.advice = explanation.advice;
@@ -411,7 +411,7 @@ impl<'env> Work<'env> {
         let Self { switch, trail, .. } = self;
         let seen = Seen::default();
         let ids: Vec<GroupId> = groups.iter().copied().collect();
-        for ids in ids.chunks(TOGETHER) {
+        for ids in ids.chunks(MAX_ANNOUNCED) {
             let module = switch.sysfs.has_module();
             let (mut planned, mut settled) = (Vec::new(), Vec::new());
             for id in ids {
@@ -429,7 +429,7 @@ impl<'env> Work<'env> {
                 }
             }
             // Those who write make themselves ready while it is announced what they are to do.
-            self.more(scope, planned.len(), FEW, done);
+            self.more(scope, planned.len(), INITIAL_PARALLEL, done);
             let opening = planned.iter().map(|(group, route, _)| (group, *route));
             match trail.open_all(opening, switch.request) {
                 Ok(opened) => {

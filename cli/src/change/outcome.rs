@@ -6,7 +6,7 @@ use std::time::Duration;
 use iommuctl_policy::{DomainType, Group, GroupId, Route, TypeRequest};
 use serde::Serialize;
 
-use super::checks::Finding;
+use super::checks::CheckFinding;
 use crate::audit::event::{self, Ending, Interruption};
 use crate::exit::Exit;
 use crate::kernel::process::Process;
@@ -31,7 +31,7 @@ pub enum Outcome {
     TimedOut,
 }
 
-impl From<Outcome> for event::Outcome {
+impl From<Outcome> for event::EventOutcome {
     fn from(outcome: Outcome) -> Self {
         match outcome {
             Outcome::Unchanged => Self::Unchanged,
@@ -100,7 +100,7 @@ pub struct GroupResult {
     /// What would work instead, one line each.
     pub advice: Vec<String>,
     /// What spoke against interrupting its devices.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<CheckFinding>,
     /// The writes that were made, or would be (dry run).
     pub writes: Vec<WriteReport>,
     /// The devices that were interrupted.

@@ -74,8 +74,8 @@ pub struct Application<'a> {
     pub inventory: &'a Inventory,
     /// Only these groups; `None` for all.
     pub only: Option<&'a BTreeSet<GroupId>>,
-    /// Our turn to change groups; without it, it is only found out what would be done.
-    pub turn: Option<&'a Session>,
+    /// The session that groups are changed in; without one, only what would be done is found out.
+    pub session: Option<&'a Session>,
     /// How long to wait for each write.
     pub timeout: Duration,
 }
@@ -104,9 +104,10 @@ impl Application<'_> {
             else {
                 continue;
             };
-            if let Some(turn) = self.turn {
+            if let Some(session) = self.session {
                 let rules = self.rules(decision).into_iter();
-                turn.trail
+                session
+                    .trail
                     .because(group.id, rules.map(|r| r.name).collect());
             }
             match &planned.step {
@@ -148,9 +149,11 @@ impl Application<'_> {
 
     /// Records that a group is kept from what the policy wants.
     fn note(&self, result: &GroupResult, request: TypeRequest) {
-        if let (Some(turn), Outcome::Refused) = (self.turn, result.outcome) {
+        if let (Some(session), Outcome::Refused) = (self.session, result.outcome) {
             let ending = result.ending(request);
-            turn.trail.note(&self.context.sysfs, result.group, ending);
+            session
+                .trail
+                .note(&self.context.sysfs, result.group, ending);
         }
     }
 
@@ -158,7 +161,7 @@ impl Application<'_> {
     /// be permitted to know.
     fn is_locked_down(&self) -> bool {
         let lockdown = in_force(self.context.run_root.as_deref());
-        lockdown.map_or(self.turn.is_some(), |lockdown| lockdown.is_some())
+        lockdown.map_or(self.session.is_some(), |lockdown| lockdown.is_some())
     }
 
     /// All batches at the same time, and then one rebind after the other. Returns each group's result with what was asked
@@ -180,16 +183,16 @@ impl Application<'_> {
         let switches: Vec<Switch<'_>> = batches.keys().map(switch).collect();
         let work: Vec<(&Switch<'_>, &BTreeSet<GroupId>)> =
             switches.iter().zip(batches.values()).collect();
-        let mut results = match self.turn {
-            Some(turn) => live(&work, &turn.trail, &mut tick),
+        let mut results = match self.session {
+            Some(session) => live(&work, &session.trail, &mut tick),
             None => survey(&work, self.inventory),
         };
         results.sort_by_key(|(_, result)| result.group);
-        if let Some(turn) = self.turn {
+        if let Some(session) = self.session {
             let total = results.len();
             let pairs = results.iter_mut().map(|(switch, result)| (*switch, result));
             let tick = |done: usize, doing: &str| tick(done, total, doing);
-            rebind_queue::run(pairs, turn, &mut KillPoint::default(), tick);
+            rebind_queue::run(pairs, session, &mut KillPoint::default(), tick);
         }
         results
             .into_iter()

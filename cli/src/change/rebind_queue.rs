@@ -24,7 +24,7 @@ fn is_next(result: &GroupResult) -> bool {
 /// being done now.
 pub fn run<'a>(
     all: impl Iterator<Item = (&'a Switch<'a>, &'a mut GroupResult)>,
-    turn: &Session,
+    session: &Session,
     kill_point: &mut KillPoint,
     mut tick: impl FnMut(usize, &str),
 ) {
@@ -50,14 +50,15 @@ pub fn run<'a>(
         }
         if let Some(why) = &stop {
             result.leave(Outcome::Stopped, why);
-            turn.trail
+            session
+                .trail
                 .note(switch.sysfs, result.group, result.ending(switch.request));
             continue;
         }
         let id = result.group;
         // What is to be done is only planned here: everything is looked at again, and a group that is gone by now said so.
         let group = switch.sysfs.group(id, &mut Problems::default());
-        let opened = group.map(|group| turn.trail.open(&group, switch.request, Route::Rebind));
+        let opened = group.map(|group| session.trail.open(&group, switch.request, Route::Rebind));
         let opened = match opened.transpose() {
             Ok(opened) => opened,
             Err(why) => {
@@ -66,15 +67,15 @@ pub fn run<'a>(
             }
         };
         let mut tools = Tools {
-            run: &turn.run,
-            lock: &turn.lock,
+            run: &session.run,
+            lock: &session.lock,
             signals: &mut signals,
             kill_point,
         };
         let mut tick = |doing: &str| tick(done, &format!("group {id}: {doing}"));
         let whole = switch.interrupt().run(id, result, &mut tools, &mut tick);
         if let Some(opened) = opened {
-            turn.trail.close(opened, result.ending(switch.request));
+            session.trail.close(opened, result.ending(switch.request));
         }
         done += 1;
         if !whole {

@@ -29,12 +29,12 @@ impl Session {
     /// nothing in `/run`.
     pub fn begin(
         context: &Context,
-        patience: Duration,
+        timeout: Duration,
         output: &mut Output,
     ) -> anyhow::Result<Self> {
         may_change(context)?;
         let run = PrivateDir::make(context.run_root.as_deref())?;
-        let lock = lock(&run, patience, output)?;
+        let lock = lock(&run, timeout, output)?;
         for group in unfinished::rebinds(&run)? {
             output.remark(&format!(
                 "a rebind of group {group} was interrupted earlier: `iommuctl recover` finishes it"
@@ -56,10 +56,10 @@ pub fn may_change(context: &Context) -> Result<(), Failure> {
 }
 
 /// Takes the lock that everything which changes a group needs, and says so if that means to wait.
-pub fn lock(run: &PrivateDir, patience: Duration, output: &mut Output) -> anyhow::Result<Lock> {
+pub fn lock(run: &PrivateDir, timeout: Duration, output: &mut Output) -> anyhow::Result<Lock> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let command = format!("iommuctl {}", words.join(" "));
-    let lock = Lock::take(run, &command, patience, |holder| {
+    let lock = Lock::take(run, &command, timeout, |holder| {
         output.remark(&format!("waiting for another iommuctl: {holder}"));
     });
     lock.map_err(|error| match error {

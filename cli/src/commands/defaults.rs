@@ -236,16 +236,14 @@ fn one(root: &Root, action: &Action, undo: &mut Vec<Before>) -> anyhow::Result<(
 }
 
 fn read(root: &Root, folder: &str, name: &str) -> anyhow::Result<Option<String>> {
-    Ok(
-        match root.folder(folder)?.map(|f| f.read(name)).transpose()? {
-            Some(Content::Text(text)) => Some(text),
-            Some(Content::Masked | Content::Absent) | None => None,
-        },
-    )
+    Ok(match root.dir(folder)?.map(|f| f.read(name)).transpose()? {
+        Some(Content::Text(text)) => Some(text),
+        Some(Content::Masked | Content::Absent) | None => None,
+    })
 }
 
 fn put(root: &Root, folder: &str, name: &str, content: Option<String>) -> anyhow::Result<()> {
-    let place = root.folder(folder)?;
+    let place = root.dir(folder)?;
     let place = place.with_context(|| format!("/{folder} is not there any more"))?;
     match content {
         Some(text) => place.replace(name, text.as_bytes(), 0o644)?,

@@ -38,7 +38,7 @@ pub struct StatusReport {
     /// The one in force; `None` if there is none, or if it may not be known.
     pub lockdown: Option<InForce>,
     /// What was interrupted and is not brought back yet; empty if nothing was, or if it may not be known.
-    pub interrupted: Vec<Left>,
+    pub interrupted: Vec<UnfinishedReport>,
     /// What turns an IOMMU on; empty if there is one.
     pub advice: Vec<String>,
     /// When all of this was so.
@@ -67,7 +67,7 @@ pub struct KernelReport {
 
 /// A change of a group that was interrupted.
 #[derive(Debug, Serialize)]
-pub struct Left {
+pub struct UnfinishedReport {
     pub group: GroupId,
     pub interrupted: Interrupted,
     /// The type it had before; `None` if the journal does not say.
@@ -134,11 +134,17 @@ pub fn run(context: &Context, output: &mut Output) -> anyhow::Result<Exit> {
 }
 
 /// What was interrupted. While somebody is at work, what is there may be theirs, and is nothing to be told of.
-fn interrupted(context: &Context, output: &mut Output) -> Vec<Left> {
+fn interrupted(context: &Context, output: &mut Output) -> Vec<UnfinishedReport> {
     match Unfinished::look(context.run_root.as_deref()) {
-        Ok((left, Some(run))) if !left.busy => {
-            let rebinds = left.rebinds.iter().map(|id| rebind(context, &run, *id));
-            let benches = left.benches.iter().map(|id| bench(context, &run, *id));
+        Ok((unfinished, Some(run))) if !unfinished.busy => {
+            let rebinds = unfinished
+                .rebinds
+                .iter()
+                .map(|id| rebind(context, &run, *id));
+            let benches = unfinished
+                .benches
+                .iter()
+                .map(|id| bench(context, &run, *id));
             rebinds.chain(benches).collect()
         }
         Ok(_) => Vec::new(),
@@ -153,10 +159,10 @@ fn interrupted(context: &Context, output: &mut Output) -> Vec<Left> {
     }
 }
 
-fn rebind(context: &Context, run: &PrivateDir, group: GroupId) -> Left {
+fn rebind(context: &Context, run: &PrivateDir, group: GroupId) -> UnfinishedReport {
     let found = rebind::journal::read(run, group).ok().flatten();
     let plan = found.and_then(|found| found.plan);
-    left(
+    unfinished(
         context,
         group,
         Interrupted::Rebind,
@@ -164,20 +170,20 @@ fn rebind(context: &Context, run: &PrivateDir, group: GroupId) -> Left {
     )
 }
 
-fn bench(context: &Context, run: &PrivateDir, group: GroupId) -> Left {
+fn bench(context: &Context, run: &PrivateDir, group: GroupId) -> UnfinishedReport {
     let found = bench::guard::journal::read(run, group).ok().flatten();
     let original = found.map(|journal| journal.original.to_string());
-    left(context, group, Interrupted::Bench, original)
+    unfinished(context, group, Interrupted::Bench, original)
 }
 
 /// What cannot be read of a journal is for `recover` to say.
-fn left(
+fn unfinished(
     context: &Context,
     group: GroupId,
     interrupted: Interrupted,
     old_type: Option<String>,
-) -> Left {
-    Left {
+) -> UnfinishedReport {
+    UnfinishedReport {
         group,
         interrupted,
         old_type,
@@ -206,8 +212,8 @@ pub fn write(w: &mut dyn Write, report: &StatusReport) -> io::Result<()> {
     if let Some(in_force) = &report.lockdown {
         field(w, "Lockdown", &lockdown(in_force))?;
     }
-    for left in &report.interrupted {
-        write_interrupted(w, left)?;
+    for unfinished in &report.interrupted {
+        write_interrupted(w, unfinished)?;
     }
     match &report.module {
         None => field(w, "iommu_live", "not loaded")?,
@@ -251,22 +257,22 @@ fn lockdown(in_force: &InForce) -> String {
 }
 
 /// What was interrupted, and how the group may be now. What `recover` can do about it is found out there.
-fn write_interrupted(w: &mut dyn Write, left: &Left) -> io::Result<()> {
-    let (name, what) = match left.interrupted {
+fn write_interrupted(w: &mut dyn Write, unfinished: &UnfinishedReport) -> io::Result<()> {
+    let (name, what) = match unfinished.interrupted {
         Interrupted::Rebind => (
             "rebind",
             "may be without its drivers; `iommuctl recover` sees to it".to_owned(),
         ),
-        Interrupted::Bench => ("bench", after_bench(left)),
+        Interrupted::Bench => ("bench", after_bench(unfinished)),
     };
-    let (warn, group) = (style::WARN, left.group);
+    let (warn, group) = (style::WARN, unfinished.group);
     let text = format!("{warn}interrupted{warn:#}; group {group} {what}");
     field(w, name, &text)
 }
 
-fn after_bench(left: &Left) -> String {
-    let now = left.domain_type.as_ref().map(DomainType::as_str);
-    match (left.old_type.as_deref(), now) {
+fn after_bench(unfinished: &UnfinishedReport) -> String {
+    let now = unfinished.domain_type.as_ref().map(DomainType::as_str);
+    match (unfinished.old_type.as_deref(), now) {
         (Some(old), Some(now)) if old == now => {
             format!("is {now}, as it was; `iommuctl recover` clears away what was left")
         }

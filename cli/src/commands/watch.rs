@@ -27,13 +27,14 @@ With iommu_live loaded the kernel tells at once, and of whoever wrote. Without i
 is looked at every two seconds, and nothing says who it was. With --json, one object a line.";
 
 /// How often every group is looked at without the module: somebody is waiting in front of it.
-const OFTEN: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// What the kernel is to keep for us while a slow terminal holds us up.
-const BUFFER: usize = 8 * 1024 * 1024;
+const SOCKET_BUFFER_SIZE: usize = 8 * 1024 * 1024;
 
 /// Runs the command.
 pub fn run(global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
-    let mut socket = Socket::open(BUFFER).context("Failed to listen to the kernel's events")?;
+    let mut socket =
+        Socket::open(SOCKET_BUFFER_SIZE).context("Failed to listen to the kernel's events")?;
     let context = Context::open(&global.roots)?;
     // Without an IOMMU nothing will ever happen: that is better said than waited for.
     let mut problems = Problems::default();
@@ -81,7 +82,7 @@ impl Sink for Screen<'_> {
     }
 
     fn gently(&self) -> Duration {
-        OFTEN
+        POLL_INTERVAL
     }
 
     fn is_done(&self) -> bool {

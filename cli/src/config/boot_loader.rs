@@ -67,11 +67,11 @@ impl Loader {
         if root.has_program(Self::Grubby.program()) {
             return Ok(Some(Self::Grubby));
         }
-        if root.has_program(Self::Grub.program()) && root.folder(GRUB_FOLDER)?.is_some() {
+        if root.has_program(Self::Grub.program()) && root.dir(GRUB_FOLDER)?.is_some() {
             return Ok(Some(Self::Grub));
         }
         let by_kernel_install = Self::KernelInstall(String::new());
-        if let Some(folder) = root.folder(KERNEL_FOLDER)? {
+        if let Some(folder) = root.dir(KERNEL_FOLDER)? {
             if let (Content::Text(text), true) = (
                 folder.read(KERNEL_FILE)?,
                 root.has_program(by_kernel_install.program()),
@@ -114,7 +114,7 @@ impl Loader {
         let text = match self {
             Self::Grubby => return Ok(Added::Unknown),
             Self::KernelInstall(line) => Some(line.clone()),
-            Self::Grub => match root.folder(GRUB_FOLDER)? {
+            Self::Grub => match root.dir(GRUB_FOLDER)? {
                 Some(folder) => match folder.read(GRUB_FILE)? {
                     Content::Text(text) => Some(text),
                     Content::Masked | Content::Absent => None,

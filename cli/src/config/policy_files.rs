@@ -108,7 +108,7 @@ fn is_ignored(name: &str) -> bool {
 #[must_use]
 pub fn ignored(root: &Root) -> Vec<FileReport> {
     let mut ignored = Vec::new();
-    for folder in FOLDERS.iter().filter_map(|f| root.folder(f).ok().flatten()) {
+    for folder in FOLDERS.iter().filter_map(|f| root.dir(f).ok().flatten()) {
         let names = folder.names().unwrap_or_default();
         let names = names.iter().filter(|name| is_ignored(name));
         ignored.extend(names.map(|name| FileReport {
@@ -144,7 +144,7 @@ pub fn load(root: &Root) -> Result<Loaded, Vec<LoadError>> {
     let mut folders = Vec::new();
     let mut by_name: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for path in FOLDERS {
-        let found = root.folder(path).and_then(|folder| match folder {
+        let found = root.dir(path).and_then(|folder| match folder {
             Some(folder) => Ok(Some((folder.names()?, folder))),
             None => Ok(None),
         });
@@ -249,7 +249,7 @@ pub fn load_from(root: &Root, path: &Path) -> Result<Loaded, Vec<LoadError>> {
     let (folder, name) = text.rsplit_once('/').unwrap_or((".", text));
     let one = |error: TrustError| vec![error.into()];
     // A folder of policies, or a folder with the one in it.
-    let (folder, names) = match root.folder(text) {
+    let (folder, names) = match root.dir(text) {
         Ok(Some(folder)) => {
             let names = folder.names().map_err(one)?;
             (folder, names.into_iter().filter(|n| is_policy(n)).collect())
@@ -258,7 +258,7 @@ pub fn load_from(root: &Root, path: &Path) -> Result<Loaded, Vec<LoadError>> {
         Err(TrustError::Os(OsError {
             errno: nix::errno::Errno::ENOTDIR,
             ..
-        })) => match root.folder(folder).map_err(one)? {
+        })) => match root.dir(folder).map_err(one)? {
             Some(folder) => (folder, vec![name.to_owned()]),
             None => return Err(one(absent(root, folder))),
         },

@@ -7,9 +7,9 @@ use super::machine::Machine;
 use super::support::{install, PACKAGE};
 
 /// What the loaded module says, in one word.
-const LIVE: &str = "kernel/iommu_live/audit";
+const AUDIT_ATTRIBUTE: &str = "kernel/iommu_live/audit";
 /// The field of modinfo(8): a word, a colon, and a sentence.
-const FIELD: &str = "audit";
+const MODINFO_FIELD: &str = "audit";
 
 /// What the module that is installed was built with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl Built {
     /// Of the installed module; `None` if there is none, if modinfo(8) cannot be asked, or if it is older than the audit.
     fn of(machine: &Machine<'_>) -> Option<Self> {
         let file = machine.path(&machine.module_file()?.path);
-        Self::parse(&machine.modinfo(FIELD, &file)?)
+        Self::parse(&machine.modinfo(MODINFO_FIELD, &file)?)
     }
 
     /// Whether the module refuses the kernel it was built for.
@@ -56,7 +56,13 @@ pub fn audited(machine: &Machine<'_>) -> Option<Finding> {
         let fix = "boot a kernel that has the patch built in";
         return Some(Finding::bad(Id::ModuleAudited, text).fix(fix));
     }
-    let live = machine.context.sysfs.tree().text(LIVE).ok().flatten();
+    let live = machine
+        .context
+        .sysfs
+        .kernfs()
+        .text(AUDIT_ATTRIBUTE)
+        .ok()
+        .flatten();
     let finding = judge(live.as_deref(), loaded, Built::of(machine).as_ref())?;
     Some(match finding.level {
         // A newer one may know this kernel.

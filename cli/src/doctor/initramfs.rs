@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::finding::{Finding, Id, Level};
 use super::machine::{why, Machine};
 use crate::config::policy_files::FOLDERS;
-use crate::sys::subprocess::ask;
+use crate::sys::subprocess;
 
 /// A maker of initramfs images.
 struct Maker {
@@ -105,14 +105,18 @@ fn compare(machine: &Machine<'_>, maker: &Maker, files: &[String]) -> Option<Fin
     let Some(lister) = machine.program(maker.lister) else {
         return unknown(format!("there is nothing to list {shown} with"));
     };
-    let answer = match ask(&lister, &[&image.to_string_lossy()], LISTER_TIMEOUT) {
-        Ok(answer) if answer.code == 0 => answer,
-        Ok(answer) => {
-            return unknown(format!("{} ended with {}", lister.display(), answer.code));
+    let completed = match subprocess::run(&lister, &[&image.to_string_lossy()], LISTER_TIMEOUT) {
+        Ok(completed) if completed.code == 0 => completed,
+        Ok(completed) => {
+            return unknown(format!(
+                "{} ended with {}",
+                lister.display(),
+                completed.code
+            ));
         }
         Err(error) => return unknown(error.to_string()),
     };
-    match stale(&listed(&answer.text), files) {
+    match stale(&listed(&completed.text), files) {
         None => Some(Finding::ok(
             Id::Initramfs,
             format!("{shown} has iommuctl and the policy"),

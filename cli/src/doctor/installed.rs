@@ -33,7 +33,7 @@ pub struct Installed {
 /// [`TrustError`], if the folders cannot be read, or others can write them.
 pub fn find(root: &Root, release: &str) -> Result<Option<Installed>, TrustError> {
     let modules = format!("lib/modules/{release}");
-    let Some(folder) = root.folder(&modules)? else {
+    let Some(folder) = root.dir(&modules)? else {
         return Ok(None);
     };
     let is_there = |path: &String| PathBuf::from(root.display(path)).is_file();
@@ -44,7 +44,7 @@ pub fn find(root: &Root, release: &str) -> Result<Option<Installed>, TrustError>
         }
     }
     for place in PLACES.map(|place| format!("{modules}/{place}")) {
-        let Some(folder) = root.folder(&place)? else {
+        let Some(folder) = root.dir(&place)? else {
             continue;
         };
         for name in folder.names()? {

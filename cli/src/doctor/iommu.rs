@@ -42,7 +42,7 @@ pub fn iommu(machine: &Machine<'_>) -> Finding {
         let found = by_driver(&sysfs.iommus(&mut Problems::default()));
         return Finding::ok(Id::Iommu, format!("on: {groups} groups; {found}"));
     }
-    let tables = sysfs.tree().names(TABLES).ok().flatten();
+    let tables = sysfs.kernfs().names(TABLES).ok().flatten();
     let config = machine.context.proc.configuration();
     let off = why_off(&machine.kernel, tables.as_deref(), config.as_deref(), ARCH);
     explain(machine, &off)

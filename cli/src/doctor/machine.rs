@@ -16,7 +16,7 @@ use crate::kernel::sysfs::{Module, Problems};
 use crate::state::lockdown::{in_force, InForce, LockdownError};
 use crate::sys::error::OsError;
 use crate::sys::kernfs::KernFsError;
-use crate::sys::subprocess::{Answer, SubprocessError, Subprocesses};
+use crate::sys::subprocess::{Completed, SubprocessError, Subprocesses};
 use crate::sys::trusted::{Root, TrustError};
 
 /// How long a program may take that reads one file or asks one service.
@@ -56,7 +56,7 @@ pub struct Machine<'a> {
     pub policy: Result<Loaded, Vec<LoadError>>,
     /// The lockdown that is in force.
     pub lockdown: Result<Option<InForce>, LockdownError>,
-    asker: Subprocesses,
+    subprocesses: Subprocesses,
 }
 
 impl<'a> Machine<'a> {
@@ -91,7 +91,7 @@ impl<'a> Machine<'a> {
             release,
             inventory,
             installed,
-            asker: Subprocesses::default(),
+            subprocesses: Subprocesses::default(),
         })
     }
 
@@ -102,7 +102,7 @@ impl<'a> Machine<'a> {
 
     /// Whether the module is in the kernel. While it is on its way in or out, only the first folder is there.
     pub fn is_loaded(&self) -> bool {
-        self.live.is_some() || self.context.sysfs.tree().is_directory(installed::LOADED)
+        self.live.is_some() || self.context.sysfs.kernfs().is_directory(installed::LOADED)
     }
 
     /// The module that is installed, if one is.
@@ -147,27 +147,27 @@ impl<'a> Machine<'a> {
     }
 
     /// What the first of `candidates` that is there answers; `None` if none is.
-    pub fn ask(
+    pub fn run(
         &self,
         candidates: &[&str],
         args: &[&str],
-    ) -> Option<Result<Answer, SubprocessError>> {
+    ) -> Option<Result<Completed, SubprocessError>> {
         let program = self.program(candidates)?;
-        Some(self.asker.ask(&program, args, PROGRAM_TIMEOUT))
+        Some(self.subprocesses.run(&program, args, PROGRAM_TIMEOUT))
     }
 
     /// What modinfo(8) says about `field` of the module in `file`; `None` if nothing, or if it cannot be asked.
     pub fn modinfo(&self, field: &str, file: &Path) -> Option<String> {
         let file = file.to_str()?;
-        let answer = self.ask(&MODINFO, &["-F", field, file])?.ok()?;
-        let line = answer.text.lines().next().unwrap_or_default().trim();
-        (answer.code == 0 && !line.is_empty()).then(|| line.to_owned())
+        let completed = self.run(&MODINFO, &["-F", field, file])?.ok()?;
+        let line = completed.text.lines().next().unwrap_or_default().trim();
+        (completed.code == 0 && !line.is_empty()).then(|| line.to_owned())
     }
 
     /// Whether modinfo(8) is there, and was never late: what it did not say is not there, then.
     pub fn has_modinfo(&self) -> bool {
         let program = self.program(&MODINFO);
-        program.is_some_and(|program| !self.asker.was_late(&program))
+        program.is_some_and(|program| !self.subprocesses.was_late(&program))
     }
 }
 

@@ -136,8 +136,8 @@ pub fn matches(machine: &Machine<'_>) -> Option<Finding> {
     if !machine.is_loaded() {
         return None;
     }
-    let tree = machine.context.sysfs.tree();
-    let attribute = |name: &str| tree.text(&format!("{LOADED}/{name}")).ok().flatten();
+    let kernfs = machine.context.sysfs.kernfs();
+    let attribute = |name: &str| kernfs.text(&format!("{LOADED}/{name}")).ok().flatten();
     let live = machine.live.as_ref().and_then(|live| live.version.clone());
     let loaded = Build {
         version: live.or_else(|| attribute("version")),

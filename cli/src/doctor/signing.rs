@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::finding::{Finding, Id};
 use super::machine::{errno_of, why, Machine, RUN_AS_ROOT};
-use crate::sys::subprocess::Answer;
+use crate::sys::subprocess::Completed;
 use crate::sys::trusted::{Content, Root, TrustError, TrustedDir};
 
 /// The variable of the firmware (UEFI specification, section 3.3): four bytes of attributes, which the kernel puts first
@@ -20,7 +20,7 @@ const LOCKDOWN: &str = "kernel/security/lockdown";
 /// `Y` if only signed modules load.
 const SIG_ENFORCE: &str = "module/module/parameters/sig_enforce";
 /// What follows a signature at the end of a module (`include/linux/module_signature.h`).
-const TRAILER: &[u8] = b"~Module signature appended~\n";
+const SIGNATURE_TRAILER: &[u8] = b"~Module signature appended~\n";
 /// mokutil(1), and the certificates that dkms(8) signs with unless it is told otherwise: on Ubuntu, and its own.
 const MOKUTIL: [&str; 2] = ["usr/bin/mokutil", "usr/sbin/mokutil"];
 const CERTIFICATES: [&str; 2] = ["var/lib/shim-signed/mok/MOK.der", "var/lib/dkms/mok.pub"];
@@ -30,7 +30,7 @@ const FRAMEWORK_MORE: &str = "etc/dkms/framework.conf.d";
 /// How: by this variable. The files are for the shell.
 const CERTIFICATE: &str = "mok_certificate";
 /// More than any certificate has.
-const LIMIT: u64 = 64 * 1024;
+const CERTIFICATE_LIMIT: u64 = 64 * 1024;
 /// Where dkms(8) keeps what it has of ours: a folder for each version.
 const DKMS: &str = "var/lib/dkms/iommu-live";
 
@@ -60,16 +60,16 @@ pub struct Enforcement {
 impl Enforcement {
     /// Of the running kernel.
     pub fn of(machine: &Machine<'_>) -> Self {
-        let tree = machine.context.sysfs.tree();
-        let variable = tree.bytes(SECURE_BOOT, 64).ok().flatten();
-        let lockdown = match tree.text(LOCKDOWN) {
+        let kernfs = machine.context.sysfs.kernfs();
+        let variable = kernfs.bytes(SECURE_BOOT, 64).ok().flatten();
+        let lockdown = match kernfs.text(LOCKDOWN) {
             Ok(Some(text)) => in_brackets(&text).map_or(Said::Unreadable, Said::Text),
             Ok(None) => Said::Absent,
             Err(_) => Said::Unreadable,
         };
-        let sig_enforce = tree.text(SIG_ENFORCE).ok().flatten();
+        let sig_enforce = kernfs.text(SIG_ENFORCE).ok().flatten();
         Self {
-            uefi: tree.is_directory(FIRMWARE),
+            uefi: kernfs.is_directory(FIRMWARE),
             secure_boot: variable.as_deref().and_then(is_on),
             lockdown,
             sig_enforce: sig_enforce.map(|text| text == "Y"),
@@ -129,15 +129,16 @@ pub fn secure_boot(enforcement: &Enforcement) -> Finding {
 /// Whether the module in `file` ends with a signature.
 fn has_signature(file: &Path) -> io::Result<bool> {
     let mut file = File::open(file)?;
-    let length = i64::try_from(TRAILER.len()).unwrap_or(i64::MAX);
+    let length = i64::try_from(SIGNATURE_TRAILER.len()).unwrap_or(i64::MAX);
     let size = file.metadata()?.len();
-    if size < TRAILER.len() as u64 {
+    if size < SIGNATURE_TRAILER.len() as u64 {
         return Ok(false);
     }
     file.seek(SeekFrom::End(-length))?;
     let mut end = Vec::new();
-    file.take(TRAILER.len() as u64).read_to_end(&mut end)?;
-    Ok(end == TRAILER)
+    file.take(SIGNATURE_TRAILER.len() as u64)
+        .read_to_end(&mut end)?;
+    Ok(end == SIGNATURE_TRAILER)
 }
 
 /// Whether it is signed, and by whom, if that is said; `None` if that is not known.
@@ -164,8 +165,8 @@ enum Enrolled {
 }
 
 /// What `mokutil --test-key` means. Its exit code is 1 for yes, and also for some errors.
-fn enrolled(answer: &Answer) -> Enrolled {
-    let says = |words| answer.text.contains(words);
+fn enrolled(completed: &Completed) -> Enrolled {
+    let says = |words| completed.text.contains(words);
     if says("is not enrolled") {
         Enrolled::No
     } else if says("already in the enrollment request") {
@@ -220,9 +221,9 @@ fn key(machine: &Machine<'_>, path: &str, signer: Option<&str>) -> Finding {
         }
     };
     let bad = |text: String| Finding::bad(Id::ModuleSigned, text);
-    let answer = machine.ask(&MOKUTIL, &["--test-key", &certificate]);
-    let known = match answer {
-        Some(Ok(answer)) => enrolled(&answer),
+    let completed = machine.run(&MOKUTIL, &["--test-key", &certificate]);
+    let known = match completed {
+        Some(Ok(completed)) => enrolled(&completed),
         Some(Err(_)) | None => Enrolled::Unknown,
     };
     match known {
@@ -268,7 +269,9 @@ fn certificate_of(machine: &Machine<'_>, signer: &str, serial: &str) -> Result<S
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if path.metadata()?.is_file() {
-        File::open(path)?.take(LIMIT).read_to_end(&mut bytes)?;
+        File::open(path)?
+            .take(CERTIFICATE_LIMIT)
+            .read_to_end(&mut bytes)?;
     }
     Ok(bytes)
 }
@@ -308,10 +311,10 @@ fn settings(root: &Root) -> Result<Vec<(String, String)>, TrustError> {
         Ok(())
     };
     let (folder, name) = FRAMEWORK;
-    if let Some(folder) = root.folder(folder)? {
+    if let Some(folder) = root.dir(folder)? {
         read(&folder, name)?;
     }
-    if let Some(folder) = root.folder(FRAMEWORK_MORE)? {
+    if let Some(folder) = root.dir(FRAMEWORK_MORE)? {
         for name in folder.names()? {
             if name.ends_with(".conf") && !name.starts_with('.') {
                 read(&folder, &name)?;
@@ -360,7 +363,7 @@ fn enrol(certificate: &str) -> [String; 2] {
 /// How the module is built anew, and signed, with a key that is enrolled: dkms(8) signs whatever it builds. `autoinstall`
 /// passes over what is installed.
 fn sign(machine: &Machine<'_>) -> Vec<String> {
-    let folder = machine.root.folder(DKMS).ok().flatten();
+    let folder = machine.root.dir(DKMS).ok().flatten();
     let names = folder.and_then(|folder| folder.names().ok());
     let is_version = |name: &String| name.starts_with(|c: char| c.is_ascii_digit());
     let version = names.and_then(|names| names.into_iter().rfind(is_version));
@@ -523,7 +526,7 @@ mod tests {
     fn mokutil_is_understood() {
         let says = |code, text: &str| {
             let text = text.to_owned();
-            enrolled(&Answer { code, text })
+            enrolled(&Completed { code, text })
         };
         let key = "/var/lib/dkms/mok.pub";
         assert_eq!(says(0, &format!("{key} is not enrolled\n")), Enrolled::No);

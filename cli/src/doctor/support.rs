@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::finding::{Finding, Id};
 use super::machine::{errno_of, why, Machine};
-use crate::sys::subprocess::{ask, Answer};
+use crate::sys::subprocess::{self, Completed};
 use crate::sys::trusted::TrustError;
 
 /// Comes with the package that builds the module, and says whether that works for a kernel.
@@ -44,7 +44,7 @@ pub fn support(machine: &Machine<'_>) -> Supported {
     };
     let unknown = |why: String| says(Support::Unknown, Finding::unknown(Id::ModuleSupport, why));
     let (folder, name) = CAN_BUILD;
-    let program = match machine.root.folder(folder) {
+    let program = match machine.root.dir(folder) {
         Ok(Some(folder)) => folder.program(name),
         Ok(None) => Ok(None),
         Err(error) => Err(error),
@@ -67,23 +67,23 @@ pub fn support(machine: &Machine<'_>) -> Supported {
     let Some(release) = &machine.release else {
         return unknown("the kernel does not say its release".to_owned());
     };
-    match ask(&program, &[release.as_str()], PROGRAM_TIMEOUT) {
-        Ok(answer) => judge_support(&answer, release),
+    match subprocess::run(&program, &[release.as_str()], PROGRAM_TIMEOUT) {
+        Ok(completed) => judge_support(&completed, release),
         Err(error) => unknown(error.to_string()),
     }
 }
 
 /// What `can-build` means: it ends with 0 for yes and with 1 for no, its first line is a sentence, and the second may be
 /// `fix: ` and a command.
-fn judge_support(answer: &Answer, release: &str) -> Supported {
-    let mut lines = answer.text.lines().map(str::trim);
+fn judge_support(completed: &Completed, release: &str) -> Supported {
+    let mut lines = completed.text.lines().map(str::trim);
     let sentence = lines.next().unwrap_or_default();
     let sentence = sentence.trim_end_matches('.');
     let or = |text: String| match sentence {
         "" => text,
         sentence => sentence.to_owned(),
     };
-    let (support, finding) = match answer.code {
+    let (support, finding) = match completed.code {
         0 => {
             let text = or(format!("the module can be built for {release}"));
             (Support::Yes, Finding::ok(Id::ModuleSupport, text))
@@ -140,7 +140,7 @@ mod tests {
     fn answer_of_the_package_is_passed_on() {
         let judged = |code, text: &str| {
             let text = text.to_owned();
-            let supported = judge_support(&Answer { code, text }, "7.3");
+            let supported = judge_support(&Completed { code, text }, "7.3");
             let finding = supported.finding.unwrap();
             (
                 supported.answer,

@@ -52,7 +52,7 @@ pub fn is_enabled(machine: &Machine<'_>, unit: &str) -> bool {
 
 /// How the unit is, in systemd's words: `active`, `inactive`, `failed`, and others; `None` if it cannot be asked.
 pub fn state(machine: &Machine<'_>, unit: &str) -> Option<String> {
-    let answer = machine.ask(&SYSTEMCTL, &["is-active", unit])?.ok()?;
-    let word = answer.text.lines().next()?.trim();
+    let completed = machine.run(&SYSTEMCTL, &["is-active", unit])?.ok()?;
+    let word = completed.text.lines().next()?.trim();
     (!word.is_empty()).then(|| word.to_owned())
 }

@@ -39,9 +39,9 @@ use crate::sys::kernfs::{open_to_write, KernFs};
 use crate::sys::signals;
 
 /// What the child is told by.
-const CHILD: &str = "write-texts";
+const CHILD_ARGUMENT: &str = "write-texts";
 /// Longer than any answer of the child.
-const ANSWER: usize = 64;
+const ANSWER_LIMIT: usize = 64;
 
 /// What came of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +85,7 @@ impl WriteHelper {
     pub fn start(tree: &KernFs, keep: Option<OwnedFd>) -> Result<Self, String> {
         // Not the path of the program: that is another program, or none, while a package is being upgraded.
         let mut command = Command::new(Path::new("/proc/self/exe"));
-        command.arg(CHILD);
+        command.arg(CHILD_ARGUMENT);
         command.stdin(keep.map_or_else(Stdio::null, Stdio::from));
         let root = tree.handle().try_clone_to_owned();
         let root = root.map_err(|error| format!("Failed to share the tree: {error}"))?;
@@ -163,11 +163,11 @@ impl WriteHelper {
             if !self.is_ready(begin, timeout)? {
                 return Ok(Written::StillWorking);
             }
-            let mut bytes = [0; ANSWER];
+            let mut bytes = [0; ANSWER_LIMIT];
             let count = io::Read::read(&mut self.socket, &mut bytes).unwrap_or(0);
             line.extend(bytes.iter().take(count));
             // It writes one short line; whatever is longer than that is not from it.
-            if count == 0 || line.len() > ANSWER {
+            if count == 0 || line.len() > ANSWER_LIMIT {
                 return Err("the child process did not answer".to_owned());
             }
         }
@@ -223,7 +223,7 @@ fn parse(text: &str) -> Option<(Errno, Duration)> {
 /// Whether these are the arguments of the child.
 #[must_use]
 pub fn is_asked_to_write(mut arguments: impl Iterator<Item = OsString>) -> bool {
-    arguments.nth(1).is_some_and(|word| word == CHILD) && arguments.next().is_none()
+    arguments.nth(1).is_some_and(|word| word == CHILD_ARGUMENT) && arguments.next().is_none()
 }
 
 /// The child's part: a write for each line that comes, until nobody is there to ask.
@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn silent_child_is_not_success() {
-        let long = format!("echo {} >&2", "1".repeat(2 * ANSWER));
+        let long = format!("echo {} >&2", "1".repeat(2 * ANSWER_LIMIT));
         for script in ["exit 0", "echo hello >&2", "kill -9 $$", &long] {
             let (mut helper, _folder) = shell(script);
             let written = ask(&mut helper, LONG);

@@ -20,7 +20,7 @@ const PLACES: [&str; 4] = [
 ];
 
 /// The database has 1.5 MB in 2026.
-const LIMIT: u64 = 32 * 1024 * 1024;
+const DATABASE_LIMIT: u64 = 32 * 1024 * 1024;
 
 /// The names of the devices of an inventory.
 #[derive(Debug, Default)]
@@ -158,9 +158,9 @@ fn clean(name: &str) -> String {
 fn read(path: &Path) -> Option<String> {
     let file = File::open(path).ok()?;
     // Room for all of it: what grows while it is read is read in small parts, and moved each time.
-    let size = file.metadata().ok()?.len().min(LIMIT);
+    let size = file.metadata().ok()?.len().min(DATABASE_LIMIT);
     let mut bytes = Vec::with_capacity(usize::try_from(size).ok()?.saturating_add(1));
-    file.take(LIMIT).read_to_end(&mut bytes).ok()?;
+    file.take(DATABASE_LIMIT).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8(bytes);
     Some(text.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }

@@ -114,7 +114,7 @@ impl Resolver<'_> {
                 wanted.map(|g| g.id).collect()
             }
             Target::Interface(name) => {
-                match self.sysfs.tree().link(&format!("class/net/{name}"))? {
+                match self.sysfs.kernfs().link(&format!("class/net/{name}"))? {
                     Some(path) => self.behind(target, &path)?,
                     None => {
                         let advice = "`ip link` lists the interfaces";
@@ -148,12 +148,12 @@ impl Resolver<'_> {
     }
 
     fn exists(&self, link: &str) -> Result<bool, KernFsError> {
-        Ok(self.sysfs.tree().link(link)?.is_some())
+        Ok(self.sysfs.kernfs().link(link)?.is_some())
     }
 
     /// What the kernel calls `name`, which is one component of a path.
     fn thing(&self, name: &str) -> Result<Option<Thing>, ResolveError> {
-        let link = |class: &str| self.sysfs.tree().link(&format!("class/{class}/{name}"));
+        let link = |class: &str| self.sysfs.kernfs().link(&format!("class/{class}/{name}"));
         match (link("net")?, link("block")?) {
             (Some(_), Some(_)) => Err(ResolveError::Ambiguous(name.to_owned())),
             (Some(path), None) => Ok(Some(Thing::Interface(path))),
@@ -190,7 +190,7 @@ impl Resolver<'_> {
         match self.node(target, path)? {
             ("block", (major, minor)) => {
                 let link = format!("dev/block/{major}:{minor}");
-                Ok(self.sysfs.tree().link(&link)?)
+                Ok(self.sysfs.kernfs().link(&link)?)
             }
             _ => Ok(None),
         }
@@ -267,7 +267,7 @@ impl Resolver<'_> {
         (major, minor): (u64, u64),
     ) -> Result<BTreeSet<GroupId>, ResolveError> {
         let link = format!("dev/{kind}/{major}:{minor}");
-        match self.sysfs.tree().link(&link)? {
+        match self.sysfs.kernfs().link(&link)? {
             Some(path) => self.behind(target, &path),
             None => Err(ResolveError::NotFound {
                 target: target.to_string(),

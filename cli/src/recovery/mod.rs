@@ -21,12 +21,8 @@ use crate::terminal::output::Output;
 const RESTORE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Begins a session, after the benchmarks that were killed are ended.
-pub fn begin(
-    context: &Context,
-    patience: Duration,
-    output: &mut Output,
-) -> anyhow::Result<Session> {
-    let session = Session::begin(context, patience, output)?;
+pub fn begin(context: &Context, timeout: Duration, output: &mut Output) -> anyhow::Result<Session> {
+    let session = Session::begin(context, timeout, output)?;
     end_benches(context, &session, output)?;
     Ok(session)
 }

@@ -85,16 +85,16 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock for `command`. While somebody else has it, tries again until `patience` is over; `waiting` is
+    /// Takes the lock for `command`. While somebody else has it, tries again until `timeout` is over; `waiting` is
     /// called once, with who has it, before the first wait.
     ///
     /// # Errors
     ///
-    /// [`LockError::Held`] when `patience` is over, [`LockError::Run`] if the lock file cannot be used.
+    /// [`LockError::Held`] when `timeout` is over, [`LockError::Run`] if the lock file cannot be used.
     pub fn take(
         run: &PrivateDir,
         command: &str,
-        patience: Duration,
+        timeout: Duration,
         waiting: impl FnOnce(&str),
     ) -> Result<Self, LockError> {
         let file = run.open(NAME)?;
@@ -104,7 +104,7 @@ impl Lock {
         let mut again = FIRST_RETRY_INTERVAL;
         while !try_lock(&file).map_err(|errno| failed(run, "lock", errno))? {
             let holder = holder(run);
-            if begin.elapsed() >= patience {
+            if begin.elapsed() >= timeout {
                 return Err(LockError::Held(holder));
             }
             if let Some(waiting) = waiting.take() {
@@ -112,7 +112,7 @@ impl Lock {
                 // Without it, a bench goes on for as long as it takes, and no more is lost.
                 _queued = queue(run);
             }
-            std::thread::sleep(again.min(patience.saturating_sub(begin.elapsed())));
+            std::thread::sleep(again.min(timeout.saturating_sub(begin.elapsed())));
             again = again.saturating_mul(2).min(MAX_RETRY_INTERVAL);
         }
         // INVARIANT: the kernel has just given it to this open file.
@@ -258,8 +258,8 @@ mod tests {
                     std::thread::sleep(Duration::from_millis(2));
                     drop(lock);
                 });
-                let patience = Duration::from_secs(20);
-                Lock::take(&run, "iommuctl second", patience, |_| {}).unwrap();
+                let timeout = Duration::from_secs(20);
+                Lock::take(&run, "iommuctl second", timeout, |_| {}).unwrap();
             });
             begin.elapsed() < Duration::from_millis(40)
         };

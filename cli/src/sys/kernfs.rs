@@ -147,7 +147,7 @@ impl KernFs {
     /// # Errors
     ///
     /// [`KernFsError::Os`] or [`KernFsError::Outside`].
-    pub fn folder(&self, path: &str) -> Result<Option<KernDir<'_>>, KernFsError> {
+    pub fn dir(&self, path: &str) -> Result<Option<KernDir<'_>>, KernFsError> {
         KernDir::open(self, &self.handle, path, path.to_owned())
     }
 

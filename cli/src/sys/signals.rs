@@ -6,10 +6,10 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// SIGQUIT is left out: it asks for a core dump, and is meant for a program that no longer listens.
-const ASKING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+const TERMINATION_SIGNALS: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
 fn asking() -> SigSet {
-    ASKING.into_iter().collect()
+    TERMINATION_SIGNALS.into_iter().collect()
 }
 
 /// Keeps those signals from ending this thread and the threads it starts from now on.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Asking another program: what it says, and how it ends, within limits.
+//! Runs another program, with limits on its time and output.
 //!
 //! For programs that only look, such as modinfo(8). Each gets no standard input, no shell and an environment of our own, may
 //! take only so long and say only so much, and is killed with whatever it started if it takes longer. What it says on standard
@@ -29,28 +29,28 @@ const MAX_OUTPUT: usize = 16 * 1024 * 1024;
 /// How often a child that has said everything is looked at again.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// What a program answered.
+/// A program that ended by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct Completed {
     /// Its exit code.
     pub code: i32,
     /// What it said on standard output, without anything a terminal would act on.
     pub text: String,
 }
 
-/// A program gave no answer.
+/// A program that could not be run, or did not end by itself within its limits.
 #[derive(Debug, thiserror::Error)]
 pub enum SubprocessError {
     /// A system call failed.
     #[error(transparent)]
     Os(#[from] OsError),
     /// It took too long.
-    #[error("{program} took longer than {} s", patience.as_secs())]
+    #[error("{program} took longer than {} s", timeout.as_secs())]
     Late {
         /// The program.
         program: String,
         /// How long it had.
-        patience: Duration,
+        timeout: Duration,
     },
     /// It said too much.
     #[error("{0} says more than {MAX_OUTPUT} bytes")]
@@ -65,48 +65,48 @@ pub enum SubprocessError {
     },
 }
 
-/// Asks several times, and not again who was late: who hangs once hangs again, and all that waiting would add up.
+/// Runs programs, and does not run one again that timed out: it would most likely time out again, and the waits would add up.
 #[derive(Debug, Default)]
 pub struct Subprocesses {
     late: RefCell<Vec<PathBuf>>,
 }
 
 impl Subprocesses {
-    /// The same as [`ask`]; for a program that was late before, its error at once.
+    /// The same as [`run`]; for a program that was late before, its error at once.
     ///
     /// # Errors
     ///
     /// [`SubprocessError`].
-    pub fn ask(
+    pub fn run(
         &self,
         program: &Path,
         args: &[&str],
-        patience: Duration,
-    ) -> Result<Answer, SubprocessError> {
+        timeout: Duration,
+    ) -> Result<Completed, SubprocessError> {
         if self.was_late(program) {
             let program = program.display().to_string();
-            return Err(SubprocessError::Late { program, patience });
+            return Err(SubprocessError::Late { program, timeout });
         }
-        let answer = ask(program, args, patience);
-        if matches!(answer, Err(SubprocessError::Late { .. })) {
+        let completed = run(program, args, timeout);
+        if matches!(completed, Err(SubprocessError::Late { .. })) {
             self.late.borrow_mut().push(program.to_owned());
         }
-        answer
+        completed
     }
 
-    /// Whether `program` took too long when it was asked.
+    /// Whether `program` timed out before.
     #[must_use]
     pub fn was_late(&self, program: &Path) -> bool {
         self.late.borrow().iter().any(|late| late == program)
     }
 }
 
-/// Runs `program` with `args` for at most `patience`.
+/// Runs `program` with `args` for at most `timeout`.
 ///
 /// # Errors
 ///
-/// [`SubprocessError`], if it gives no answer. That it ends with a code other than 0 is an answer.
-pub fn ask(program: &Path, args: &[&str], patience: Duration) -> Result<Answer, SubprocessError> {
+/// [`SubprocessError`], if it does not end by itself. An exit code other than 0 is no error.
+pub fn run(program: &Path, args: &[&str], timeout: Duration) -> Result<Completed, SubprocessError> {
     let begin = Instant::now();
     let failed = |verb, errno| {
         SubprocessError::Os(OsError {
@@ -128,8 +128,8 @@ pub fn ask(program: &Path, args: &[&str], patience: Duration) -> Result<Answer, 
         .process_group(0)
         .spawn();
     let mut child = spawned.map_err(|error| failed("run", errno(&error)))?;
-    let heard = listen(&mut child, begin, patience).and_then(|bytes| {
-        let status = end(&mut child, begin, patience)?;
+    let heard = listen(&mut child, begin, timeout).and_then(|bytes| {
+        let status = end(&mut child, begin, timeout)?;
         Ok((bytes, status))
     });
     if heard.is_err() {
@@ -144,12 +144,12 @@ pub fn ask(program: &Path, args: &[&str], patience: Duration) -> Result<Answer, 
         Trouble::Errno(errno) => failed("hear from", errno),
         Trouble::Late => SubprocessError::Late {
             program: shown(),
-            patience,
+            timeout,
         },
         Trouble::TooMuch => SubprocessError::TooMuch(shown()),
     })?;
     match (status.code(), status.signal()) {
-        (Some(code), _) => Ok(Answer {
+        (Some(code), _) => Ok(Completed {
             code,
             text: printable_lines(&String::from_utf8_lossy(&bytes)),
         }),
@@ -167,14 +167,14 @@ enum Trouble {
 }
 
 /// All that `child` says, until it closes its standard output.
-fn listen(child: &mut Child, begin: Instant, patience: Duration) -> Result<Vec<u8>, Trouble> {
+fn listen(child: &mut Child, begin: Instant, timeout: Duration) -> Result<Vec<u8>, Trouble> {
     let Some(pipe) = child.stdout.take() else {
         return Ok(Vec::new());
     };
     let mut pipe = File::from(OwnedFd::from(pipe));
     let (mut bytes, mut part) = (Vec::new(), [0; 64 * 1024]);
     loop {
-        let left = patience.saturating_sub(begin.elapsed());
+        let left = timeout.saturating_sub(begin.elapsed());
         let left = PollTimeout::try_from(left.as_millis()).unwrap_or(PollTimeout::MAX);
         let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, left) {
@@ -195,11 +195,11 @@ fn listen(child: &mut Child, begin: Instant, patience: Duration) -> Result<Vec<u
 }
 
 /// How `child` ends.
-fn end(child: &mut Child, begin: Instant, patience: Duration) -> Result<ExitStatus, Trouble> {
+fn end(child: &mut Child, begin: Instant, timeout: Duration) -> Result<ExitStatus, Trouble> {
     loop {
         match child.try_wait() {
             Ok(Some(status)) => return Ok(status),
-            Ok(None) if begin.elapsed() >= patience => return Err(Trouble::Late),
+            Ok(None) if begin.elapsed() >= timeout => return Err(Trouble::Late),
             Ok(None) => std::thread::sleep(POLL_INTERVAL),
             Err(error) => return Err(Trouble::Errno(errno(&error))),
         }
@@ -210,25 +210,25 @@ fn end(child: &mut Child, begin: Instant, patience: Duration) -> Result<ExitStat
 mod tests {
     use super::*;
 
-    fn shell(script: &str, patience: Duration) -> Result<Answer, SubprocessError> {
-        ask(Path::new("/bin/sh"), &["-c", script], patience)
+    fn shell(script: &str, timeout: Duration) -> Result<Completed, SubprocessError> {
+        run(Path::new("/bin/sh"), &["-c", script], timeout)
     }
 
     const LONG: Duration = Duration::from_secs(20);
 
     #[test]
-    fn code_and_text_are_the_answer() {
-        let answer = shell("echo yes; echo no >&2; exit 3", LONG).unwrap();
+    fn code_and_text_are_returned() {
+        let completed = shell("echo yes; echo no >&2; exit 3", LONG).unwrap();
         let text = "yes\n".to_owned();
-        assert_eq!(answer, Answer { code: 3, text });
+        assert_eq!(completed, Completed { code: 3, text });
     }
 
     #[test]
     fn environment_is_ours_and_nothing_reaches_a_terminal() {
-        let answer = shell(r"env; printf '\033[31mred'; cat", LONG).unwrap();
-        assert!(answer.text.contains("LC_ALL=C\n"), "{}", answer.text);
-        assert!(!answer.text.contains("CARGO"), "{}", answer.text);
-        assert!(answer.text.ends_with("?[31mred"), "{}", answer.text);
+        let completed = shell(r"env; printf '\033[31mred'; cat", LONG).unwrap();
+        assert!(completed.text.contains("LC_ALL=C\n"), "{}", completed.text);
+        assert!(!completed.text.contains("CARGO"), "{}", completed.text);
+        assert!(completed.text.ends_with("?[31mred"), "{}", completed.text);
     }
 
     #[test]
@@ -245,22 +245,22 @@ mod tests {
     }
 
     #[test]
-    fn who_was_late_is_not_asked_again() {
+    fn a_program_that_timed_out_is_not_run_again() {
         let dir = tempfile::tempdir().unwrap();
         let runs = dir.path().join("runs");
-        let asker = Subprocesses::default();
+        let subprocesses = Subprocesses::default();
         let shell = Path::new("/bin/sh");
-        assert!(asker.ask(shell, &["-c", "true"], LONG).is_ok());
+        assert!(subprocesses.run(shell, &["-c", "true"], LONG).is_ok());
         let script = format!("echo once >> {}; sleep 60", runs.display());
         for _ in 0..2 {
-            let answer = asker.ask(shell, &["-c", &script], Duration::from_secs(2));
+            let completed = subprocesses.run(shell, &["-c", &script], Duration::from_secs(2));
             assert!(
-                matches!(answer, Err(SubprocessError::Late { .. })),
-                "{answer:?}"
+                matches!(completed, Err(SubprocessError::Late { .. })),
+                "{completed:?}"
             );
         }
         assert_eq!(std::fs::read_to_string(runs).unwrap(), "once\n");
-        let other = asker.ask(Path::new("/bin/true"), &[], LONG);
+        let other = subprocesses.run(Path::new("/bin/true"), &[], LONG);
         assert!(other.is_ok(), "{other:?}");
     }
 
@@ -271,12 +271,12 @@ mod tests {
     }
 
     #[test]
-    fn no_answer_is_an_error() {
+    fn a_program_that_does_not_end_by_itself_is_an_error() {
         assert!(matches!(
             shell("kill -9 $$", LONG).unwrap_err(),
             SubprocessError::Killed { signal: 9, .. }
         ));
-        let missing = ask(Path::new("/nonexistent/program"), &[], LONG).unwrap_err();
+        let missing = run(Path::new("/nonexistent/program"), &[], LONG).unwrap_err();
         assert!(missing.to_string().contains("/nonexistent/program"));
     }
 }

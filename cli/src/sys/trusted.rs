@@ -21,7 +21,7 @@ use super::error::OsError;
 pub use dir::{read_untrusted, Content, TrustedDir};
 
 /// The longest file that is read, in bytes. A policy of a thousand rules has some hundred thousand.
-pub const LIMIT: usize = 4 * 1024 * 1024;
+pub const FILE_LIMIT: usize = 4 * 1024 * 1024;
 
 /// A file or folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +67,7 @@ pub enum TrustError {
     #[error("{0} is not an executable file")]
     NotAProgram(String),
     /// It is too long.
-    #[error("{0} is longer than {LIMIT} bytes")]
+    #[error("{0} is longer than {FILE_LIMIT} bytes")]
     TooLong(String),
     /// It is not text.
     #[error("{0} is not text in UTF-8")]
@@ -168,7 +168,7 @@ impl Root {
     /// # Errors
     ///
     /// [`TrustError`] if somebody else can write it, or a folder above it.
-    pub fn folder(&self, path: &str) -> Result<Option<TrustedDir>, TrustError> {
+    pub fn dir(&self, path: &str) -> Result<Option<TrustedDir>, TrustError> {
         let full = self.path.join(path);
         let how = OpenHow::new()
             .flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
@@ -254,7 +254,7 @@ mod tests {
         let file = dir.path().join("etc/p.d/a");
         fs::write(&file, "text").unwrap();
         chmod(&file, 0o644);
-        let read = || root.folder("etc/p.d").and_then(|f| f.unwrap().read("a"));
+        let read = || root.dir("etc/p.d").and_then(|f| f.unwrap().read("a"));
         assert_eq!(read().unwrap(), Content::Text("text".to_owned()));
         for mode in [0o664, 0o646] {
             chmod(&file, mode);
@@ -271,14 +271,14 @@ mod tests {
             let folder = dir.path().join(folder);
             chmod(&folder, 0o777);
             assert!(
-                matches!(root.folder("etc/p.d"), Err(TrustError::Writable { .. })),
+                matches!(root.dir("etc/p.d"), Err(TrustError::Writable { .. })),
                 "{}",
                 folder.display()
             );
             chmod(&folder, 0o755);
         }
-        assert!(root.folder("etc/p.d").unwrap().is_some());
-        assert!(root.folder("etc/q.d").unwrap().is_none());
+        assert!(root.dir("etc/p.d").unwrap().is_some());
+        assert!(root.dir("etc/q.d").unwrap().is_none());
     }
 
     #[test]
@@ -304,7 +304,7 @@ mod tests {
         let file = dir.path().join("etc/p.d/a");
         fs::write(&file, "text").unwrap();
         std::os::unix::fs::chown(&file, Some(12345), None).unwrap();
-        let folder = root.folder("etc/p.d").unwrap().unwrap();
+        let folder = root.dir("etc/p.d").unwrap().unwrap();
         assert!(matches!(
             folder.read("a"),
             Err(TrustError::Owner { uid: 12345, .. })
@@ -318,7 +318,7 @@ mod tests {
         symlink("/dev/null", at("masked")).unwrap();
         symlink("/etc/hostname", at("link")).unwrap();
         nix::unistd::mkfifo(&at("pipe"), Mode::S_IRUSR).unwrap();
-        let folder = root.folder("etc/p.d").unwrap().unwrap();
+        let folder = root.dir("etc/p.d").unwrap().unwrap();
         assert_eq!(folder.read("masked").unwrap(), Content::Masked);
         assert!(matches!(folder.read("link"), Err(TrustError::Link { .. })));
         assert!(matches!(folder.read("pipe"), Err(TrustError::NotAFile(_))));
@@ -332,7 +332,7 @@ mod tests {
         fs::write(at("tool"), "").unwrap();
         chmod(&at("tool"), 0o755);
         symlink("tool", at("link")).unwrap();
-        let folder = root.folder("etc/p.d").unwrap().unwrap();
+        let folder = root.dir("etc/p.d").unwrap().unwrap();
         assert_eq!(folder.program("tool").unwrap(), Some(at("tool")));
         assert_eq!(folder.program("none").unwrap(), None);
         let not = |name: &str| matches!(folder.program(name), Err(TrustError::NotAProgram(_)));
@@ -350,6 +350,6 @@ mod tests {
     fn links_on_the_way_stay_in_the_root() {
         let (dir, root) = root();
         symlink("/etc", dir.path().join("alias")).unwrap();
-        assert!(root.folder("alias/p.d").unwrap().is_some());
+        assert!(root.dir("alias/p.d").unwrap().is_some());
     }
 }

@@ -14,7 +14,7 @@ use crate::audit::log::file::{LogError, Places};
 use crate::audit::log::read;
 
 /// Below this, two clocks agree: then an event has the time that `audit log` shows for it.
-const AGREE_MS: i64 = 2000;
+const MAX_CLOCK_DIFFERENCE_MS: i64 = 2000;
 
 /// A boot. Times are in milliseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl Boots {
         let counted = self.0.get(&event.boot).map_or(told, |boot| {
             boot.began.saturating_add(uptime(event.uptime_ms))
         });
-        match counted.saturating_sub(told).saturating_abs() < AGREE_MS {
+        match counted.saturating_sub(told).saturating_abs() < MAX_CLOCK_DIFFERENCE_MS {
             true => told,
             false => counted,
         }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use crate::audit::event::{Event, Learned, Outcome, Phase};
+use crate::audit::event::{Event, EventOutcome, Learned, Phase};
 use crate::kernel::process::Process;
 
 /// How long one word on a write waits for the other.
@@ -18,7 +18,7 @@ const PAIRING_TIMEOUT: SignedDuration = SignedDuration::from_secs(2);
 /// The most that are waited for.
 const MAX_WAITING: usize = 4096;
 /// How many writes are remembered as told. The kernel's word comes within a moment, in which there may be hundreds of others.
-const REMEMBERED: usize = 1024;
+const MAX_REMEMBERED: usize = 1024;
 
 /// A change, or an attempt.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -33,8 +33,8 @@ pub struct Entry {
 impl Entry {
     /// How it ended. What was begun and not ended counts as failed.
     #[must_use]
-    pub fn outcome(&self) -> Outcome {
-        self.event.outcome.unwrap_or(Outcome::Failed)
+    pub fn outcome(&self) -> EventOutcome {
+        self.event.outcome.unwrap_or(EventOutcome::Failed)
     }
 }
 
@@ -97,9 +97,9 @@ impl ChangeCorrelator {
                 .retain(|e| !is_by_kernel(e) || write_of(&e.event).as_ref() != Some(&write));
             confirmed = self.next.len() < count;
             // What took too long may have ended otherwise: then the kernel's word is news.
-            if event.outcome != Some(Outcome::TimedOut) {
+            if event.outcome != Some(EventOutcome::TimedOut) {
                 self.told.push_back(write);
-                if self.told.len() > REMEMBERED {
+                if self.told.len() > MAX_REMEMBERED {
                     self.told.pop_front();
                 }
             }
@@ -159,7 +159,7 @@ mod tests {
             boot: "b".to_owned(),
         };
         let mut event = Event::new(id.to_owned(), moment, learned, GroupId(3));
-        event.outcome = Some(Outcome::Changed);
+        event.outcome = Some(EventOutcome::Changed);
         event.writer = Some(Process { pid, started: 1 });
         event
     }

@@ -18,13 +18,13 @@ use serde::Serialize;
 use super::boots::Boots;
 use super::changes::Entry;
 use super::spans::{Spans, State};
-use crate::audit::event::{Learned, Member, Outcome};
+use crate::audit::event::{EventOutcome, Learned, Member};
 use crate::audit::sentence;
 
 /// The most changes of one device that are kept: the latest.
-const MOST_LISTED: usize = 100;
+const MAX_LISTED: usize = 100;
 /// The most who are told apart of those who changed one device.
-const MOST_WHO: usize = 32;
+const MAX_AUTHORS: usize = 32;
 
 /// From when to when, in milliseconds since 1970.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +55,7 @@ pub struct Change {
     /// The type it had then.
     pub new_type: Option<String>,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: EventOutcome,
     /// How it is known.
     pub learned: Learned,
     /// By whom; `None` if nothing says.
@@ -106,7 +106,7 @@ struct Open {
 
 /// The history of one device.
 #[derive(Clone, Debug)]
-pub struct Device {
+pub struct DeviceHistory {
     /// What was last recorded of it.
     pub member: Member,
     /// What is counted.
@@ -125,7 +125,7 @@ pub struct Device {
     open: Option<Open>,
 }
 
-impl Device {
+impl DeviceHistory {
     fn new(member: &Member, window: Window) -> Self {
         Self {
             member: member.clone(),
@@ -193,10 +193,12 @@ impl Device {
         let outcome = entry.outcome();
         let counts = &mut self.counts;
         match outcome {
-            Outcome::Changed => counts.changes += 1,
-            Outcome::Refused | Outcome::Denied | Outcome::Stopped => counts.refusals += 1,
-            Outcome::Failed | Outcome::TimedOut => counts.failures += 1,
-            Outcome::Unchanged | Outcome::FirstSeen => {}
+            EventOutcome::Changed => counts.changes += 1,
+            EventOutcome::Refused | EventOutcome::Denied | EventOutcome::Stopped => {
+                counts.refusals += 1
+            }
+            EventOutcome::Failed | EventOutcome::TimedOut => counts.failures += 1,
+            EventOutcome::Unchanged | EventOutcome::FirstSeen => {}
         }
         let mut gone = event.interrupted.iter();
         let gone = gone.find(|gone| gone.device == self.member.name);
@@ -205,10 +207,10 @@ impl Device {
             counts.interrupted_milliseconds += gone.milliseconds.unwrap_or(0.0);
             counts.not_back += u64::from(gone.milliseconds.is_none());
         }
-        if outcome == Outcome::Changed {
+        if outcome == EventOutcome::Changed {
             self.author(sentence::by_whom(&event.who));
         }
-        if matches!(outcome, Outcome::Unchanged | Outcome::FirstSeen) && gone.is_none() {
+        if matches!(outcome, EventOutcome::Unchanged | EventOutcome::FirstSeen) && gone.is_none() {
             return;
         }
         self.list(Change {
@@ -227,7 +229,7 @@ impl Device {
     }
 
     fn author(&mut self, by: Option<String>) {
-        if self.authors.len() < MOST_WHO || self.authors.contains_key(&by) {
+        if self.authors.len() < MAX_AUTHORS || self.authors.contains_key(&by) {
             *self.authors.entry(by).or_default() += 1;
         } else {
             self.others += 1;
@@ -239,7 +241,7 @@ impl Device {
         let later = self.listed.iter().rev();
         let later = later.take_while(|other| other.time > change.time).count();
         self.listed.insert(self.listed.len() - later, change);
-        if self.listed.len() > MOST_LISTED {
+        if self.listed.len() > MAX_LISTED {
             self.listed.pop_front();
             self.more += 1;
         }
@@ -289,7 +291,7 @@ pub fn time(at: i64) -> Timestamp {
 pub struct History<'a> {
     window: Window,
     boots: &'a Boots,
-    devices: BTreeMap<(String, Option<String>), Device>,
+    devices: BTreeMap<(String, Option<String>), DeviceHistory>,
     /// When something was first recorded.
     first: Option<i64>,
     /// How many changes and attempts name no device: their group was gone.
@@ -322,7 +324,7 @@ impl<'a> History<'a> {
         for member in &event.devices {
             let key = (member.path.clone(), member.ids.clone());
             let device = self.devices.entry(key);
-            let device = device.or_insert_with(|| Device::new(member, self.window));
+            let device = device.or_insert_with(|| DeviceHistory::new(member, self.window));
             device.member.clone_from(member);
             if let Some(state) = event.type_now().map(State::of) {
                 let unrecorded = device.becomes(state, before, at, &event.boot, self.boots);
@@ -339,11 +341,11 @@ impl<'a> History<'a> {
     pub fn finish(self, running: &str) -> Past {
         let to = self.window.to;
         let from = self.window.from.or(self.first).unwrap_or(to).min(to);
-        let mut devices: Vec<Device> = self.devices.into_values().collect();
+        let mut devices: Vec<DeviceHistory> = self.devices.into_values().collect();
         for device in &mut devices {
             device.finish(running, to, self.boots);
         }
-        devices.retain(Device::is_known);
+        devices.retain(DeviceHistory::is_known);
         // What was not strict is what is looked for.
         devices.sort_by_key(|device| !device.was_weak());
         Past {
@@ -363,7 +365,7 @@ pub struct Past {
     /// To when.
     pub to: i64,
     /// The devices: those that were not strict at some time first, then by where they are plugged in.
-    pub devices: Vec<Device>,
+    pub devices: Vec<DeviceHistory>,
     /// How many changes and attempts name no device.
     pub nameless: u64,
 }

@@ -10,9 +10,9 @@ use tempfile::TempDir;
 use super::chain::{Body, Key, Note};
 use super::file::{Log, Places, Rotation, Snapshot, NAME};
 use super::read::{self, Position};
-use super::verify::{verify, Finding, Verdict};
+use super::verify::{verify, LogFinding, Verdict};
 use crate::audit::clock;
-use crate::audit::event::{Event, Learned, Outcome};
+use crate::audit::event::{Event, EventOutcome, Learned};
 
 const LARGE: Rotation = Rotation {
     bytes: 1 << 30,
@@ -62,7 +62,7 @@ impl Machine {
         verify(snapshot, self.key.as_ref()).unwrap()
     }
 
-    fn findings(&self) -> Vec<Finding> {
+    fn findings(&self) -> Vec<LogFinding> {
         self.verdict().findings.into_iter().collect()
     }
 
@@ -97,7 +97,7 @@ fn event(group: u32) -> Body {
     );
     event.old_type = Some("DMA-FQ".to_owned());
     event.new_type = Some("DMA".to_owned());
-    event.outcome = Some(Outcome::Changed);
+    event.outcome = Some(EventOutcome::Changed);
     Body::Event(Box::new(event))
 }
 
@@ -160,7 +160,7 @@ fn torn_at_every_byte_of_the_last_record() {
     fs::write(machine.file(), &known[..known.len() - 7]).unwrap();
     let findings = machine.findings();
     assert!(
-        matches!(findings[..], [Finding::Truncated { .. }]),
+        matches!(findings[..], [LogFinding::Truncated { .. }]),
         "{findings:?}"
     );
 }
@@ -191,8 +191,9 @@ fn what_was_done_is_told_apart() {
         let mut changed = lines.clone();
         let at = dice.below(lines.len());
         let seq = u64::try_from(at + 1).unwrap();
-        let has =
-            |findings: &[Finding], wanted: &dyn Fn(&Finding) -> bool| findings.iter().any(wanted);
+        let has = |findings: &[LogFinding], wanted: &dyn Fn(&LogFinding) -> bool| {
+            findings.iter().any(wanted)
+        };
         match round % 5 {
             0 => {
                 // An edit of any byte. One that makes another line of it is told as that.
@@ -201,7 +202,7 @@ fn what_was_done_is_told_apart() {
                 machine.put(&changed);
                 let findings = machine.findings();
                 let newline = changed[at].contains(&b'\n');
-                let is_edit = |f: &Finding| *f == Finding::Edited { seq } || newline;
+                let is_edit = |f: &LogFinding| *f == LogFinding::Edited { seq } || newline;
                 assert!(
                     has(&findings, &is_edit),
                     "edit of {seq} at {byte}: {findings:?}"
@@ -216,9 +217,9 @@ fn what_was_done_is_told_apart() {
                 machine.put(&changed);
                 let to = seq + u64::try_from(length).unwrap() - 1;
                 let wanted = if to == 40 {
-                    Finding::Truncated { from: seq, to }
+                    LogFinding::Truncated { from: seq, to }
                 } else {
-                    Finding::Removed { from: seq, to }
+                    LogFinding::Removed { from: seq, to }
                 };
                 assert_eq!(machine.findings(), [wanted]);
             }
@@ -230,12 +231,12 @@ fn what_was_done_is_told_apart() {
                 changed.swap(at, other);
                 machine.put(&changed);
                 let findings = machine.findings();
-                let is_move = |f: &Finding| matches!(f, Finding::Moved { .. });
+                let is_move = |f: &LogFinding| matches!(f, LogFinding::Moved { .. });
                 assert!(
                     has(&findings, &is_move),
                     "swap of {at} and {other}: {findings:?}"
                 );
-                let is_loss = |f: &Finding| matches!(f, Finding::Removed { .. });
+                let is_loss = |f: &LogFinding| matches!(f, LogFinding::Removed { .. });
                 assert!(
                     !has(&findings, &is_loss),
                     "swap of {at} and {other}: {findings:?}"
@@ -246,15 +247,16 @@ fn what_was_done_is_told_apart() {
                 let bytes = lines.join(&b'\n');
                 fs::write(machine.file(), &bytes[..dice.below(bytes.len())]).unwrap();
                 let findings = machine.findings();
-                let is_cut = |f: &Finding| matches!(f, Finding::Truncated { to: 40, .. });
+                let is_cut = |f: &LogFinding| matches!(f, LogFinding::Truncated { to: 40, .. });
                 assert!(has(&findings, &is_cut), "{findings:?}");
             }
             _ => {
                 changed.insert(at, lines[dice.below(lines.len())].clone());
                 machine.put(&changed);
                 let findings = machine.findings();
-                let is_more =
-                    |f: &Finding| matches!(f, Finding::Repeated { .. } | Finding::Moved { .. });
+                let is_more = |f: &LogFinding| {
+                    matches!(f, LogFinding::Repeated { .. } | LogFinding::Moved { .. })
+                };
                 assert!(has(&findings, &is_more), "{findings:?}");
             }
         }
@@ -272,7 +274,7 @@ fn history_that_was_written_anew_does_not_fit_to_the_head() {
     fs::remove_file(machine.head()).unwrap();
     machine.write(10..17);
     fs::write(machine.head(), head).unwrap();
-    assert_eq!(machine.findings(), [Finding::Replaced { seq: 5 }]);
+    assert_eq!(machine.findings(), [LogFinding::Replaced { seq: 5 }]);
 }
 
 #[test]
@@ -282,13 +284,16 @@ fn cut_log_stays_cut_when_it_goes_on() {
     let lines = machine.lines();
     machine.put(&lines[..3]);
     machine.write(5..6);
-    assert_eq!(machine.findings(), [Finding::Removed { from: 4, to: 5 }]);
+    assert_eq!(machine.findings(), [LogFinding::Removed { from: 4, to: 5 }]);
     // Nor does it help to take the head away.
     machine.put(&lines[..3]);
     fs::remove_file(machine.head()).unwrap();
-    assert!(matches!(machine.findings()[..], [Finding::NoHead { .. }]));
+    assert!(matches!(
+        machine.findings()[..],
+        [LogFinding::NoHead { .. }]
+    ));
     machine.write(5..6);
-    assert_eq!(machine.findings(), [Finding::HeadLost { seq: 4 }]);
+    assert_eq!(machine.findings(), [LogFinding::HeadLost { seq: 4 }]);
 }
 
 #[test]
@@ -305,14 +310,14 @@ fn without_the_key_no_history_can_be_made_up() {
     fs::remove_file(machine.head()).unwrap();
     machine.write(3..6);
     machine.key = key;
-    assert!(machine.findings().contains(&Finding::Forged { seq: 1 }));
+    assert!(machine.findings().contains(&LogFinding::Forged { seq: 1 }));
     // Or leaves the anchors out.
     let key = machine.key.take();
     fs::remove_file(machine.file()).unwrap();
     fs::remove_file(machine.head()).unwrap();
     machine.write(3..6);
     machine.key = key;
-    assert_eq!(machine.findings(), [Finding::NoAnchor]);
+    assert_eq!(machine.findings(), [LogFinding::NoAnchor]);
 }
 
 #[test]
@@ -335,7 +340,7 @@ fn rotation_keeps_the_chain_and_says_what_was_dropped() {
     fs::remove_file(folder.join(format!("{NAME}.2"))).unwrap();
     let findings = machine.findings();
     assert!(
-        matches!(findings[..], [Finding::Removed { .. }]),
+        matches!(findings[..], [LogFinding::Removed { .. }]),
         "{findings:?}"
     );
 }

@@ -22,7 +22,7 @@ const MAX_FINDINGS: usize = 1000;
 /// Something that should not be.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "finding")]
-pub enum Finding {
+pub enum LogFinding {
     /// A record is not what was written: its hash is not what the one after it says, or it is no record any more.
     Edited {
         /// Its number, by its place.
@@ -102,14 +102,14 @@ pub struct Verdict {
     /// The last record that the holder of the key vouches for; `None` without a key or an anchor.
     pub anchored: Option<u64>,
     /// What should not be, in order; at most a thousand.
-    pub findings: BTreeSet<Finding>,
+    pub findings: BTreeSet<LogFinding>,
 }
 
 impl Verdict {
     /// Whether nothing speaks against the log.
     #[must_use]
     pub fn is_intact(&self) -> bool {
-        let later = |f: &Finding| matches!(f, Finding::Later { .. });
+        let later = |f: &LogFinding| matches!(f, LogFinding::Later { .. });
         self.findings.iter().all(later)
     }
 }
@@ -187,7 +187,7 @@ impl<'a> Verifier<'a> {
         }
     }
 
-    fn find(&mut self, finding: Finding) {
+    fn find(&mut self, finding: LogFinding) {
         if self.verdict.findings.len() < MAX_FINDINGS {
             self.verdict.findings.insert(finding);
         }
@@ -223,26 +223,26 @@ impl<'a> Verifier<'a> {
         if link.follows(self.last) {
             if foreign {
                 let after = self.last.seq;
-                self.find(Finding::Foreign { after });
+                self.find(LogFinding::Foreign { after });
             }
         } else if follows || (foreign && link.seq == expected + 1) {
             // It stands where it was written, so its number is not what was written; or it follows what was.
-            self.find(Finding::Edited { seq: expected });
+            self.find(LogFinding::Edited { seq: expected });
         } else if link.seq == expected {
             self.find_edited(expected);
         } else if link.seq > expected {
             self.missing.add(expected, link.seq - 1);
         } else if self.missing.remove(link.seq) {
-            self.find(Finding::Moved { seq: link.seq });
+            self.find(LogFinding::Moved { seq: link.seq });
         } else {
-            self.find(Finding::Repeated { seq: link.seq });
+            self.find(LogFinding::Repeated { seq: link.seq });
         }
         if link.v > VERSION {
-            self.find(Finding::Later { seq: link.seq });
+            self.find(LogFinding::Later { seq: link.seq });
         }
         match note {
             Some(Note::Anchor { mac }) => self.anchor(mac),
-            Some(Note::HeadLost) => self.find(Finding::HeadLost { seq: link.seq }),
+            Some(Note::HeadLost) => self.find(LogFinding::HeadLost { seq: link.seq }),
             _ => {}
         }
         let seq = if follows { expected } else { link.seq };
@@ -280,16 +280,16 @@ impl<'a> Verifier<'a> {
         let known = self
             .verdict
             .findings
-            .contains(&Finding::Edited { seq: before });
+            .contains(&LogFinding::Edited { seq: before });
         if self.link_held && !known {
-            self.find(Finding::Edited { seq: before });
+            self.find(LogFinding::Edited { seq: before });
         } else if !self.link_held {
             // The link before was broken by an edit of that record's own `prev`.
-            let earlier = Finding::Edited {
+            let earlier = LogFinding::Edited {
                 seq: before.saturating_sub(1),
             };
             self.verdict.findings.remove(&earlier);
-            self.find(Finding::Edited { seq: before });
+            self.find(LogFinding::Edited { seq: before });
         }
     }
 
@@ -300,7 +300,7 @@ impl<'a> Verifier<'a> {
         if key.vouches(last.seq, last.hash, mac) {
             self.verdict.anchored = Some(last.seq);
         } else {
-            self.find(Finding::Forged { seq: last.seq });
+            self.find(LogFinding::Forged { seq: last.seq });
         }
     }
 
@@ -309,7 +309,7 @@ impl<'a> Verifier<'a> {
         let last = self.last;
         self.verdict.last = last.seq;
         for (from, to) in std::mem::take(&mut self.missing).0 {
-            self.find(Finding::Removed { from, to });
+            self.find(LogFinding::Removed { from, to });
         }
         if let Some(head) = self.head.map(|head| head.tip) {
             self.compare(last, head);
@@ -317,10 +317,10 @@ impl<'a> Verifier<'a> {
             self.verdict.torn_at_the_end = self.waste.is_some();
         }
         if let Some(why) = no_head {
-            self.find(Finding::NoHead { why });
+            self.find(LogFinding::NoHead { why });
         }
         if self.key.is_some() && self.verdict.anchored.is_none() && self.verdict.records > 0 {
-            self.find(Finding::NoAnchor);
+            self.find(LogFinding::NoAnchor);
         }
         self.verdict
     }
@@ -333,12 +333,12 @@ impl<'a> Verifier<'a> {
             let edited = waste.is_some_and(|waste| waste.whole);
             let from = last.seq + 1;
             if edited {
-                self.find(Finding::Edited { seq: from });
+                self.find(LogFinding::Edited { seq: from });
             }
             let from = from + u64::from(edited);
             if from <= head.seq {
                 let to = head.seq;
-                self.find(Finding::Truncated { from, to });
+                self.find(LogFinding::Truncated { from, to });
             }
             return;
         }
@@ -346,8 +346,8 @@ impl<'a> Verifier<'a> {
         if self.at_head.is_some_and(|hash| hash != head.hash) {
             // Nothing follows whose hash would fit: then only this one record differs.
             self.find(match head.seq == last.seq {
-                true => Finding::Edited { seq: head.seq },
-                false => Finding::Replaced { seq: head.seq },
+                true => LogFinding::Edited { seq: head.seq },
+                false => LogFinding::Replaced { seq: head.seq },
             });
         }
     }

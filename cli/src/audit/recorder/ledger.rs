@@ -8,7 +8,7 @@ use crate::kernel::process::Process;
 use crate::kernel::procfs::Proc;
 
 /// The most that are remembered as begun. Each takes some hundred bytes, and whoever ends, in whatever way, is forgotten.
-const MOST_OPEN: usize = 4096;
+const MAX_OPEN: usize = 4096;
 
 /// A group, as it was last known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl Ledger {
             return;
         }
         if event.phase == Phase::Opened {
-            if self.open.len() < MOST_OPEN {
+            if self.open.len() < MAX_OPEN {
                 let process = event.written_by();
                 self.open.insert(event.id.clone(), (event.group, process));
             }
@@ -71,7 +71,7 @@ impl Ledger {
                 if self.told.back() != Some(&write) {
                     self.told.push_back(write);
                 }
-                if self.told.len() > MOST_OPEN {
+                if self.told.len() > MAX_OPEN {
                     self.told.pop_front();
                 }
             }

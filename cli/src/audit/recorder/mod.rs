@@ -20,7 +20,7 @@ use iommuctl_policy::{Group, GroupId};
 use self::ledger::{Known, Ledger};
 use self::uevent::Report;
 use crate::audit::clock;
-use crate::audit::event::{members, Event, Learned, Member, Outcome, Who};
+use crate::audit::event::{members, Event, EventOutcome, Learned, Member, Who};
 use crate::kernel::process::Process;
 use crate::kernel::procfs::Proc;
 use crate::kernel::sysfs::{Problems, Sysfs};
@@ -28,7 +28,7 @@ use crate::kernel::sysfs::{Problems, Sysfs};
 /// The most events that are recorded at once.
 pub const BATCH: usize = 1024;
 /// Processes that are remembered, so that a flood of writes of one is not a flood of lookups.
-const PROCESSES: usize = 1024;
+const MAX_PROCESSES: usize = 1024;
 
 /// What turns reports and sights into events.
 #[derive(Debug)]
@@ -140,7 +140,7 @@ impl<'a> Recorder<'a> {
                 (who.executable, who.unit) = (None, None);
             }
         }
-        if self.processes.len() >= PROCESSES {
+        if self.processes.len() >= MAX_PROCESSES {
             self.processes.clear();
         }
         self.processes.insert(process, who.clone());
@@ -187,10 +187,10 @@ impl<'a> Recorder<'a> {
         match before {
             Some(known) if known.domain_type != now => {
                 event.old_type = Some(known.domain_type.clone());
-                event.outcome = Some(Outcome::Changed);
+                event.outcome = Some(EventOutcome::Changed);
             }
             // New here, or with other devices.
-            _ => event.outcome = Some(Outcome::FirstSeen),
+            _ => event.outcome = Some(EventOutcome::FirstSeen),
         }
         event.new_type = Some(now);
         self.devices.insert(id.0, event.devices.clone());

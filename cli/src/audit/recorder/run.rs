@@ -15,15 +15,15 @@ use crate::audit::log::chain::Note;
 use crate::sys::signals::Signals;
 
 /// How often every group is looked at if the kernel tells of each write: only for what went wrong.
-const SELDOM: Duration = Duration::from_secs(60);
+const RESCAN_INTERVAL: Duration = Duration::from_secs(60);
 /// How often without the module. Nothing else tells then.
-const RETRY_INTERVAL: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_secs(10);
 /// How long after a device came or went: its group is not there in the same moment.
-const SETTLED: Duration = Duration::from_millis(500);
+const SETTLE_DELAY: Duration = Duration::from_millis(500);
 /// How long a write can have changed a type and not have told of it.
-const TELLS: Duration = Duration::from_millis(100);
+const EVENT_DELAY: Duration = Duration::from_millis(100);
 /// How often signals are looked for.
-const TICK: Duration = Duration::from_millis(500);
+const SIGNAL_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Where events go, and what others have put there.
 pub trait Sink {
@@ -35,7 +35,7 @@ pub trait Sink {
 
     /// How often every group is looked at while nothing else tells.
     fn gently(&self) -> Duration {
-        RETRY_INTERVAL
+        POLL_INTERVAL
     }
 
     /// Whether nobody takes any more.
@@ -69,14 +69,15 @@ pub fn run(
         if Instant::now() >= look {
             compare(recorder, socket, sink)?;
             let often = match recorder.has_module() {
-                true => SELDOM,
+                true => RESCAN_INTERVAL,
                 false => sink.gently(),
             };
             look = Instant::now() + often;
         }
         wait(
             socket,
-            look.saturating_duration_since(Instant::now()).min(TICK),
+            look.saturating_duration_since(Instant::now())
+                .min(SIGNAL_POLL_INTERVAL),
         )?;
     }
     take(recorder, socket)?.hand_on(sink);
@@ -118,11 +119,11 @@ fn take(recorder: &mut Recorder<'_>, socket: &mut Socket) -> nix::Result<Taken> 
                 }
                 Some(Message::Devices) => {
                     recorder.forget_devices();
-                    taken.look(SETTLED);
+                    taken.look(SETTLE_DELAY);
                 }
                 Some(Message::Module) => {
                     recorder.forget_sequence();
-                    taken.look(SETTLED);
+                    taken.look(SETTLE_DELAY);
                 }
                 None => {}
             },
@@ -150,7 +151,7 @@ fn compare(
     }
     // A write that was seen in sysfs may not have told yet, and who made it may not have recorded it.
     if recorder.has_module() {
-        std::thread::sleep(TELLS);
+        std::thread::sleep(EVENT_DELAY);
         take(recorder, socket)?.hand_on(sink);
     }
     sink.news(&mut |event| recorder.learn(event));

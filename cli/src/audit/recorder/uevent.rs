@@ -8,7 +8,7 @@ use std::time::Duration;
 use iommuctl_policy::GroupId;
 use nix::libc;
 
-use crate::audit::event::{Outcome, Who};
+use crate::audit::event::{EventOutcome, Who};
 use crate::kernel::procfs::login_uid;
 use crate::sys::printable::printable;
 
@@ -40,7 +40,7 @@ pub struct Report {
     /// The type after.
     pub new_type: Option<String>,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: EventOutcome,
     /// The kernel's error number, if that is how it ended.
     pub errno: Option<i32>,
     /// How long it took to become strict, in milliseconds.
@@ -84,14 +84,14 @@ fn report<'a>(group: &str, get: impl Fn(&str) -> Option<&'a str>) -> Option<Repo
     let (old_type, new_type) = (word("OLD_TYPE"), word("NEW_TYPE"));
     let errno: Option<i32> = get("ERRNO").and_then(|e| e.parse().ok());
     let outcome = match get("OUTCOME")? {
-        "done" if old_type == new_type => Outcome::Unchanged,
-        "done" => Outcome::Changed,
-        "unchanged" => Outcome::Unchanged,
-        "refused" => Outcome::Refused,
-        "denied" => Outcome::Denied,
+        "done" if old_type == new_type => EventOutcome::Unchanged,
+        "done" => EventOutcome::Changed,
+        "unchanged" => EventOutcome::Unchanged,
+        "refused" => EventOutcome::Refused,
+        "denied" => EventOutcome::Denied,
         // So the kernel refuses, too (`EBUSY` is of the days of 5.15).
-        "failed" if matches!(errno, Some(libc::EPERM | libc::EBUSY)) => Outcome::Refused,
-        "failed" => Outcome::Failed,
+        "failed" if matches!(errno, Some(libc::EPERM | libc::EBUSY)) => EventOutcome::Refused,
+        "failed" => EventOutcome::Failed,
         _ => return None,
     };
     let nanoseconds: Option<u64> = get("STRICT_NS").and_then(|ns| ns.parse().ok());
@@ -137,7 +137,7 @@ mod tests {
     fn write_is_read_whole() {
         let report = write(TIGHTEN).unwrap();
         assert_eq!((report.group, report.seq), (GroupId(3), Some(7)));
-        assert_eq!(report.outcome, Outcome::Changed);
+        assert_eq!(report.outcome, EventOutcome::Changed);
         assert_eq!((report.errno, report.milliseconds), (None, Some(250.0)));
         assert_eq!(report.who.started, Some(1234));
         // Whatever the kernel had to wait for.

@@ -18,9 +18,9 @@ use anyhow::Context as _;
 use iommuctl_policy::{DomainType, GroupId};
 use nix::errno::Errno;
 
-use super::journal::Journal;
-use super::protocol::Answer;
-use super::protocol::{Request, BENCH_GUARD};
+use super::journal::BenchJournal;
+use super::protocol::GuardReply;
+use super::protocol::{GuardRequest, BENCH_GUARD};
 use super::restore::restore;
 use crate::audit::event::BENCH;
 use crate::audit::trail::Trail;
@@ -63,7 +63,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(500);
 struct Guard<'a> {
     context: &'a Context,
     session: Session,
-    journal: Journal,
+    journal: BenchJournal,
     now: Mode,
     timeout: Duration,
 }
@@ -97,7 +97,7 @@ pub fn child(args: &BenchGuardArgs) -> anyhow::Result<Exit> {
     let now = now.context("The group has another type now")?;
     let bench = u32::try_from(nix::unistd::getppid().as_raw()).unwrap_or(0);
     trail.cause(group.id, Some(BENCH));
-    let journal = Journal::new(&group, now, bench);
+    let journal = BenchJournal::new(&group, now, bench);
     journal.write(&run)?;
     let mut guard = Guard {
         context: &context,
@@ -113,12 +113,12 @@ impl Guard<'_> {
     /// Answers questions until there are none any more, and puts the type back.
     fn serve(&mut self, socket: &UnixStream) -> Exit {
         let mut questions = BufReader::new(socket);
-        say(socket, &Answer::Ready);
+        say(socket, &GuardReply::Ready);
         let asked = loop {
             match ask(&mut questions, &self.session.run) {
-                Some(Request::Alive) => {}
-                Some(Request::Make(mode)) => say(socket, &self.make(mode)),
-                Some(Request::End) => break true,
+                Some(GuardRequest::Alive) => {}
+                Some(GuardRequest::Make(mode)) => say(socket, &self.make(mode)),
+                Some(GuardRequest::End) => break true,
                 None => break false,
             }
         };
@@ -131,7 +131,7 @@ impl Guard<'_> {
         }
         let message = restored.describe(self.journal.original);
         let warnings = self.session.trail.troubles();
-        let ended = Answer::Ended {
+        let ended = GuardReply::Ended {
             whole,
             message,
             warnings,
@@ -144,12 +144,12 @@ impl Guard<'_> {
     }
 
     /// Makes the group `wanted`. That it will not be as it was is written down first, and taken back only when it is again.
-    fn make(&mut self, wanted: Mode) -> Answer {
+    fn make(&mut self, wanted: Mode) -> GuardReply {
         let id = self.journal.group();
         let found = self.context.sysfs.domain_type(id).ok().flatten();
         if found != Some(self.now.domain_type()) {
             // Whatever was ours is not any more.
-            return Answer::Foreign(
+            return GuardReply::Foreign(
                 found
                     .as_ref()
                     .map_or("unknown", DomainType::as_str)
@@ -157,9 +157,9 @@ impl Guard<'_> {
             );
         }
         if wanted == self.now {
-            return Answer::Made(None);
+            return GuardReply::Made(None);
         }
-        let failed = |message: String, unchanged| Answer::Failed {
+        let failed = |message: String, unchanged| GuardReply::Failed {
             message,
             advice: Vec::new(),
             unchanged,
@@ -187,7 +187,7 @@ impl Guard<'_> {
                     return failed(error.to_string(), false);
                 }
             }
-            return Answer::Made(result.milliseconds);
+            return GuardReply::Made(result.milliseconds);
         }
         // What the kernel has begun and not ended is known only when it has.
         let unchanged =
@@ -195,7 +195,7 @@ impl Guard<'_> {
         if unchanged && self.now == self.journal.original {
             self.journal.switched = false;
         }
-        Answer::Failed {
+        GuardReply::Failed {
             message: result.message.unwrap_or_else(|| "it failed".to_owned()),
             advice: result.advice,
             unchanged,
@@ -204,7 +204,7 @@ impl Guard<'_> {
 }
 
 /// The next question; `None` if there will be none: nobody is there, or nothing came, or nothing that makes sense.
-fn ask(questions: &mut impl BufRead, run: &PrivateDir) -> Option<Request> {
+fn ask(questions: &mut impl BufRead, run: &PrivateDir) -> Option<GuardRequest> {
     let begin = Instant::now();
     let mut line = Vec::new();
     loop {
@@ -215,12 +215,12 @@ fn ask(questions: &mut impl BufRead, run: &PrivateDir) -> Option<Request> {
             Err(error) if error.raw_os_error() == Some(Errno::EAGAIN as i32) => {
                 // Who cannot be asked does not wait.
                 let wanted = matches!(Lock::is_wanted(run), Ok(true));
-                let patience = if wanted {
+                let timeout = if wanted {
                     WANTED_TIMEOUT
                 } else {
                     SILENCE_TIMEOUT
                 };
-                if begin.elapsed() >= patience {
+                if begin.elapsed() >= timeout {
                     return None;
                 }
             }
@@ -230,7 +230,7 @@ fn ask(questions: &mut impl BufRead, run: &PrivateDir) -> Option<Request> {
 }
 
 /// That nobody listens is found out by the next question that does not come.
-fn say(mut socket: &UnixStream, answer: &Answer) {
+fn say(mut socket: &UnixStream, answer: &GuardReply) {
     if let Ok(mut line) = serde_json::to_vec(answer) {
         line.push(b'\n');
         let _ = socket.write_all(&line);

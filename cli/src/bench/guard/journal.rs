@@ -16,7 +16,7 @@ const VERSION: u32 = 1;
 
 /// The journal cannot be read or believed.
 #[derive(Debug, thiserror::Error)]
-pub enum JournalError {
+pub enum BenchJournalError {
     /// The folder or the file.
     #[error(transparent)]
     Run(#[from] PrivateDirError),
@@ -32,7 +32,7 @@ pub enum JournalError {
 
 /// The journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Journal {
+pub struct BenchJournal {
     version: u32,
     group: u32,
     /// The type that the group had, and is to have again.
@@ -47,7 +47,7 @@ pub struct Journal {
     pub guard: u32,
 }
 
-impl Journal {
+impl BenchJournal {
     /// Nothing was changed yet in `group`, which has the type `original`. To be called by the guard of the process `bench`.
     #[must_use]
     pub fn new(group: &Group, original: Mode, bench: u32) -> Self {
@@ -107,17 +107,17 @@ fn name(group: GroupId) -> String {
 ///
 /// # Errors
 ///
-/// [`JournalError`], if there is one that cannot be read or believed.
-pub fn read(run: &PrivateDir, group: GroupId) -> Result<Option<Journal>, JournalError> {
+/// [`BenchJournalError`], if there is one that cannot be read or believed.
+pub fn read(run: &PrivateDir, group: GroupId) -> Result<Option<BenchJournal>, BenchJournalError> {
     let name = name(group);
     let Some(bytes) = run.read(&name)? else {
         return Ok(None);
     };
-    let damaged = |why: String| JournalError::Damaged {
+    let damaged = |why: String| BenchJournalError::Damaged {
         path: run.display(&name),
         why,
     };
-    let journal: Journal =
+    let journal: BenchJournal =
         serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
     if journal.version != VERSION {
         return Err(damaged(format!("version {}", journal.version)));
@@ -138,7 +138,7 @@ mod tests {
     fn what_was_written_is_read_again() {
         let (_root, run) = run_dir();
         let lazy = group(3, "DMA-FQ", &[("0000:01:00.0", Some("nvme"))]);
-        let mut journal = Journal::new(&lazy, Mode::Lazy, 7);
+        let mut journal = BenchJournal::new(&lazy, Mode::Lazy, 7);
         journal.write(&run).unwrap();
         journal.switched = true;
         journal.write(&run).unwrap();
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn a_group_is_known_by_its_devices() {
         let pair = [("0000:01:00.0", None), ("0000:01:00.1", None)];
-        let journal = Journal::new(&group(3, "DMA", &pair[..1]), Mode::Strict, 7);
+        let journal = BenchJournal::new(&group(3, "DMA", &pair[..1]), Mode::Strict, 7);
         assert!(journal.is_about(&group(3, "DMA", &pair)));
         assert!(!journal.is_about(&group(3, "DMA", &pair[1..])));
         assert!(!journal.is_about(&group(4, "DMA", &pair)));
@@ -161,7 +161,8 @@ mod tests {
     #[test]
     fn what_this_program_never_writes_is_left_alone() {
         let (root, run) = run_dir();
-        let journal = Journal::new(&group(3, "DMA", &[("0000:01:00.0", None)]), Mode::Strict, 7);
+        let journal =
+            BenchJournal::new(&group(3, "DMA", &[("0000:01:00.0", None)]), Mode::Strict, 7);
         let good = serde_json::to_string(&journal).unwrap();
         for (from, to) in [
             ("\"DMA\"", "\"identity\""),

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::protocol::{Answer, Request, BENCH_GUARD};
+use super::protocol::{GuardReply, GuardRequest, BENCH_GUARD};
 use crate::bench::mode::Mode;
 use crate::kernel::machine::Roots;
 use crate::state::change_lock::Lock;
@@ -98,7 +98,7 @@ impl GuardClient {
             timeout,
         };
         match keeper.answer(&mut || {})? {
-            Answer::Ready => Ok(keeper),
+            GuardReply::Ready => Ok(keeper),
             _ => Err(GuardError::Gone),
         }
     }
@@ -109,7 +109,7 @@ impl GuardClient {
     ///
     /// [`GuardError::Gone`], if it is not.
     pub fn beat(&mut self) -> Result<(), GuardError> {
-        self.say(Request::Alive)
+        self.say(GuardRequest::Alive)
     }
 
     /// Asks it to make the group `mode`, and waits for what comes of that. `tick` is called meanwhile.
@@ -117,8 +117,8 @@ impl GuardClient {
     /// # Errors
     ///
     /// [`GuardError`].
-    pub fn make(&mut self, mode: Mode, tick: &mut dyn FnMut()) -> Result<Answer, GuardError> {
-        self.say(Request::Make(mode))?;
+    pub fn make(&mut self, mode: Mode, tick: &mut dyn FnMut()) -> Result<GuardReply, GuardError> {
+        self.say(GuardRequest::Make(mode))?;
         self.answer(tick)
     }
 
@@ -128,10 +128,10 @@ impl GuardClient {
     ///
     /// [`GuardError`]. One that is silent goes on without us.
     pub fn end(mut self) -> Result<End, GuardError> {
-        self.say(Request::End)?;
+        self.say(GuardRequest::End)?;
         loop {
             match self.answer(&mut || {})? {
-                Answer::Ended {
+                GuardReply::Ended {
                     whole,
                     message,
                     warnings,
@@ -150,13 +150,13 @@ impl GuardClient {
         }
     }
 
-    fn say(&mut self, ask: Request) -> Result<(), GuardError> {
+    fn say(&mut self, ask: GuardRequest) -> Result<(), GuardError> {
         let mut line = serde_json::to_vec(&ask).map_err(|_| GuardError::Gone)?;
         line.push(b'\n');
         self.socket.write_all(&line).map_err(|_| GuardError::Gone)
     }
 
-    fn answer(&mut self, tick: &mut dyn FnMut()) -> Result<Answer, GuardError> {
+    fn answer(&mut self, tick: &mut dyn FnMut()) -> Result<GuardReply, GuardError> {
         let begin = Instant::now();
         let mut bytes = [0; 1024];
         loop {

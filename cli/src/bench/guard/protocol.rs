@@ -8,7 +8,7 @@ use crate::bench::mode::Mode;
 /// What a guard is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Request {
+pub enum GuardRequest {
     /// Make the group so.
     Make(Mode),
     /// Nothing: the one that measures is there.
@@ -20,7 +20,7 @@ pub enum Request {
 /// What it answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Answer {
+pub enum GuardReply {
     /// The journal is there; it can begin.
     Ready,
     /// The group has the type that was asked for, as the kernel says, after so many milliseconds; `None` if it had it.

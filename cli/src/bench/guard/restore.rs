@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use iommuctl_policy::DomainType;
 
-use super::journal::Journal;
+use super::journal::BenchJournal;
 use crate::audit::event::BENCH;
 use crate::audit::trail::Trail;
 use crate::bench::mode::Mode;
@@ -72,7 +72,7 @@ impl Restored {
 pub fn restore(
     context: &Context,
     session: &Session,
-    journal: &Journal,
+    journal: &BenchJournal,
     timeout: Duration,
 ) -> Restored {
     let switch = Switch {
@@ -92,7 +92,12 @@ pub fn restore(
     restored
 }
 
-fn put_back(context: &Context, trail: &Trail, switch: &Switch<'_>, journal: &Journal) -> Restored {
+fn put_back(
+    context: &Context,
+    trail: &Trail,
+    switch: &Switch<'_>,
+    journal: &BenchJournal,
+) -> Restored {
     if !journal.switched {
         return Restored::Nothing("the bench had not changed it");
     }

@@ -18,9 +18,9 @@ use crate::bench::guard::parent::HEARTBEAT_INTERVAL;
 
 /// What is left out at the beginning of each slot: threads start, and the flush queue is flushed once more after it begins to fill
 /// (every 10 ms).
-const WARM: Duration = Duration::from_millis(20);
+const WARM_UP: Duration = Duration::from_millis(20);
 /// Enough for a thread that only reads.
-const STACK: usize = 128 * 1024;
+const STACK_SIZE: usize = 128 * 1024;
 
 /// What one slot counted.
 #[derive(Debug, Default)]
@@ -60,7 +60,7 @@ impl Disk {
         // Whatever ends this, the threads are told. They are not waited for: one that the kernel does not let go, because the disk
         // does not answer, must not keep anybody from putting the type back.
         let _told = Told(Arc::clone(&stop));
-        let begin = Instant::now() + WARM;
+        let begin = Instant::now() + WARM_UP;
         let window = Window {
             begin,
             end: begin + span,
@@ -77,7 +77,7 @@ impl Disk {
                 stop: Arc::clone(&stop),
             };
             let sender = sender.clone();
-            let thread = std::thread::Builder::new().stack_size(STACK);
+            let thread = std::thread::Builder::new().stack_size(STACK_SIZE);
             let started = thread.spawn(move || {
                 // Nobody may be there any more to hear it.
                 let _ = sender.send(reader.run());

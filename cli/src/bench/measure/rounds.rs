@@ -11,7 +11,7 @@ use super::load::{Counted, Cut};
 use super::schedule::{Load, Schedule};
 use crate::bench::disk::{Disk, DiskError};
 use crate::bench::guard::parent::{GuardClient, GuardError};
-use crate::bench::guard::protocol::Answer;
+use crate::bench::guard::protocol::GuardReply;
 use crate::bench::mode::Mode;
 use crate::bench::scope::rules::{Reason, Why};
 use crate::kernel::machine::Context;
@@ -124,12 +124,12 @@ impl Means<'_> {
         let tick = &mut self.tick;
         let answer = keeper.make(mode, &mut || tick(done, &words))?;
         match answer {
-            Answer::Made(milliseconds) => {
+            GuardReply::Made(milliseconds) => {
                 let took = milliseconds.map(|milliseconds| Change { mode, milliseconds });
                 self.changes.extend(took);
             }
-            Answer::Foreign(found) => return Err(Stop::Foreign(found)),
-            Answer::Failed {
+            GuardReply::Foreign(found) => return Err(Stop::Foreign(found)),
+            GuardReply::Failed {
                 message,
                 advice,
                 unchanged: true,
@@ -137,10 +137,10 @@ impl Means<'_> {
                 let why = Why::new(Reason::Kernel, message);
                 return Ok(Some(Why { advice, ..why }));
             }
-            Answer::Failed {
+            GuardReply::Failed {
                 message, advice, ..
             } => return Err(Stop::Switch(message, advice)),
-            Answer::Ready | Answer::Ended { .. } => return Err(GuardError::Gone.into()),
+            GuardReply::Ready | GuardReply::Ended { .. } => return Err(GuardError::Gone.into()),
         }
         self.ask()?;
         Ok(None)

@@ -6,12 +6,12 @@ use std::time::Duration;
 use crate::bench::mode::Mode;
 
 /// How many bytes a large read has, in many segments: most pages of a buffer are not neighbours in memory.
-pub const LARGE: u64 = 128 * 1024;
+pub const LARGE_READ_SIZE: u64 = 128 * 1024;
 
 /// What is read: how large, and how many at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
-    /// Whether a read has [`LARGE`] bytes, and not one block.
+    /// Whether a read has [`LARGE_READ_SIZE`] bytes, and not one block.
     pub large: bool,
     /// How many reads are under way at the same time.
     pub depth: usize,

@@ -13,7 +13,7 @@ use serde::Serialize;
 /// How sure one can be that all limits hold together, in percent.
 pub const CONFIDENCE: u32 = 95;
 /// The fewest pairs that limits are worked out for.
-pub const FEWEST: usize = 4;
+pub const MIN_PAIRS: usize = 4;
 
 /// Student's t at 1 − 0.05 / 12 / 2 (two figures of each of the six loads), for 3 and more degrees of freedom.
 const T: [f64; 13] = [
@@ -55,7 +55,7 @@ impl Ratio {
 pub fn paired_ratio(pairs: &[(f64, f64)]) -> Option<Ratio> {
     let is_usable = |value: f64| value.is_finite() && value > 0.0;
     let usable = pairs.iter().all(|(a, b)| is_usable(*a) && is_usable(*b));
-    if pairs.len() < FEWEST || !usable {
+    if pairs.len() < MIN_PAIRS || !usable {
         return None;
     }
     let logs: Vec<f64> = pairs.iter().map(|(a, b)| (b / a).ln()).collect();
@@ -64,7 +64,7 @@ pub fn paired_ratio(pairs: &[(f64, f64)]) -> Option<Ratio> {
     let squares: f64 = logs.iter().map(|log| (log - mean).powi(2)).sum();
     let error = (squares / (count - 1.0) / count).sqrt();
     // With more pairs than the table has, the limits are a little wider than they need be.
-    let t = T.get(pairs.len() - FEWEST).or(T.last())?;
+    let t = T.get(pairs.len() - MIN_PAIRS).or(T.last())?;
     Some(Ratio {
         ratio: mean.exp(),
         low: (mean - t * error).exp(),

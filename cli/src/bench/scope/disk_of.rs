@@ -17,7 +17,7 @@ use crate::sys::kernfs::{KernFs, KernFsError};
 /// Why there is nothing to be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum RefusalReason {
     /// It is a network interface.
     Network,
     /// It is made of other disks.
@@ -34,7 +34,7 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Refusal {
     /// For programs.
-    pub reason: Kind,
+    pub reason: RefusalReason,
     /// For people.
     pub message: String,
     /// What would work, one line each.
@@ -140,7 +140,7 @@ impl Subject {
     ///
     /// [`DiskError`].
     pub fn open(&self, context: &Context) -> Result<Disk, DiskError> {
-        let text = |path: String| context.sysfs.tree().text(&path).ok().flatten();
+        let text = |path: String| context.sysfs.kernfs().text(&path).ok().flatten();
         let number = text(format!("{}/dev", self.path)).and_then(|t| {
             let (major, minor) = t.split_once(':')?;
             Some((major.parse().ok()?, minor.parse().ok()?))
@@ -162,11 +162,13 @@ impl Subject {
 /// The names of the block devices that the one in the directory `path` is made of; none for a disk. A partition is of the same
 /// stuff as the device that it is a part of.
 fn made_of(context: &Context, path: &str) -> Result<Vec<String>, KernFsError> {
-    let tree = context.sysfs.tree();
-    let mut names = tree.names(&format!("{path}/slaves"))?.unwrap_or_default();
+    let kernfs = context.sysfs.kernfs();
+    let mut names = kernfs.names(&format!("{path}/slaves"))?.unwrap_or_default();
     if names.is_empty() {
         if let Some((above, _)) = path.rsplit_once('/') {
-            names = tree.names(&format!("{above}/slaves"))?.unwrap_or_default();
+            names = kernfs
+                .names(&format!("{above}/slaves"))?
+                .unwrap_or_default();
         }
     }
     Ok(names)
@@ -180,14 +182,14 @@ fn disks_of(
     group: &Group,
     target: &Target,
 ) -> Result<Vec<Object>, KernFsError> {
-    let tree = context.sysfs.tree();
+    let kernfs = context.sysfs.kernfs();
     let mut disks = Vec::new();
     for object in context.sysfs.blocks()? {
-        let says = |name: &str| tree.text(&format!("{}/{name}", object.path));
+        let says = |name: &str| kernfs.text(&format!("{}/{name}", object.path));
         // Partitions, the paths of a disk that has several, and what is made of other disks.
         if says("partition")?.is_some()
-            || is_hidden(tree, &object.path)?
-            || is_part(tree, &object)?
+            || is_hidden(kernfs, &object.path)?
+            || is_part(kernfs, &object)?
             || !made_of(context, &object.path)?.is_empty()
         {
             continue;
@@ -206,10 +208,10 @@ fn disks_of(
 }
 
 /// Whether it is a part of another block device: the directory above it is one.
-fn is_part(tree: &KernFs, object: &Object) -> Result<bool, KernFsError> {
+fn is_part(kernfs: &KernFs, object: &Object) -> Result<bool, KernFsError> {
     let above = object.path.rsplit_once('/').map_or("", |(above, _)| above);
     let name = above.rsplit('/').next().unwrap_or(above);
-    let link = tree.link(&format!("class/block/{name}"))?;
+    let link = kernfs.link(&format!("class/block/{name}"))?;
     Ok(link.as_deref() == Some(above))
 }
 
@@ -240,7 +242,7 @@ fn unfit(context: &Context, path: &str, groups: usize) -> Result<Option<Refusal>
     let below = made_of(context, path)?;
     Ok(if !below.is_empty() {
         Some(stacked(&below))
-    } else if is_hidden(context.sysfs.tree(), path)? {
+    } else if is_hidden(context.sysfs.kernfs(), path)? {
         Some(one_path())
     } else if groups > 1 {
         Some(several_paths(groups))
@@ -251,15 +253,15 @@ fn unfit(context: &Context, path: &str, groups: usize) -> Result<Option<Refusal>
 
 /// Whether it is one path of a disk that has several. The kernel keeps those to itself (`GENHD_FL_HIDDEN` in
 /// `include/linux/blkdev.h`).
-fn is_hidden(tree: &KernFs, path: &str) -> Result<bool, KernFsError> {
-    let says = tree.text(&format!("{path}/hidden"))?;
+fn is_hidden(kernfs: &KernFs, path: &str) -> Result<bool, KernFsError> {
+    let says = kernfs.text(&format!("{path}/hidden"))?;
     Ok(says.as_deref() == Some("1"))
 }
 
 fn stacked(below: &[String]) -> Refusal {
     let names: Vec<String> = below.iter().map(|n| format!("/dev/{n}")).collect();
     Refusal {
-        reason: Kind::Stacked,
+        reason: RefusalReason::Stacked,
         message: "it is made of other block devices, and what they cost together says nothing about one group"
             .to_owned(),
         advice: vec![format!("name what it is made of: {}", names.join(", "))],
@@ -268,7 +270,7 @@ fn stacked(below: &[String]) -> Refusal {
 
 fn one_path() -> Refusal {
     Refusal {
-        reason: Kind::Paths,
+        reason: RefusalReason::Paths,
         message: "it is one path of a disk that has several, and nobody can read from it alone"
             .to_owned(),
         advice: vec!["name the disk itself: `lsblk` lists it".to_owned()],
@@ -277,7 +279,7 @@ fn one_path() -> Refusal {
 
 fn several_paths(groups: usize) -> Refusal {
     Refusal {
-        reason: Kind::Paths,
+        reason: RefusalReason::Paths,
         message: format!(
             "it has paths through {groups} groups, and what they cost together says nothing about one of them"
         ),
@@ -311,14 +313,14 @@ fn refusal(context: &Context, group: &Group, target: &Target) -> Result<Refusal,
     };
     Ok(if network {
         Refusal {
-            reason: Kind::Network,
+            reason: RefusalReason::Network,
             message: "what a network interface can do shows only with somebody at the other end, and there is none to measure with"
                 .to_owned(),
             advice: by_hand("measure with iperf3 against another machine, or with your own load,"),
         }
     } else {
         Refusal {
-            reason: Kind::NotADisk,
+            reason: RefusalReason::NotADisk,
             message: "it has no disk, and a bench knows no load for anything else".to_owned(),
             advice: by_hand("measure with the load that it is there for,"),
         }

@@ -7,7 +7,7 @@
 use iommuctl_policy::{Group, TypeRequest};
 use serde::Serialize;
 
-use super::disk_of::{Kind, Refusal};
+use super::disk_of::{Refusal, RefusalReason};
 use crate::bench::mode::Mode;
 use crate::change::route::{self, decide, Allowed, Decision};
 
@@ -111,7 +111,7 @@ pub fn scope(facts: &Facts<'_>) -> Result<Scope, Refusal> {
     match now.and_then(Mode::of) {
         Some(mode) => Ok((mode, obstacle(facts, mode))),
         None => Err(Refusal {
-            reason: Kind::Type,
+            reason: RefusalReason::Type,
             message: format!(
                 "the type of group {} is {}, and what is compared is DMA and DMA-FQ, which cannot be reached from it \
                  without an interruption",
@@ -247,7 +247,7 @@ mod tests {
         for name in ["identity", "blocked", "unmanaged"] {
             let group = nvme(name);
             let refusal = scope(&facts(&group)).unwrap_err();
-            assert_eq!(refusal.reason, Kind::Type);
+            assert_eq!(refusal.reason, RefusalReason::Type);
             assert!(refusal.message.contains(name));
         }
     }

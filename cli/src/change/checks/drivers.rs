@@ -3,7 +3,7 @@
 
 use iommuctl_policy::Device;
 
-use super::{some_of, Check, Finding, Inspector, Present};
+use super::{some_of, Check, CheckFinding, Inspector, Present};
 use crate::sys::kernfs::KernFsError;
 
 impl Inspector<'_> {
@@ -11,14 +11,14 @@ impl Inspector<'_> {
         &self,
         devices: &[&Device],
         present: &Present,
-    ) -> Result<Vec<Finding>, KernFsError> {
+    ) -> Result<Vec<CheckFinding>, KernFsError> {
         let mut findings = Vec::new();
         for device in devices {
             let Some(driver) = &device.driver else {
                 continue;
             };
             if let Some(message) = self.cannot_return(device, driver)? {
-                findings.push(Finding::new(Check::LeftBound, device, message));
+                findings.push(CheckFinding::new(Check::LeftBound, device, message));
             }
             let others = self.taken_along(device, present)?;
             if !others.is_empty() {
@@ -27,7 +27,7 @@ impl Inspector<'_> {
                     device.name,
                     some_of(&others)
                 );
-                findings.push(Finding::new(Check::Others, device, message));
+                findings.push(CheckFinding::new(Check::Others, device, message));
             }
         }
         Ok(findings)
@@ -54,7 +54,7 @@ impl Inspector<'_> {
     /// them alone; but without its driver a bridge may stop passing on DMA (`pci_disable_device`), and some, such as
     /// `vmd`, take their whole bus with them. A driver's virtual functions go when it does.
     fn taken_along(&self, device: &Device, present: &Present) -> Result<Vec<String>, KernFsError> {
-        let tree = self.sysfs.tree();
+        let kernfs = self.sysfs.kernfs();
         let mut others = Vec::new();
         for (name, path) in &present.pci {
             let below = path.strip_prefix(&device.path);
@@ -62,9 +62,9 @@ impl Inspector<'_> {
                 others.push(name.clone());
             }
         }
-        let names = tree.names(&device.path)?.unwrap_or_default();
+        let names = kernfs.names(&device.path)?.unwrap_or_default();
         for link in names.iter().filter(|name| name.starts_with("virtfn")) {
-            others.extend(tree.link_name(&format!("{}/{link}", device.path))?);
+            others.extend(kernfs.link_name(&format!("{}/{link}", device.path))?);
         }
         Ok(others)
     }

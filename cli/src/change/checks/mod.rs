@@ -75,7 +75,7 @@ impl Check {
 
 /// Something that speaks against a rebind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub struct CheckFinding {
     /// Which check found it.
     pub check: Check,
     /// The device in question.
@@ -86,7 +86,7 @@ pub struct Finding {
     pub flag: &'static str,
 }
 
-impl Finding {
+impl CheckFinding {
     fn new(check: Check, device: &Device, message: String) -> Self {
         let flag = check.flag();
         let device = device.name.clone();
@@ -117,19 +117,19 @@ impl Present {
     ///
     /// [`KernFsError`], if something that has to be known cannot be read.
     pub fn read(sysfs: &Sysfs) -> Result<Self, KernFsError> {
-        let tree = sysfs.tree();
+        let kernfs = sysfs.kernfs();
         let blocks = sysfs.blocks()?;
         let mut parts = Vec::new();
         for block in &blocks {
             let at = format!("{}/slaves", block.path);
-            for name in tree.names(&at)?.unwrap_or_default() {
-                if let Some(path) = tree.link(&format!("{at}/{name}"))? {
+            for name in kernfs.names(&at)?.unwrap_or_default() {
+                if let Some(path) = kernfs.link(&format!("{at}/{name}"))? {
                     parts.push((Object { name, path }, block.clone()));
                 }
             }
         }
         let mut pci = Vec::new();
-        for name in tree.names("bus/pci/devices")?.unwrap_or_default() {
+        for name in kernfs.names("bus/pci/devices")?.unwrap_or_default() {
             if let Some(path) = sysfs.device_path("pci", &name)? {
                 pci.push((name, path));
             }
@@ -153,7 +153,7 @@ impl Inspector<'_> {
     /// # Errors
     ///
     /// [`KernFsError`], if something that has to be known cannot be read.
-    pub fn findings(&self, group: &Group) -> Result<Vec<Finding>, KernFsError> {
+    pub fn findings(&self, group: &Group) -> Result<Vec<CheckFinding>, KernFsError> {
         self.findings_among(group, &Present::read(self.sysfs)?)
     }
 
@@ -166,7 +166,7 @@ impl Inspector<'_> {
         &self,
         group: &Group,
         present: &Present,
-    ) -> Result<Vec<Finding>, KernFsError> {
+    ) -> Result<Vec<CheckFinding>, KernFsError> {
         let devices: Vec<&Device> = group.holders().collect();
         let mut findings = self.storage(&devices, present)?;
         findings.extend(self.network(&devices)?);
@@ -180,7 +180,7 @@ impl Inspector<'_> {
 /// driver holds the group, without those that cannot be, and with those that VFIO has, if that was allowed.
 pub fn to_unbind<'a>(
     group: &'a Group,
-    findings: &'a [Finding],
+    findings: &'a [CheckFinding],
     allowed: &'a BTreeSet<Check>,
 ) -> impl Iterator<Item = &'a Device> {
     let found = |check: Check, device: &Device| {
@@ -224,7 +224,7 @@ mod tests {
                 ("0000:00:01.0", Some("pcieport")),
             ],
         );
-        let finding = |check, n: usize| Finding::new(check, &group.devices[n], String::new());
+        let finding = |check, n: usize| CheckFinding::new(check, &group.devices[n], String::new());
         let findings = [finding(Check::LeftBound, 0), finding(Check::Vfio, 1)];
         let names = |allowed: &[Check]| {
             let allowed = allowed.iter().copied().collect();

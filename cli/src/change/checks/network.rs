@@ -7,11 +7,11 @@ use std::net::IpAddr;
 use iommuctl_policy::Device;
 use nix::ifaddrs::getifaddrs;
 
-use super::{Check, Finding, Inspector};
+use super::{Check, CheckFinding, Inspector};
 use crate::sys::kernfs::KernFsError;
 
 impl Inspector<'_> {
-    pub(super) fn network(&self, devices: &[&Device]) -> Result<Vec<Finding>, KernFsError> {
+    pub(super) fn network(&self, devices: &[&Device]) -> Result<Vec<CheckFinding>, KernFsError> {
         let mut findings = Vec::new();
         for interface in self.proc.default_route_interfaces()? {
             for device in self.devices_of(&interface, devices)? {
@@ -19,7 +19,7 @@ impl Inspector<'_> {
                     "{} has {interface}, which a default route leads through",
                     device.name
                 );
-                findings.push(Finding::new(Check::DefaultRoute, device, message));
+                findings.push(CheckFinding::new(Check::DefaultRoute, device, message));
             }
         }
         let Some(connection) = self.proc.ssh_connection() else {
@@ -37,7 +37,7 @@ impl Inspector<'_> {
                     "{} has {interface}, which your own connection from {} comes in through",
                     device.name, connection.client
                 );
-                findings.push(Finding::new(Check::OwnConnection, device, message));
+                findings.push(CheckFinding::new(Check::OwnConnection, device, message));
             }
         }
         Ok(findings)
@@ -49,7 +49,10 @@ impl Inspector<'_> {
         interface: &str,
         devices: &[&'a Device],
     ) -> Result<Vec<&'a Device>, KernFsError> {
-        let link = self.sysfs.tree().link(&format!("class/net/{interface}"))?;
+        let link = self
+            .sysfs
+            .kernfs()
+            .link(&format!("class/net/{interface}"))?;
         let Some(path) = link else {
             return Ok(Vec::new());
         };

@@ -14,7 +14,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use procfs::process::MountInfo;
 
-use super::{some_of, Check, Finding, Inspector, Present};
+use super::{some_of, Check, CheckFinding, Inspector, Present};
 use crate::kernel::sysfs::Object;
 use crate::sys::kernfs::KernFsError;
 use crate::sys::printable::printable;
@@ -27,7 +27,7 @@ impl Inspector<'_> {
         &self,
         devices: &[&Device],
         present: &Present,
-    ) -> Result<Vec<Finding>, KernFsError> {
+    ) -> Result<Vec<CheckFinding>, KernFsError> {
         let Present { blocks, parts, .. } = present;
         let mut known = Known::new();
         let mut findings = self.mounted(devices, blocks, &mut known)?;
@@ -44,7 +44,7 @@ impl Inspector<'_> {
         devices: &[&Device],
         blocks: &[Object],
         known: &mut Known,
-    ) -> Result<Vec<Finding>, KernFsError> {
+    ) -> Result<Vec<CheckFinding>, KernFsError> {
         let mounts = self.proc.mounts()?;
         // By device and block device: a file system can be mounted at many places.
         let mut places: Vec<(&Device, &Object, Vec<String>)> = Vec::new();
@@ -78,11 +78,11 @@ impl Inspector<'_> {
         block: &Object,
         use_of: &str,
         known: &mut Known,
-    ) -> Result<Finding, KernFsError> {
+    ) -> Result<CheckFinding, KernFsError> {
         known.push(block.path.clone());
         let title = self.sysfs.block_title(&block.name, &block.path)?;
         let message = format!("{} holds {title}, which {use_of}", device.name);
-        Ok(Finding::new(check, device, message))
+        Ok(CheckFinding::new(check, device, message))
     }
 
     /// The block devices a mounted file system is known to be on.
@@ -95,7 +95,7 @@ impl Inspector<'_> {
             let number = mount.majmin.trim();
             let valid = number.bytes().all(|b| b.is_ascii_digit() || b == b':');
             let link = match valid {
-                true => self.sysfs.tree().link(&format!("dev/block/{number}"))?,
+                true => self.sysfs.kernfs().link(&format!("dev/block/{number}"))?,
                 false => None,
             };
             return Ok(blocks
@@ -129,7 +129,10 @@ impl Inspector<'_> {
             return Ok(None);
         };
         for block in blocks {
-            let name = self.sysfs.tree().text(&format!("{}/dm/name", block.path))?;
+            let name = self
+                .sysfs
+                .kernfs()
+                .text(&format!("{}/dm/name", block.path))?;
             if name.as_deref() == Some(mapped) {
                 return Ok(Some(block));
             }
@@ -142,7 +145,7 @@ impl Inspector<'_> {
         devices: &[&Device],
         blocks: &[Object],
         known: &mut Known,
-    ) -> Result<Vec<Finding>, KernFsError> {
+    ) -> Result<Vec<CheckFinding>, KernFsError> {
         let mounts = self.proc.mounts()?;
         let mut findings = Vec::new();
         for swap in self.proc.swaps()? {
@@ -172,7 +175,7 @@ impl Inspector<'_> {
         devices: &[&Device],
         parts: &[(Object, Object)],
         known: &mut Known,
-    ) -> Result<Vec<Finding>, KernFsError> {
+    ) -> Result<Vec<CheckFinding>, KernFsError> {
         let mut findings = Vec::new();
         for (part, block) in parts {
             for device in self.below(part, devices)? {
@@ -182,7 +185,7 @@ impl Inspector<'_> {
                     "{} holds {}, which {title} is made of",
                     device.name, part.name
                 );
-                findings.push(Finding::new(Check::Stacked, device, message));
+                findings.push(CheckFinding::new(Check::Stacked, device, message));
             }
         }
         Ok(findings)
@@ -201,7 +204,7 @@ impl Inspector<'_> {
 }
 
 /// Block devices that something in the kernel has for itself, and that are not among what is known already.
-fn claimed(devices: &[&Device], blocks: &[Object], mut known: Known) -> Vec<Finding> {
+fn claimed(devices: &[&Device], blocks: &[Object], mut known: Known) -> Vec<CheckFinding> {
     let mut findings = Vec::new();
     for device in devices {
         let mut own: Vec<&Object> = blocks.iter().filter(|b| b.is_below(&device.path)).collect();
@@ -222,7 +225,7 @@ fn claimed(devices: &[&Device], blocks: &[Object], mut known: Known) -> Vec<Find
                  one that spans several disks",
                 device.name, block.name
             );
-            findings.push(Finding::new(Check::Mounted, device, message));
+            findings.push(CheckFinding::new(Check::Mounted, device, message));
         }
     }
     findings

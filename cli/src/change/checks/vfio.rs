@@ -4,7 +4,7 @@
 
 use iommuctl_policy::{Device, Group};
 
-use super::{Check, Finding, Inspector};
+use super::{Check, CheckFinding, Inspector};
 use crate::sys::kernfs::KernFsError;
 
 impl Inspector<'_> {
@@ -13,7 +13,7 @@ impl Inspector<'_> {
     /// # Errors
     ///
     /// [`KernFsError`], if it cannot be told.
-    pub fn vfio(&self, group: &Group) -> Result<Vec<Finding>, KernFsError> {
+    pub fn vfio(&self, group: &Group) -> Result<Vec<CheckFinding>, KernFsError> {
         let driven = |d: &&Device| d.driver.as_deref().is_some_and(|n| n.contains("vfio"));
         let mut findings = Vec::new();
         for device in group.devices.iter().filter(driven) {
@@ -24,7 +24,7 @@ impl Inspector<'_> {
             ];
             let own = self
                 .sysfs
-                .tree()
+                .kernfs()
                 .names(&format!("{}/vfio-dev", device.path))?;
             let own = own.unwrap_or_default().into_iter();
             nodes.extend(own.map(|name| format!("/dev/vfio/devices/{name}")));
@@ -36,7 +36,7 @@ impl Inspector<'_> {
                     "{} is in use through VFIO: process {} ({}) has {} open",
                     device.name, file.pid, file.command, file.path
                 );
-                findings.push(Finding::new(Check::Vfio, device, message));
+                findings.push(CheckFinding::new(Check::Vfio, device, message));
             }
         }
         Ok(findings)

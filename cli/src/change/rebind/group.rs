@@ -17,8 +17,8 @@ use super::machine::Bound;
 use super::plan::{Plan, Write};
 use super::real_machine::Kernel;
 use super::{engine, survey};
-use crate::change::advice::{self, Facts, Kind};
-use crate::change::checks::{self, Check, Finding, Inspector, Present};
+use crate::change::advice::{self, Facts, FailureKind};
+use crate::change::checks::{self, Check, CheckFinding, Inspector, Present};
 use crate::change::outcome::{milliseconds, GroupResult, Interrupted, Outcome, WriteReport};
 use crate::change::route::Allowed;
 use crate::kernel::procfs::Proc;
@@ -108,7 +108,7 @@ impl Interrupt<'_> {
         &self,
         group: &Group,
         present: Option<&Present>,
-    ) -> Result<Vec<Finding>, KernFsError> {
+    ) -> Result<Vec<CheckFinding>, KernFsError> {
         let (sysfs, proc) = (self.sysfs, self.proc);
         let inspector = Inspector { sysfs, proc };
         match present {
@@ -138,7 +138,7 @@ impl Interrupt<'_> {
                 return None;
             }
         };
-        let open = |f: &&Finding| !self.overrides.contains(&f.check);
+        let open = |f: &&CheckFinding| !self.overrides.contains(&f.check);
         if findings.iter().any(|f| open(&f)) {
             refuse(result, findings.into_iter().filter(|f| open(&f)).collect());
             return None;
@@ -222,7 +222,7 @@ impl Interrupt<'_> {
             if let Some(errno) = trouble.errno {
                 result.errno = Some(errno as i32);
                 let explained = self.explain(errno, group);
-                if explained.kind == Kind::Refused {
+                if explained.kind == FailureKind::Refused {
                     result.outcome = Outcome::Refused;
                 }
                 message = explained.message;
@@ -254,13 +254,13 @@ impl Interrupt<'_> {
 
     fn report(&self, write: Write) -> WriteReport {
         WriteReport {
-            path: self.sysfs.tree().display(&write.path),
+            path: self.sysfs.kernfs().display(&write.path),
             text: write.text,
         }
     }
 }
 
-fn refuse(result: &mut GroupResult, findings: Vec<Finding>) {
+fn refuse(result: &mut GroupResult, findings: Vec<CheckFinding>) {
     result.outcome = Outcome::Refused;
     result.needs = Some(Route::Rebind);
     result.route = None;

@@ -89,7 +89,7 @@ impl Machine for Kernel<'_> {
         let keep = self.lock.share();
         let keep =
             keep.map_err(|e| WriteError::Broken(format!("Failed to share the lock: {e}")))?;
-        let helper = WriteHelper::start(self.sysfs.tree(), Some(keep));
+        let helper = WriteHelper::start(self.sysfs.kernfs(), Some(keep));
         let mut helper = helper.map_err(WriteError::Broken)?;
         let written = helper.write(&write.path, &write.text, self.timeout);
         if write.path == self.plan.type_path() {

@@ -38,7 +38,7 @@ fn subject(sysfs: &Sysfs, device: &Device) -> Result<Option<Subject>, KernFsErro
     };
     for name in [&device.name, bus, driver] {
         if !is_plain(name) {
-            return Err(KernFsError::NotText(sysfs.tree().display(&device.path)));
+            return Err(KernFsError::NotText(sysfs.kernfs().display(&device.path)));
         }
     }
     let driver_override = match sysfs.driver_override(&device.path)? {

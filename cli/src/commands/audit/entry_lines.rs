@@ -6,7 +6,7 @@ use std::io::Write;
 use iommuctl_policy::DomainType;
 use jiff::tz::TimeZone;
 
-use crate::audit::event::{Event, Learned, Outcome};
+use crate::audit::event::{Event, EventOutcome, Learned};
 use crate::audit::history::changes::Entry;
 use crate::audit::sentence;
 use crate::sys::printable::printable;
@@ -117,10 +117,10 @@ pub fn outcome(entry: &Entry) -> (&'static str, anstyle::Style) {
         return ("not ended", style::BAD);
     };
     let style = match outcome {
-        Outcome::Changed | Outcome::Unchanged => style::GOOD,
-        Outcome::FirstSeen => style::DIM,
-        Outcome::Refused | Outcome::Stopped => style::WARN,
-        Outcome::Denied | Outcome::Failed | Outcome::TimedOut => style::BAD,
+        EventOutcome::Changed | EventOutcome::Unchanged => style::GOOD,
+        EventOutcome::FirstSeen => style::DIM,
+        EventOutcome::Refused | EventOutcome::Stopped => style::WARN,
+        EventOutcome::Denied | EventOutcome::Failed | EventOutcome::TimedOut => style::BAD,
     };
     (outcome.as_str(), style)
 }
@@ -129,7 +129,7 @@ pub fn outcome(entry: &Entry) -> (&'static str, anstyle::Style) {
 fn rest(event: &Event) -> String {
     let names: Vec<&str> = event.devices.iter().map(|d| d.name.as_str()).collect();
     let mut words = vec![names.join(", ")];
-    let failed = event.outcome.is_none_or(Outcome::is_failure);
+    let failed = event.outcome.is_none_or(EventOutcome::is_failure);
     if let (true, Some(requested)) = (failed, &event.requested) {
         words.push(format!("wanted {requested}"));
     }
@@ -138,7 +138,7 @@ fn rest(event: &Event) -> String {
     }
     match (sentence::by(&event.who), event.learned) {
         (Some(by), _) => words.push(format!("by {by}")),
-        (None, Learned::Comparison) if event.outcome != Some(Outcome::FirstSeen) => {
+        (None, Learned::Comparison) if event.outcome != Some(EventOutcome::FirstSeen) => {
             words.push("by nobody knows whom: found by comparison".to_owned());
         }
         _ => {}

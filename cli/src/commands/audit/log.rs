@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use super::period::Period;
 use super::{entry_lines as render, places, snapshot, unreadable};
 use crate::audit::clock;
-use crate::audit::event::{Event, Member, Outcome};
+use crate::audit::event::{Event, EventOutcome, Member};
 use crate::audit::history::changes::{ChangeCorrelator, Entry};
 use crate::audit::log::file::Places;
 use crate::audit::log::read::{self, Position};
@@ -35,7 +35,7 @@ pub struct LogArgs {
     pub who: Option<String>,
     /// Only what ended so; can be given several times
     #[arg(short, long, value_name = "OUTCOME", value_enum)]
-    pub outcome: Vec<Outcome>,
+    pub outcome: Vec<EventOutcome>,
     /// Only this boot
     #[arg(short, long)]
     pub boot: bool,
@@ -47,7 +47,7 @@ pub struct LogArgs {
     pub follow: bool,
 }
 
-impl ValueEnum for Outcome {
+impl ValueEnum for EventOutcome {
     fn value_variants<'a>() -> &'a [Self] {
         &Self::ALL
     }

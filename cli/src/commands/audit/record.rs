@@ -33,7 +33,7 @@ pub struct RecordArgs {
 
 /// The most events at once that the journal and the audit system are told of one by one. They are slower than the log, and
 /// journald drops what comes too fast.
-const FEW: usize = 64;
+const MAX_FORWARDED: usize = 64;
 
 /// Runs the command.
 pub fn run(args: &RecordArgs, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
@@ -95,7 +95,7 @@ impl GuardClient<'_> {
     fn tell(&mut self, events: &[Event]) {
         let others = |event: &&Event| self.me.is_none() || event.who.executable != self.me;
         let events: Vec<&Event> = events.iter().filter(others).collect();
-        if events.len() > FEW {
+        if events.len() > MAX_FORWARDED {
             let count = events.len();
             self.output.complain(&format!(
                 "{count} changes at once; `iommuctl audit log` shows each"

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{places, snapshot};
 use crate::audit::log::json_file::{Kept as _, StateError};
 use crate::audit::log::last_verified::LastVerified;
-use crate::audit::log::verify::{verify, Finding, Verdict};
+use crate::audit::log::verify::{verify, LogFinding, Verdict};
 use crate::audit::{clock, settings};
 use crate::commands::common::args::Global;
 use crate::exit::Exit;
@@ -84,31 +84,33 @@ pub fn write(w: &mut dyn Write, report: &VerifyReport) -> io::Result<()> {
     writeln!(w, "{style}{word}{style:#}: {range}{anchored}")
 }
 
-fn sentence(finding: &Finding) -> String {
+fn sentence(finding: &LogFinding) -> String {
     let range = |from: u64, to: u64| match to - from {
         0 => format!("record {from} is"),
         _ => format!("records {from} to {to} are"),
     };
     match finding {
-        Finding::Edited { seq } => format!("record {seq} was edited"),
-        Finding::Removed { from, to } => format!("{} missing", range(*from, *to)),
-        Finding::Moved { seq } => format!("record {seq} does not stand where it was written"),
-        Finding::Repeated { seq } => format!("record {seq} is there again"),
-        Finding::Foreign { after } => {
+        LogFinding::Edited { seq } => format!("record {seq} was edited"),
+        LogFinding::Removed { from, to } => format!("{} missing", range(*from, *to)),
+        LogFinding::Moved { seq } => format!("record {seq} does not stand where it was written"),
+        LogFinding::Repeated { seq } => format!("record {seq} is there again"),
+        LogFinding::Foreign { after } => {
             format!("behind record {after} there is something that is no record")
         }
-        Finding::Truncated { from, to } => {
+        LogFinding::Truncated { from, to } => {
             format!("{} missing at the end", range(*from, *to))
         }
-        Finding::Replaced { seq } => {
+        LogFinding::Replaced { seq } => {
             format!("record {seq} is not the one that was written: from somewhere on, the log is another")
         }
-        Finding::NoHead { why } => format!("what is missing at the end cannot be known: {why}"),
-        Finding::HeadLost { seq } => {
+        LogFinding::NoHead { why } => format!("what is missing at the end cannot be known: {why}"),
+        LogFinding::HeadLost { seq } => {
             format!("what is missing before record {seq} cannot be known: nothing told where the log had ended")
         }
-        Finding::Forged { seq } => format!("the anchor behind record {seq} is not by the key"),
-        Finding::NoAnchor => "there is a key, and no record is anchored with it".to_owned(),
-        Finding::Later { seq } => format!("record {seq} is of a later version, and is not judged"),
+        LogFinding::Forged { seq } => format!("the anchor behind record {seq} is not by the key"),
+        LogFinding::NoAnchor => "there is a key, and no record is anchored with it".to_owned(),
+        LogFinding::Later { seq } => {
+            format!("record {seq} is of a later version, and is not judged")
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::bench::measure::figures::{
     comparisons, measurements, Change, Comparison, Measurement, Slot,
 };
 use crate::bench::measure::rounds::Ended;
-use crate::bench::measure::schedule::{loads, Schedule, LARGE};
+use crate::bench::measure::schedule::{loads, Schedule, LARGE_READ_SIZE};
 use crate::bench::mode::Mode;
 use crate::bench::recommendation::{recommend, About, Recommendation};
 use crate::bench::scope::disk_of::{self, Refusal, Subject};
@@ -79,7 +79,7 @@ impl Large {
     fn of(slots: &[Slot]) -> Option<Self> {
         let measurements = measurements(slots, true);
         (!measurements.is_empty()).then(|| Self {
-            block_size: LARGE,
+            block_size: LARGE_READ_SIZE,
             measurements,
             comparisons: comparisons(slots, true),
         })
@@ -250,8 +250,8 @@ impl Bench<'_> {
             return Ok((Exit::Refused, self.refused(refusal)));
         }
         let disk = self.subject.open(self.context).map_err(cannot_open)?;
-        let patience = self.args.wait.lock_timeout;
-        let begin = |output: &mut Output| begin(self.context, patience, output);
+        let lock_timeout = self.args.wait.lock_timeout;
+        let begin = |output: &mut Output| begin(self.context, lock_timeout, output);
         let benchmark = Benchmark {
             context: self.context,
             roots: &self.global.roots,

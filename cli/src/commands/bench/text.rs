@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use super::BenchReport;
 use crate::bench::covers::Covers;
 use crate::bench::measure::figures::{Comparison, Measurement};
-use crate::bench::measure::schedule::{loads, LARGE};
+use crate::bench::measure::schedule::{loads, LARGE_READ_SIZE};
 use crate::bench::measure::stats::Ratio;
 use crate::bench::mode::Mode;
 use crate::terminal::table::Table;
@@ -71,7 +71,7 @@ pub fn write(w: &mut dyn Write, report: &BenchReport, unicode: bool) -> io::Resu
 
 /// How large a large read is.
 fn large() -> String {
-    format!("{} KiB", LARGE / 1024)
+    format!("{} KiB", LARGE_READ_SIZE / 1024)
 }
 
 /// What lazy is lazy for: who does not know it takes a difference that is not there for one that was not found.

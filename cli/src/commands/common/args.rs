@@ -65,7 +65,7 @@ is changed unless every target is found.";
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Wait {
     /// How long to wait for another iommuctl that is changing something; 0 gives up at once
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = patience)]
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_lock_timeout)]
     pub lock_timeout: Duration,
 }
 
@@ -92,7 +92,7 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 /// The same, and 0 for no time at all.
-fn patience(text: &str) -> Result<Duration, String> {
+fn parse_lock_timeout(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(0.0) => Ok(Duration::ZERO),
         _ => seconds(text).map_err(|_| "expected a number of seconds, such as 60 or 0".to_owned()),
@@ -165,9 +165,9 @@ mod tests {
 
     #[test]
     fn lock_timeout_may_be_zero() {
-        assert_eq!(patience("0"), Ok(Duration::ZERO));
-        assert_eq!(patience("1.5"), Ok(Duration::from_millis(1500)));
-        assert!(patience("-1").is_err() && patience("x").is_err());
+        assert_eq!(parse_lock_timeout("0"), Ok(Duration::ZERO));
+        assert_eq!(parse_lock_timeout("1.5"), Ok(Duration::from_millis(1500)));
+        assert!(parse_lock_timeout("-1").is_err() && parse_lock_timeout("x").is_err());
     }
 
     #[test]

@@ -97,10 +97,10 @@ pub fn run(args: &LockdownArgs, global: &Global, output: &mut Output) -> anyhow:
         say(&report, false, output)?;
         return Ok(report.exit());
     }
-    let patience = args.wait.lock_timeout;
-    let turn = begin(&context, patience, output)?;
-    let store = Store::new(&turn.run);
-    let trail = &turn.trail;
+    let lock_timeout = args.wait.lock_timeout;
+    let session = begin(&context, lock_timeout, output)?;
+    let store = Store::new(&session.run);
+    let trail = &session.trail;
     let holder = match args.command.as_slice() {
         [] => None,
         _ => Some(store.hold()?),
@@ -125,20 +125,20 @@ pub fn run(args: &LockdownArgs, global: &Global, output: &mut Output) -> anyhow:
         return Ok(exit);
     };
     // Others may change groups, lock down and release while the command runs.
-    drop(turn);
+    drop(session);
     let ran = if exit == Exit::Done || args.partly {
         run_command(&args.command)
     } else {
         output.hint("the command was not run; --partly runs it all the same");
         Ok(exit)
     };
-    let turn = begin(&context, patience, output).inspect_err(|_| {
+    let session = begin(&context, lock_timeout, output).inspect_err(|_| {
         output.complain("the lockdown goes on: `iommuctl release` ends it");
     })?;
-    let store = Store::new(&turn.run);
+    let store = Store::new(&session.run);
     store.let_go(holder)?;
-    let released = release::finish(&context, store, &turn.trail, args.timeout, output)?;
-    output.warn_all(turn.trail.troubles());
+    let released = release::finish(&context, store, &session.trail, args.timeout, output)?;
+    output.warn_all(session.trail.troubles());
     if let Some(report) = released {
         complain(&report, output);
     }

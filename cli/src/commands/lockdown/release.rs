@@ -41,13 +41,13 @@ pub fn run(args: &ReleaseArgs, global: &Global, output: &mut Output) -> anyhow::
         super::say(&report, true, output)?;
         return Ok(report.exit());
     }
-    let turn = begin(&context, args.wait.lock_timeout, output)?;
-    let store = Store::new(&turn.run);
+    let session = begin(&context, args.wait.lock_timeout, output)?;
+    let store = Store::new(&session.run);
     let mut record = store.read()?;
     record.standing = false;
     store.write(&record)?;
     let holders = store.holders()?;
-    let Some(report) = finish(&context, store, &turn.trail, args.timeout, output)? else {
+    let Some(report) = finish(&context, store, &session.trail, args.timeout, output)? else {
         let message = format!(
             "the lockdown goes on until what `lockdown --while` runs has ended (process {})",
             holders.join(", ")
@@ -56,7 +56,7 @@ pub fn run(args: &ReleaseArgs, global: &Global, output: &mut Output) -> anyhow::
     };
     let exit = report.exit();
     super::say(&report, true, output)?;
-    output.warn_all(turn.trail.troubles());
+    output.warn_all(session.trail.troubles());
     Ok(exit)
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use iommuctl_policy::{differences, DomainType, Inventory};
 
-use self::openmetrics::{text, Family, Format, Kind};
+use self::openmetrics::{text, Family, Format, MetricKind};
 use crate::audit::log::file::Places;
 use crate::audit::log::head::Head;
 use crate::audit::log::json_file::{Kept as _, StateError};
@@ -42,7 +42,11 @@ pub fn run(args: &MetricsArgs, global: &Global, output: &mut Output) -> anyhow::
     let context = Context::open(&global.roots)?;
     let mut problems = Problems::default();
     let version = env!("CARGO_PKG_VERSION");
-    let build = Family::new("iommuctl_build", Kind::Info, "The iommuctl that says this.");
+    let build = Family::new(
+        "iommuctl_build",
+        MetricKind::Info,
+        "The iommuctl that says this.",
+    );
     let mut families = vec![build.with(&[("version", version)], 1)];
     let inventory = context.sysfs.inventory(&mut problems)?;
     families.push(groups(&inventory));
@@ -77,7 +81,7 @@ fn groups(inventory: &Inventory) -> Family {
     }
     let family = Family::new(
         "iommuctl_groups",
-        Kind::Gauge,
+        MetricKind::Gauge,
         "IOMMU groups, by their type.",
     );
     by_type.iter().fold(family, |family, (name, n)| {
@@ -95,7 +99,7 @@ fn policy(
 ) -> anyhow::Result<Vec<Family>> {
     let usable = Family::new(
         "iommuctl_policy_usable",
-        Kind::Gauge,
+        MetricKind::Gauge,
         "Whether the policy can be used: 0 if a file of it is wrong, or others can write it.",
     );
     let loaded = match policy_files::load(&global.roots.open_root()?) {
@@ -113,7 +117,7 @@ fn policy(
     let forbidden = differences.iter().filter(|d| d.forbidden).count();
     let differing = Family::new(
         "iommuctl_policy_differing_groups",
-        Kind::Gauge,
+        MetricKind::Gauge,
         "Groups that are not what the policy wants, by whether a safety rule forbids what it wants.",
     );
     Ok(vec![
@@ -127,7 +131,7 @@ fn policy(
 fn module(module: Option<&Module>) -> Vec<Family> {
     let loaded = Family::new(
         "iommuctl_module_loaded",
-        Kind::Gauge,
+        MetricKind::Gauge,
         "Whether iommu_live is loaded.",
     );
     let mut families = vec![loaded.with(&[], u8::from(module.is_some()))];
@@ -136,17 +140,17 @@ fn module(module: Option<&Module>) -> Vec<Family> {
     };
     let mut events = Family::new(
         "iommuctl_module_events",
-        Kind::Counter,
+        MetricKind::Counter,
         "What iommu_live has counted since it was loaded, by the name of the counter.",
     );
     if let Some(tripped) = module.tripped() {
         let help = "Whether iommu_live has stopped switching until the next boot, since something it relies on was not so.";
-        let family = Family::new("iommuctl_module_tripped", Kind::Gauge, help);
+        let family = Family::new("iommuctl_module_tripped", MetricKind::Gauge, help);
         families.push(family.with(&[], u8::from(tripped)));
     }
     if let Some(cleanups) = &module.cleanups {
         let help = "Groups that iommu_live is still cleaning up after a switch.";
-        let family = Family::new("iommuctl_module_cleanups", Kind::Gauge, help);
+        let family = Family::new("iommuctl_module_cleanups", MetricKind::Gauge, help);
         families.push(family.with(&[], cleanups.count()));
     }
     // It is no event, and has been said.
@@ -159,7 +163,7 @@ fn module(module: Option<&Module>) -> Vec<Family> {
                 let help = "A time that iommu_live has measured.";
                 #[expect(clippy::cast_precision_loss, reason = "it is shorter than months")]
                 let seconds = *value as f64 / 1e9;
-                families.push(Family::new(name, Kind::Gauge, help).with(&[], seconds));
+                families.push(Family::new(name, MetricKind::Gauge, help).with(&[], seconds));
             }
             Some(_) => {}
         }
@@ -179,13 +183,13 @@ fn audit(places: &Places) -> Result<Vec<Family>, StateError> {
     if let Some(head) = Head::read(&folder)? {
         let records = Family::new(
             "iommuctl_audit_records",
-            Kind::Counter,
+            MetricKind::Counter,
             "Records of the audit log that were ever written.",
         );
         families.push(records.with(&[], head.tip.seq));
         let events = Family::new(
             "iommuctl_audit_events",
-            Kind::Counter,
+            MetricKind::Counter,
             "Changes and attempts in the audit log, by how they were learned of and how they ended.",
         );
         let split = |key: &str| {
@@ -201,17 +205,17 @@ fn audit(places: &Places) -> Result<Vec<Family>, StateError> {
     if let Some(checked) = LastVerified::read(&folder)? {
         let intact = Family::new(
             "iommuctl_audit_verified_intact",
-            Kind::Gauge,
+            MetricKind::Gauge,
             "Whether the audit log was as it was written when it was last verified.",
         );
         let records = Family::new(
             "iommuctl_audit_verified_records",
-            Kind::Gauge,
+            MetricKind::Gauge,
             "How many records it had then.",
         );
         let time = Family::new(
             "iommuctl_audit_verified_timestamp_seconds",
-            Kind::Gauge,
+            MetricKind::Gauge,
             "When it was last verified, in seconds since 1970.",
         );
         families.push(intact.with(&[], u8::from(checked.intact)));

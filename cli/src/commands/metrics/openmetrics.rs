@@ -15,7 +15,7 @@ pub enum Format {
 
 /// What kind of values a family has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// They go up and down.
     Gauge,
     /// They only go up, until somebody begins anew.
@@ -28,7 +28,7 @@ pub enum Kind {
 #[derive(Clone, Debug)]
 pub struct Family {
     name: String,
-    kind: Kind,
+    kind: MetricKind,
     help: &'static str,
     unit: Option<&'static str>,
     samples: Vec<(String, String)>,
@@ -37,7 +37,7 @@ pub struct Family {
 impl Family {
     /// One without values. What is counted in a unit has its name at the end of `name`.
     #[must_use]
-    pub fn new(name: impl Into<String>, kind: Kind, help: &'static str) -> Self {
+    pub fn new(name: impl Into<String>, kind: MetricKind, help: &'static str) -> Self {
         let name = name.into();
         let unit = name.ends_with("_seconds").then_some("seconds");
         Self {
@@ -69,10 +69,10 @@ impl Family {
             return;
         }
         let (kind, suffix) = match (self.kind, format) {
-            (Kind::Gauge, _) => ("gauge", ""),
-            (Kind::Counter, _) => ("counter", "_total"),
-            (Kind::Info, Format::OpenMetrics) => ("info", "_info"),
-            (Kind::Info, Format::Prometheus) => ("gauge", "_info"),
+            (MetricKind::Gauge, _) => ("gauge", ""),
+            (MetricKind::Counter, _) => ("counter", "_total"),
+            (MetricKind::Info, Format::OpenMetrics) => ("info", "_info"),
+            (MetricKind::Info, Format::Prometheus) => ("gauge", "_info"),
         };
         let name = &self.name;
         // Of the family the older format knows no name but that of its samples.
@@ -117,10 +117,10 @@ mod tests {
 
     fn families() -> Vec<Family> {
         vec![
-            Family::new("a_build", Kind::Info, "A.").with(&[("version", "1\"2\\3\n")], 1),
-            Family::new("a_events", Kind::Counter, "B.").with(&[], 7),
-            Family::new("a_last_seconds", Kind::Gauge, "C.").with(&[], 0.25),
-            Family::new("a_none", Kind::Gauge, "D."),
+            Family::new("a_build", MetricKind::Info, "A.").with(&[("version", "1\"2\\3\n")], 1),
+            Family::new("a_events", MetricKind::Counter, "B.").with(&[], 7),
+            Family::new("a_last_seconds", MetricKind::Gauge, "C.").with(&[], 0.25),
+            Family::new("a_none", MetricKind::Gauge, "D."),
         ]
     }
 

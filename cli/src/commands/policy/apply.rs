@@ -94,11 +94,11 @@ pub fn run(
         say(&report, false, &Problems::default(), output)?;
         return Ok(Exit::Done);
     };
-    let turn = match args.check {
+    let session = match args.check {
         true => None,
         false => Some(begin(context, args.wait.lock_timeout, output)?),
     };
-    if let (Some(_), Err(error)) = (&turn, in_force(context.run_root.as_deref())) {
+    if let (Some(_), Err(error)) = (&session, in_force(context.run_root.as_deref())) {
         output.complain(&format!("nothing is made laxer: {error}"));
     }
     let mut problems = Problems::default();
@@ -112,7 +112,7 @@ pub fn run(
         policy: &loaded.policy,
         inventory: &inventory,
         only: only.as_ref(),
-        turn: turn.as_ref(),
+        session: session.as_ref(),
         timeout: args.kernel.timeout,
     };
     let wanted = output.wants_progress();
@@ -124,8 +124,8 @@ pub fn run(
     if let Some(progress) = progress {
         progress.finish();
     }
-    if let Some(turn) = &turn {
-        output.warn_all(turn.trail.troubles());
+    if let Some(session) = &session {
+        output.warn_all(session.trail.troubles());
     }
 
     let changes = results.iter().any(|r| r.result.outcome == Outcome::Planned);

@@ -73,7 +73,7 @@ pub fn run(
         policy: &policy,
         inventory: &inventory,
         only: Some(&only),
-        turn: None,
+        session: None,
         timeout: std::time::Duration::ZERO,
     };
     let report = ExplainReport {
@@ -153,7 +153,7 @@ fn behind<'a>(
         return Ok(None);
     }
     let links = classes.iter().map(|class| format!("class/{class}/{name}"));
-    let found: Result<Vec<_>, _> = links.map(|l| context.sysfs.tree().link(&l)).collect();
+    let found: Result<Vec<_>, _> = links.map(|l| context.sysfs.kernfs().link(&l)).collect();
     let mut found = found?.into_iter().flatten();
     // That two things have the name is said by whoever looks for its group.
     let (Some(path), None) = (found.next(), found.next()) else {

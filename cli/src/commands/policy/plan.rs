@@ -38,7 +38,7 @@ pub fn run(
         policy: &loaded.policy,
         inventory: &inventory,
         only: None,
-        turn: None,
+        session: None,
         timeout: Duration::ZERO,
     };
     let results = application.run(|_, _, _| {});

@@ -171,16 +171,16 @@ fn change(
     groups: &BTreeSet<GroupId>,
     output: &mut Output,
 ) -> anyhow::Result<Vec<GroupResult>> {
-    let turn = begin(context, args.wait.lock_timeout, output)?;
+    let session = begin(context, args.wait.lock_timeout, output)?;
     let mut progress = Progress::new(output.wants_progress(), groups.len());
-    let mut results = switch.run(groups, &turn.trail, |done| {
+    let mut results = switch.run(groups, &session.trail, |done| {
         progress.tick(done, rebind_queue::LIVE)
     });
     let pairs = results.iter_mut().map(|result| (switch, result));
     let tick = |done: usize, doing: &str| progress.tick(done, doing);
-    rebind_queue::run(pairs, &turn, &mut KillPoint::new(args.die_at), tick);
+    rebind_queue::run(pairs, &session, &mut KillPoint::new(args.die_at), tick);
     progress.finish();
-    output.warn_all(turn.trail.troubles());
+    output.warn_all(session.trail.troubles());
     Ok(results)
 }
 

@@ -35,7 +35,7 @@ impl Sysfs {
     ///
     /// Sources: `Documentation/ABI/testing/sysfs-bus-pci`, `sysfs-devices-removable`, `sysfs-bus-pci` (`numa_node`).
     pub(super) fn device(&self, name: &str, path: &str, problems: &mut Problems) -> Device {
-        let folder = problems.note(self.tree.folder(path));
+        let folder = problems.note(self.kernfs.dir(path));
         let folder = folder.as_ref();
         let mut text = |name: &str| problems.note(folder.map_or(Ok(None), |f| f.text(name)));
         let vendor = number(text("vendor"));
@@ -76,12 +76,12 @@ impl Sysfs {
     ///
     /// Sources: `Documentation/ABI/testing/sysfs-devices-firmware_node`, `sysfs-firmware-ofw`.
     pub fn identify(&self, device: &mut Device, problems: &mut Problems) {
-        let Some(folder) = problems.note(self.tree.folder(&device.path)) else {
+        let Some(folder) = problems.note(self.kernfs.dir(&device.path)) else {
             return;
         };
         device.modalias = problems.note(folder.text("modalias"));
         let acpi = problems.note(folder.link("firmware_node"));
-        let name = |node: String| self.tree.text(&format!("{node}/path"));
+        let name = |node: String| self.kernfs.text(&format!("{node}/path"));
         device.firmware = acpi.and_then(|node| problems.note(name(node)));
         if device.firmware.is_none() {
             let node = problems.note(folder.link("of_node"));
@@ -141,7 +141,7 @@ impl Sysfs {
     ///
     /// Those of `KernFs::link_name`.
     pub fn group_of(&self, path: &str) -> Result<Option<GroupId>, KernFsError> {
-        let group = self.tree.link_name(&format!("{path}/iommu_group"))?;
+        let group = self.kernfs.link_name(&format!("{path}/iommu_group"))?;
         Ok(group.and_then(|name| name.parse().ok()))
     }
 
@@ -161,10 +161,10 @@ impl Sysfs {
         for directory in ancestors(path) {
             let links = |prefix: &str, wanted: &dyn Fn(&str) -> bool| {
                 let at = format!("{directory}{prefix}");
-                let names = self.tree.names(&at)?.unwrap_or_default();
+                let names = self.kernfs.names(&at)?.unwrap_or_default();
                 let names = names.into_iter().filter(|name| wanted(name));
                 names
-                    .map(|name| self.tree.link(&format!("{at}/{name}")))
+                    .map(|name| self.kernfs.link(&format!("{at}/{name}")))
                     .filter_map(Result::transpose)
                     .collect::<Result<Vec<_>, _>>()
             };

@@ -16,7 +16,7 @@ impl Sysfs {
     ///
     /// Those of `KernFs::link_name`.
     pub fn driver(&self, path: &str) -> Result<Option<String>, KernFsError> {
-        self.tree.link_name(&format!("{path}/driver"))
+        self.kernfs.link_name(&format!("{path}/driver"))
     }
 
     /// The directory of the device `name` on `bus`; `None` if there is none (any more).
@@ -25,7 +25,7 @@ impl Sysfs {
     ///
     /// Those of `KernFs::link`.
     pub fn device_path(&self, bus: &str, name: &str) -> Result<Option<String>, KernFsError> {
-        self.tree.link(&format!("bus/{bus}/devices/{name}"))
+        self.kernfs.link(&format!("bus/{bus}/devices/{name}"))
     }
 
     /// Whether a driver can be unbound and bound through sysfs; `.suppress_bind_attrs` takes both attributes away.
@@ -34,7 +34,7 @@ impl Sysfs {
     ///
     /// Those of `KernFs::names`.
     pub fn has_bind_files(&self, bus: &str, driver: &str) -> Result<bool, KernFsError> {
-        let names = self.tree.names(&format!("bus/{bus}/drivers/{driver}"))?;
+        let names = self.kernfs.names(&format!("bus/{bus}/drivers/{driver}"))?;
         let names = names.unwrap_or_default();
         let has = |wanted: &str| names.iter().any(|name| name == wanted);
         Ok(has("unbind") && has("bind"))
@@ -46,7 +46,7 @@ impl Sysfs {
     ///
     /// Those of `KernFs::link_name`.
     pub fn driver_module(&self, bus: &str, driver: &str) -> Result<Option<String>, KernFsError> {
-        self.tree
+        self.kernfs
             .link_name(&format!("bus/{bus}/drivers/{driver}/module"))
     }
 
@@ -57,11 +57,11 @@ impl Sysfs {
     ///
     /// Those of `KernFs::text`.
     pub fn driver_override(&self, path: &str) -> Result<Option<Option<String>>, KernFsError> {
-        let names = self.tree.names(path)?.unwrap_or_default();
+        let names = self.kernfs.names(path)?.unwrap_or_default();
         if !names.iter().any(|name| name == "driver_override") {
             return Ok(None);
         }
-        let text = self.tree.text(&format!("{path}/driver_override"))?;
+        let text = self.kernfs.text(&format!("{path}/driver_override"))?;
         Ok(Some(text.filter(|t| t != NO_OVERRIDE)))
     }
 }

@@ -18,11 +18,11 @@ impl Sysfs {
     /// [`KernFsError`], if the list of groups cannot be read. Whatever else cannot be read is missing from the inventory
     /// and noted in `problems`.
     pub fn inventory(&self, problems: &mut Problems) -> Result<Inventory, KernFsError> {
-        let Some(groups) = self.tree.folder(GROUPS)? else {
+        let Some(groups) = self.kernfs.dir(GROUPS)? else {
             return Ok(Inventory::new(Vec::new()));
         };
         let ids = self.group_ids()?.into_iter();
-        let open = |id: GroupId| groups.folder(&id.to_string());
+        let open = |id: GroupId| groups.dir(&id.to_string());
         let groups = ids.filter_map(|id| self.group_in(id, open(id), problems));
         Ok(Inventory::new(groups.collect()))
     }
@@ -36,12 +36,12 @@ impl Sysfs {
         &self,
         problems: &mut Problems,
     ) -> Result<Vec<Option<DomainType>>, KernFsError> {
-        let Some(groups) = self.tree.folder(GROUPS)? else {
+        let Some(groups) = self.kernfs.dir(GROUPS)? else {
             return Ok(Vec::new());
         };
         let mut types = Vec::new();
         for id in self.group_ids()? {
-            if let Ok(Some(group)) = groups.folder(&id.to_string()) {
+            if let Ok(Some(group)) = groups.dir(&id.to_string()) {
                 let text = problems.note(group.text("type"));
                 types.push(text.map(|t| DomainType::from_kernel(&t)));
             }
@@ -55,7 +55,7 @@ impl Sysfs {
     ///
     /// [`KernFsError`], if the list of groups cannot be read.
     pub fn group_ids(&self) -> Result<BTreeSet<GroupId>, KernFsError> {
-        let names = self.tree.names(GROUPS)?.unwrap_or_default();
+        let names = self.kernfs.names(GROUPS)?.unwrap_or_default();
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
@@ -66,16 +66,16 @@ impl Sysfs {
     /// [`KernFsError`], if they cannot be read.
     pub fn member_paths(&self, id: GroupId) -> Result<BTreeSet<String>, KernFsError> {
         let at = format!("{GROUPS}/{id}/devices");
-        let names = self.tree.names(&at)?.unwrap_or_default();
+        let names = self.kernfs.names(&at)?.unwrap_or_default();
         let paths = names
             .iter()
-            .map(|name| self.tree.link(&format!("{at}/{name}")));
+            .map(|name| self.kernfs.link(&format!("{at}/{name}")));
         paths.filter_map(Result::transpose).collect()
     }
 
     /// The group with this number, as it is now; `None` if there is none (any more).
     pub fn group(&self, id: GroupId, problems: &mut Problems) -> Option<Group> {
-        self.group_in(id, self.tree.folder(&format!("{GROUPS}/{id}")), problems)
+        self.group_in(id, self.kernfs.dir(&format!("{GROUPS}/{id}")), problems)
     }
 
     /// The group whose directory is `folder`; `None` if that is none.
@@ -109,7 +109,7 @@ impl Sysfs {
     ///
     /// Those of `KernFs::text`.
     pub fn domain_type(&self, id: GroupId) -> Result<Option<DomainType>, KernFsError> {
-        let text = self.tree.text(&Self::type_path(id))?;
+        let text = self.kernfs.text(&Self::type_path(id))?;
         Ok(text.map(|t| DomainType::from_kernel(&t)))
     }
 
@@ -122,7 +122,7 @@ impl Sysfs {
     /// The reserved regions of a group: one on each line, `0x… 0x… kind` (`iommu_group_show_resv_regions`). Lines of
     /// another shape are left out.
     pub fn reserved_regions(&self, id: GroupId, problems: &mut Problems) -> Vec<ReservedRegion> {
-        let text = problems.note(self.tree.text(&format!("{GROUPS}/{id}/reserved_regions")));
+        let text = problems.note(self.kernfs.text(&format!("{GROUPS}/{id}/reserved_regions")));
         text.unwrap_or_default()
             .lines()
             .filter_map(reserved_region)

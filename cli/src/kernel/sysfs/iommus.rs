@@ -33,19 +33,19 @@ impl Sysfs {
     #[must_use]
     pub fn platform_opt_in(&self) -> Option<bool> {
         let (path, offset, bit) = DMAR;
-        let table = self.tree.bytes(path, ATTRIBUTE_LIMIT).ok().flatten()?;
+        let table = self.kernfs.bytes(path, ATTRIBUTE_LIMIT).ok().flatten()?;
         table.get(offset).map(|flags| flags & bit != 0)
     }
 
     /// The IOMMUs of the machine, sorted by name.
     pub fn iommus(&self, problems: &mut Problems) -> Vec<Iommu> {
-        let names = problems.note(self.tree.names(CLASS)).unwrap_or_default();
+        let names = problems.note(self.kernfs.names(CLASS)).unwrap_or_default();
         let mut iommus = Vec::new();
         for name in names {
-            let Some(path) = problems.note(self.tree.link(&format!("{CLASS}/{name}"))) else {
+            let Some(path) = problems.note(self.kernfs.link(&format!("{CLASS}/{name}"))) else {
                 continue;
             };
-            let devices = problems.note(self.tree.names(&format!("{path}/devices")));
+            let devices = problems.note(self.kernfs.names(&format!("{path}/devices")));
             iommus.push(Iommu {
                 driver: self.iommu_driver(&path, problems),
                 devices: devices.map_or(0, |d| d.len()),
@@ -57,9 +57,9 @@ impl Sysfs {
 
     /// The driver of the IOMMU that has the device with this name among its own; `None` if none says so.
     pub(super) fn iommu_driver_of(&self, device: &str, problems: &mut Problems) -> Option<String> {
-        for name in problems.note(self.tree.names(CLASS))? {
-            let path = problems.note(self.tree.link(&format!("{CLASS}/{name}")))?;
-            let devices = problems.note(self.tree.names(&format!("{path}/devices")));
+        for name in problems.note(self.kernfs.names(CLASS))? {
+            let path = problems.note(self.kernfs.link(&format!("{CLASS}/{name}")))?;
+            let devices = problems.note(self.kernfs.names(&format!("{path}/devices")));
             if devices.is_some_and(|names| names.iter().any(|n| n == device)) {
                 return self.iommu_driver(&path, problems);
             }
@@ -70,12 +70,12 @@ impl Sysfs {
     fn iommu_driver(&self, path: &str, problems: &mut Problems) -> Option<String> {
         // The two x86 drivers are bound to no device, and have an attribute directory of their own instead.
         for (directory, driver) in [("intel-iommu", "intel"), ("amd-iommu", "amd")] {
-            if self.tree.is_directory(&format!("{path}/{directory}")) {
+            if self.kernfs.is_directory(&format!("{path}/{directory}")) {
                 return Some(driver.to_owned());
             }
         }
-        let device = problems.note(self.tree.link(&format!("{path}/device")))?;
-        problems.note(self.tree.link_name(&format!("{device}/driver")))
+        let device = problems.note(self.kernfs.link(&format!("{path}/device")))?;
+        problems.note(self.kernfs.link_name(&format!("{device}/driver")))
     }
 }
 

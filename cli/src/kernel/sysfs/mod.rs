@@ -33,7 +33,7 @@ use crate::sys::kernfs::{KernFs, KernFsError};
 /// sysfs, opened.
 #[derive(Debug)]
 pub struct Sysfs {
-    tree: KernFs,
+    kernfs: KernFs,
     /// Whether this is the sysfs of the running system, and not a tree for tests.
     real: bool,
 }
@@ -46,12 +46,12 @@ impl Sysfs {
     ///
     /// Those of [`KernFs::open`].
     pub fn open(root: Option<&Path>) -> Result<Self, KernFsError> {
-        let tree = match root {
+        let kernfs = match root {
             Some(root) => KernFs::open(root, None)?,
             None => KernFs::open(Path::new("/sys"), Some((SYSFS_MAGIC, "sysfs")))?,
         };
         let real = root.is_none();
-        Ok(Self { tree, real })
+        Ok(Self { kernfs, real })
     }
 
     /// Whether this is the sysfs of the running system. What is in `/dev` says nothing about another.
@@ -62,8 +62,8 @@ impl Sysfs {
 
     /// The tree itself, for what has no typed reader.
     #[must_use]
-    pub fn tree(&self) -> &KernFs {
-        &self.tree
+    pub fn kernfs(&self) -> &KernFs {
+        &self.kernfs
     }
 }
 

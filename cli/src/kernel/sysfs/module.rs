@@ -45,7 +45,7 @@ impl Sysfs {
     /// Whether the module is loaded.
     #[must_use]
     pub fn has_module(&self) -> bool {
-        self.tree.is_directory(MODULE)
+        self.kernfs.is_directory(MODULE)
     }
 
     /// Whether the module says that it can switch what is behind the IOMMUs that serve `group`. What no IOMMU lists among its
@@ -66,11 +66,11 @@ impl Sysfs {
 
     /// The module; `None` if it is not loaded.
     pub fn module(&self, problems: &mut Problems) -> Option<Module> {
-        let names = problems.note(self.tree.names(MODULE))?;
+        let names = problems.note(self.kernfs.names(MODULE))?;
         let mut module = Module::default();
         for name in names {
             let path = format!("{MODULE}/{name}");
-            let text = problems.note(self.tree.text(&path));
+            let text = problems.note(self.kernfs.text(&path));
             if name == CLEANUPS {
                 // Empty, when nothing is under way.
                 let text = text.unwrap_or_default();
@@ -101,7 +101,7 @@ impl Sysfs {
     fn cleanups(&self, path: &str, text: &str, problems: &mut Problems) -> Cleanups {
         let (cleanups, wrong) = Cleanups::read(text);
         for (line, why) in wrong {
-            let path = self.tree.display(path);
+            let path = self.kernfs.display(path);
             let why = why.to_string();
             problems.note::<()>(Err(KernFsError::Line { path, line, why }));
         }

@@ -44,9 +44,9 @@ impl Sysfs {
     fn class(&self, class: &str) -> Result<Vec<Object>, KernFsError> {
         let at = format!("class/{class}");
         let mut found = Vec::new();
-        for name in self.tree.names(&at)?.unwrap_or_default() {
+        for name in self.kernfs.names(&at)?.unwrap_or_default() {
             // Some files in `class/net` are no links, and stand for no interface.
-            if let Some(path) = self.tree.link(&format!("{at}/{name}"))? {
+            if let Some(path) = self.kernfs.link(&format!("{at}/{name}"))? {
                 found.push(Object { name, path });
             }
         }
@@ -59,7 +59,7 @@ impl Sysfs {
     ///
     /// Those of `KernFs::text`.
     pub fn block_title(&self, name: &str, path: &str) -> Result<String, KernFsError> {
-        let mapped = self.tree.text(&format!("{path}/dm/name"))?;
+        let mapped = self.kernfs.text(&format!("{path}/dm/name"))?;
         Ok(mapped.map_or_else(|| name.to_owned(), |m| format!("{name} ({m})")))
     }
 }

@@ -52,8 +52,8 @@ impl<'a> KernDir<'a> {
     ///
     /// # Errors
     ///
-    /// Those of [`KernFs::folder`].
-    pub fn folder(&self, name: &str) -> Result<Option<Self>, KernFsError> {
+    /// Those of [`KernFs::dir`].
+    pub fn dir(&self, name: &str) -> Result<Option<Self>, KernFsError> {
         Self::open(self.tree, &self.handle, name, self.path_of(name))
     }
 
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn a_folder_says_what_the_tree_says() {
         let (dir, tree) = tree();
-        let folder = tree.folder("a").unwrap().unwrap();
+        let folder = tree.dir("a").unwrap().unwrap();
         let put = |text: &[u8]| fs::write(dir.path().join("a/f"), text).unwrap();
         let same = || {
             let said = |result: Result<Option<String>, KernFsError>| match result {
@@ -234,19 +234,19 @@ mod tests {
         link("../../c/d", "a/b/inside");
         link("../../../etc", "a/b/outside");
         fs::write(dir.path().join("a/b/file"), "").unwrap();
-        let folder = tree.folder("a").unwrap().unwrap();
+        let folder = tree.dir("a").unwrap().unwrap();
         let links = folder.links("b").unwrap().unwrap();
         let names: Vec<_> = links.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["inside", "outside"]);
         assert_eq!(links[0].1.as_deref().unwrap(), "c/d");
         assert!(matches!(links[1].1, Err(KernFsError::Outside(_))));
         assert!(folder.links("none").unwrap().is_none());
-        let inner = folder.folder("b").unwrap().unwrap();
+        let inner = folder.dir("b").unwrap().unwrap();
         assert_eq!(inner.link_name("inside").unwrap().as_deref(), Some("d"));
         assert_eq!(inner.link("file").unwrap(), None);
-        assert!(folder.folder("none").unwrap().is_none());
+        assert!(folder.dir("none").unwrap().is_none());
         assert!(matches!(
-            tree.folder("a/b/inside"),
+            tree.dir("a/b/inside"),
             Err(KernFsError::Outside(_)) | Ok(None)
         ));
     }

@@ -11,7 +11,7 @@ use nix::fcntl::{openat, readlinkat, OFlag};
 use nix::sys::stat::{fstat, FileStat, Mode, SFlag};
 use nix::unistd::{unlinkat, UnlinkatFlags};
 
-use super::{check, os, TrustError, LIMIT};
+use super::{check, os, TrustError, FILE_LIMIT};
 use crate::sys::atomic_file;
 use crate::sys::error::errno;
 
@@ -146,11 +146,13 @@ fn text(fd: OwnedFd, stat: &FileStat, path: &Path) -> Result<String, TrustError>
         return Err(TrustError::NotAFile(shown()));
     }
     let mut bytes = Vec::new();
-    let more = u64::try_from(LIMIT).unwrap_or(u64::MAX).saturating_add(1);
+    let more = u64::try_from(FILE_LIMIT)
+        .unwrap_or(u64::MAX)
+        .saturating_add(1);
     if let Err(error) = File::from(fd).take(more).read_to_end(&mut bytes) {
         return Err(os("read", path)(errno(&error)));
     }
-    if bytes.len() > LIMIT {
+    if bytes.len() > FILE_LIMIT {
         return Err(TrustError::TooLong(shown()));
     }
     String::from_utf8(bytes).map_err(|_| TrustError::NotText(shown()))

@@ -9,7 +9,7 @@ use crate::audit::event::{Event, Interruption, Moment, Who};
 const NIC: &str = "0000:00:05.0";
 
 /// An entry of a boot that began at a time in seconds, about one device.
-fn entry(boot: (&str, i64), second: i64, types: (&str, &str), outcome: Outcome) -> Entry {
+fn entry(boot: (&str, i64), second: i64, types: (&str, &str), outcome: EventOutcome) -> Entry {
     let moment = Moment {
         time: Timestamp::from_second(boot.1 + second).unwrap(),
         uptime_ms: u64::try_from(1000 * second).unwrap(),
@@ -67,10 +67,10 @@ const B: (&str, i64) = ("b", 5000);
 
 fn two_boots() -> Vec<Entry> {
     vec![
-        entry(A, 10, ("", "DMA"), Outcome::FirstSeen),
-        entry(A, 20, ("DMA", "DMA-FQ"), Outcome::Changed),
-        entry(A, 100, ("DMA-FQ", "DMA-FQ"), Outcome::Refused),
-        entry(B, 10, ("", "DMA"), Outcome::FirstSeen),
+        entry(A, 10, ("", "DMA"), EventOutcome::FirstSeen),
+        entry(A, 20, ("DMA", "DMA-FQ"), EventOutcome::Changed),
+        entry(A, 100, ("DMA-FQ", "DMA-FQ"), EventOutcome::Refused),
+        entry(B, 10, ("", "DMA"), EventOutcome::FirstSeen),
     ]
 }
 
@@ -110,8 +110,8 @@ fn what_was_before_the_period_reaches_into_it() {
 #[test]
 fn a_change_that_nobody_recorded_shows() {
     let entries = [
-        entry(A, 10, ("", "DMA"), Outcome::FirstSeen),
-        entry(A, 50, ("DMA-FQ", "DMA"), Outcome::Changed),
+        entry(A, 10, ("", "DMA"), EventOutcome::FirstSeen),
+        entry(A, 50, ("DMA-FQ", "DMA"), EventOutcome::Changed),
     ];
     let past = history(&entries, (None, 1100), "a");
     let wanted = [(1010, 1050, "not-known"), (1050, 1100, "DMA")];
@@ -123,8 +123,8 @@ fn a_change_that_nobody_recorded_shows() {
 #[test]
 fn a_denied_write_changes_nothing() {
     let entries = [
-        entry(A, 10, ("", "DMA"), Outcome::FirstSeen),
-        entry(A, 50, ("", "DMA-FQ"), Outcome::Denied),
+        entry(A, 10, ("", "DMA"), EventOutcome::FirstSeen),
+        entry(A, 50, ("", "DMA-FQ"), EventOutcome::Denied),
     ];
     let past = history(&entries, (None, 1100), "a");
     assert_eq!(spans(&past), [(1010, 1100, "DMA")]);
@@ -133,13 +133,13 @@ fn a_denied_write_changes_nothing() {
 
 #[test]
 fn a_long_log_takes_no_more_memory() {
-    let mut entries = vec![entry(A, 0, ("", "DMA"), Outcome::FirstSeen)];
+    let mut entries = vec![entry(A, 0, ("", "DMA"), EventOutcome::FirstSeen)];
     for n in 0..3000 {
         let types = match n % 2 {
             0 => ("DMA", "DMA-FQ"),
             _ => ("DMA-FQ", "DMA"),
         };
-        let mut change = entry(A, n + 1, types, Outcome::Changed);
+        let mut change = entry(A, n + 1, types, EventOutcome::Changed);
         change.event.who.command = Some(format!("c{n}"));
         let device = NIC.to_owned();
         let milliseconds = Some(2.0);
@@ -151,9 +151,9 @@ fn a_long_log_takes_no_more_memory() {
     }
     let past = history(&entries, (None, 5000), "a");
     let device = &past.devices[0];
-    assert_eq!((device.listed.len(), device.more), (MOST_LISTED, 2900));
+    assert_eq!((device.listed.len(), device.more), (MAX_LISTED, 2900));
     let (authors, others) = device.authors();
-    assert_eq!((authors.len(), others), (MOST_WHO, 3000 - 32));
+    assert_eq!((authors.len(), others), (MAX_AUTHORS, 3000 - 32));
     assert_eq!(device.counts.interrupted_milliseconds, 6000.0);
     assert_eq!(device.spans.time()[&State::DmaFq], 1_500_000);
 }

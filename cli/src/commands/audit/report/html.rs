@@ -11,17 +11,17 @@ use jiff::Timestamp;
 
 use super::html_words::{about, details, happened, known, name, share, summary, unprotected};
 use super::text::{duration, state, verdict, when};
-use super::{DeviceReport, PastReport, SpanReport};
-use crate::audit::event::{Learned, Outcome};
+use super::{DeviceHistoryReport, PastReport, SpanReport};
+use crate::audit::event::{EventOutcome, Learned};
 use crate::audit::history::devices::Change;
 use crate::audit::history::spans::{State, States};
 
 const STYLE: &str = include_str!("page.css");
 
 /// How wide a span must be for each letter of its name, in percent, so that it fits.
-const LETTER: f64 = 1.25;
+const LETTER_WIDTH: f64 = 1.25;
 /// How many times are written below the timelines.
-const TICKS: i64 = 6;
+const MAX_TICKS: i64 = 6;
 
 /// The whole page.
 pub fn page(report: &PastReport) -> String {
@@ -213,7 +213,7 @@ impl Page {
         100.0 * share
     }
 
-    fn bar(&mut self, device: &DeviceReport) -> fmt::Result {
+    fn bar(&mut self, device: &DeviceHistoryReport) -> fmt::Result {
         let name = safe(name(device));
         let about = safe(&about(device));
         let label = self.described(device);
@@ -248,7 +248,7 @@ impl Page {
         let width = right - left;
         let (class, name) = class(span.types);
         let letters = u32::try_from(name.len()).unwrap_or(u32::MAX);
-        let name = match width >= LETTER * f64::from(letters) {
+        let name = match width >= LETTER_WIDTH * f64::from(letters) {
             true => format!("<b>{name}</b>"),
             false => String::new(),
         };
@@ -267,7 +267,7 @@ impl Page {
     }
 
     /// The timeline for those who do not see it.
-    fn described(&self, device: &DeviceReport) -> String {
+    fn described(&self, device: &DeviceHistoryReport) -> String {
         let spans: Vec<String> = device
             .spans
             .iter()
@@ -294,12 +294,12 @@ impl Page {
             2..300 => "%-d %b",
             _ => "%b %Y",
         };
-        for tick in 0..TICKS {
-            let at = self.from + length / (TICKS - 1) * tick;
+        for tick in 0..MAX_TICKS {
+            let at = self.from + length / (MAX_TICKS - 1) * tick;
             let left = self.percent(at);
             let class = match tick {
                 0 => " class=\"first\"",
-                tick if tick == TICKS - 1 => " class=\"last\"",
+                tick if tick == MAX_TICKS - 1 => " class=\"last\"",
                 _ => "",
             };
             let time = Timestamp::from_millisecond(at).unwrap_or_default();
@@ -323,7 +323,7 @@ impl Page {
                 report.nameless
             )?;
         }
-        let told = |d: &&DeviceReport| !d.listed.is_empty() || d.counts.unrecorded > 0;
+        let told = |d: &&DeviceHistoryReport| !d.listed.is_empty() || d.counts.unrecorded > 0;
         let mut any = false;
         for device in report.devices.iter().filter(told) {
             any = true;
@@ -336,7 +336,7 @@ impl Page {
         Ok(())
     }
 
-    fn device(&mut self, device: &DeviceReport) -> fmt::Result {
+    fn device(&mut self, device: &DeviceHistoryReport) -> fmt::Result {
         writeln!(
             self.text,
             "<section>\n<h3>{} <small class=\"soft\">{}</small></h3>\n<p class=\"soft\">{}</p>",
@@ -367,15 +367,15 @@ impl Page {
 
     fn change(&mut self, change: &Change) -> fmt::Result {
         let class = match change.outcome {
-            Outcome::Changed | Outcome::Unchanged | Outcome::FirstSeen => {
+            EventOutcome::Changed | EventOutcome::Unchanged | EventOutcome::FirstSeen => {
                 let new = change.new_type.as_deref().map(State::of);
                 match new.is_some_and(State::is_strict) {
                     true => "good-text",
                     false => "warn-text",
                 }
             }
-            Outcome::Refused | Outcome::Denied | Outcome::Stopped => "warn-text",
-            Outcome::Failed | Outcome::TimedOut => "bad-text",
+            EventOutcome::Refused | EventOutcome::Denied | EventOutcome::Stopped => "warn-text",
+            EventOutcome::Failed | EventOutcome::TimedOut => "bad-text",
         };
         let by = match (&change.by, change.learned) {
             (Some(by), _) => by.as_str(),

@@ -2,14 +2,14 @@
 //! What the page says in words. Most of it has parts of the log in it, and is no HTML yet.
 
 use super::text::{authors, duration, interrupted, rounded};
-use super::{DeviceReport, PastReport};
-use crate::audit::event::{Learned, Outcome};
+use super::{DeviceHistoryReport, PastReport};
+use crate::audit::event::{EventOutcome, Learned};
 use crate::audit::history::devices::Change;
 use crate::audit::history::spans::State;
 
 /// Who had no protection at all: that is worse than lazy.
 pub fn unprotected(report: &PastReport) -> String {
-    let is_bare = |device: &&DeviceReport| device.time(State::Identity) > 0;
+    let is_bare = |device: &&DeviceHistoryReport| device.time(State::Identity) > 0;
     let sentence = match report.devices.iter().filter(is_bare).count() {
         0 => return String::new(),
         1 => "One of them had no protection at all for some of it.".to_owned(),
@@ -51,12 +51,12 @@ pub fn share(part: i64, all: i64) -> String {
 }
 
 /// What people call it.
-pub fn name(device: &DeviceReport) -> &str {
+pub fn name(device: &DeviceHistoryReport) -> &str {
     device.description.as_deref().unwrap_or(&device.device)
 }
 
 /// What else is known of it.
-pub fn about(device: &DeviceReport) -> String {
+pub fn about(device: &DeviceHistoryReport) -> String {
     let mut words = Vec::new();
     match device.description {
         Some(_) => words.push(device.device.clone()),
@@ -70,7 +70,7 @@ pub fn about(device: &DeviceReport) -> String {
 }
 
 /// What is counted of a device, in a sentence.
-pub fn summary(device: &DeviceReport) -> String {
+pub fn summary(device: &DeviceHistoryReport) -> String {
     let counts = &device.counts;
     let count = |n: u64, one: &str, many: &str| match n {
         0 => None,
@@ -111,13 +111,13 @@ pub fn happened(change: &Change) -> String {
     let wanted = wanted.or(change.new_type.as_deref()).unwrap_or("?");
     let new = change.new_type.as_deref().unwrap_or("?");
     match change.outcome {
-        Outcome::Changed => format!("{old} → {new}"),
-        Outcome::Unchanged | Outcome::FirstSeen => format!("stays {new}"),
-        Outcome::Refused => format!("{old} → {wanted} refused"),
-        Outcome::Denied => format!("{wanted} denied"),
-        Outcome::Stopped => format!("{old} → {wanted} stopped"),
-        Outcome::Failed => format!("{old} → {wanted} failed"),
-        Outcome::TimedOut => format!("{old} → {wanted} took too long"),
+        EventOutcome::Changed => format!("{old} → {new}"),
+        EventOutcome::Unchanged | EventOutcome::FirstSeen => format!("stays {new}"),
+        EventOutcome::Refused => format!("{old} → {wanted} refused"),
+        EventOutcome::Denied => format!("{wanted} denied"),
+        EventOutcome::Stopped => format!("{old} → {wanted} stopped"),
+        EventOutcome::Failed => format!("{old} → {wanted} failed"),
+        EventOutcome::TimedOut => format!("{old} → {wanted} took too long"),
     }
 }
 

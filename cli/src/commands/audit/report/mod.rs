@@ -19,7 +19,9 @@ use crate::audit::clock;
 use crate::audit::event::{Event, Member};
 use crate::audit::history::boots::Boots;
 use crate::audit::history::changes::{ChangeCorrelator, Entry};
-use crate::audit::history::devices::{time, Author, Change, Counts, Device, History, Past, Window};
+use crate::audit::history::devices::{
+    time, Author, Change, Counts, DeviceHistory, History, Past, Window,
+};
 use crate::audit::history::spans::{Span, State, States};
 use crate::audit::log::read::{self, Position};
 use crate::commands::common::args::Global;
@@ -50,14 +52,14 @@ pub struct PastReport {
     pub to: Timestamp,
     /// How many devices were not strict at some time.
     pub not_strict: usize,
-    pub devices: Vec<DeviceReport>,
+    pub devices: Vec<DeviceHistoryReport>,
     /// How many changes and attempts name no device: their group was gone.
     pub nameless: u64,
 }
 
 /// The history of a device.
 #[derive(Debug, Serialize)]
-pub struct DeviceReport {
+pub struct DeviceHistoryReport {
     pub device: String,
     /// Vendor and model.
     pub description: Option<String>,
@@ -108,8 +110,8 @@ impl SpanReport {
     }
 }
 
-impl DeviceReport {
-    fn of(device: Device, names: &PciNames, begin: i64, end: i64) -> Self {
+impl DeviceHistoryReport {
+    fn of(device: DeviceHistory, names: &PciNames, begin: i64, end: i64) -> Self {
         let not_strict = device.was_weak();
         let spans = device.spans.filled(begin);
         let last = spans.last().filter(|span| span.to == end);
@@ -172,7 +174,7 @@ fn pci_device(member: &Member) -> iommuctl_policy::Device {
 }
 
 /// The names of all of `devices`.
-fn names_of(devices: &[Device], file: Option<&Path>) -> PciNames {
+fn names_of(devices: &[DeviceHistory], file: Option<&Path>) -> PciNames {
     let all = Group {
         id: GroupId(0),
         name: None,
@@ -186,8 +188,8 @@ impl PastReport {
     fn of(past: Past, pci_ids: Option<&Path>) -> Self {
         let names = names_of(&past.devices, pci_ids);
         let devices = past.devices.into_iter();
-        let devices: Vec<DeviceReport> = devices
-            .map(|device| DeviceReport::of(device, &names, past.from, past.to))
+        let devices: Vec<DeviceHistoryReport> = devices
+            .map(|device| DeviceHistoryReport::of(device, &names, past.from, past.to))
             .collect();
         Self {
             from: time(past.from),

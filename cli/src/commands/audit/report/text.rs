@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use jiff::tz::TimeZone;
 use jiff::Timestamp;
 
-use super::{DeviceReport, PastReport, SpanReport};
+use super::{DeviceHistoryReport, PastReport, SpanReport};
 use crate::audit::history::spans::State;
 use crate::sys::printable::printable;
 use crate::terminal::style;
@@ -40,7 +40,7 @@ pub fn write(w: &mut dyn Write, report: &PastReport) -> io::Result<()> {
         table.row(row(device));
     }
     table.write(w)?;
-    let tells = |device: &&DeviceReport| device.not_strict || !device.listed.is_empty();
+    let tells = |device: &&DeviceHistoryReport| device.not_strict || !device.listed.is_empty();
     for device in report.devices.iter().filter(tells) {
         writeln!(w)?;
         write_device(w, device)?;
@@ -87,7 +87,7 @@ pub fn verdict(report: &PastReport) -> String {
     }
 }
 
-fn row(device: &DeviceReport) -> [(String, anstyle::Style); 11] {
+fn row(device: &DeviceHistoryReport) -> [(String, anstyle::Style); 11] {
     let time = |states: &[State], weak: anstyle::Style| {
         let length: i64 = states.iter().map(|state| device.time(*state)).sum();
         match length {
@@ -116,7 +116,7 @@ fn row(device: &DeviceReport) -> [(String, anstyle::Style); 11] {
 }
 
 /// How often and how long it was without its driver.
-pub fn interrupted(device: &DeviceReport) -> String {
+pub fn interrupted(device: &DeviceHistoryReport) -> String {
     let counts = &device.counts;
     if counts.interruptions == 0 {
         return "-".to_owned();
@@ -146,7 +146,7 @@ pub fn rounded(milliseconds: f64) -> i64 {
     whole
 }
 
-fn write_device(w: &mut dyn Write, device: &DeviceReport) -> io::Result<()> {
+fn write_device(w: &mut dyn Write, device: &DeviceHistoryReport) -> io::Result<()> {
     let zone = TimeZone::system();
     let head = style::HEADING;
     let name = printable(&device.device);
@@ -173,7 +173,7 @@ fn write_device(w: &mut dyn Write, device: &DeviceReport) -> io::Result<()> {
 }
 
 /// What else is known of a device, in brackets.
-fn about(device: &DeviceReport) -> String {
+fn about(device: &DeviceHistoryReport) -> String {
     let mut words = Vec::new();
     words.extend(device.description.clone());
     words.extend(device.ids.clone());
@@ -188,7 +188,7 @@ fn about(device: &DeviceReport) -> String {
 }
 
 /// Who changed it, and how often.
-pub fn authors(device: &DeviceReport) -> Vec<String> {
+pub fn authors(device: &DeviceHistoryReport) -> Vec<String> {
     let known = device.changed_by.iter();
     let mut by: Vec<String> = known
         .map(|author| {
