@@ -58,10 +58,6 @@ pub enum SettingsError {
 }
 
 /// The settings, and the log as they want it, below `/` or `root`.
-///
-/// # Errors
-///
-/// [`SettingsError`].
 pub fn log(root: Option<&Path>) -> Result<(AuditSettings, Log), SettingsError> {
     let trusted = Root::open(root)?;
     let settings = read(&trusted)?;
@@ -88,10 +84,6 @@ fn read(root: &Root) -> Result<AuditSettings, SettingsError> {
 }
 
 /// Reads the key; `None` if there is none. A credential of the unit goes before the file.
-///
-/// # Errors
-///
-/// [`SettingsError`].
 pub fn key(root: &Root) -> Result<Option<Key>, SettingsError> {
     if let Some(folder) = std::env::var_os("CREDENTIALS_DIRECTORY") {
         let path = Path::new(&folder).join(CREDENTIAL);

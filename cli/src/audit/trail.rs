@@ -115,10 +115,6 @@ impl Trail {
     }
 
     /// The same for many at once, which takes no longer.
-    ///
-    /// # Errors
-    ///
-    /// The same, for all of them.
     pub fn open_all<'g>(
         &self,
         groups: impl Iterator<Item = (&'g Group, Route)>,

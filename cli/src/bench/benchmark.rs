@@ -38,10 +38,6 @@ pub struct Benchmark<'a> {
 
 impl Benchmark<'_> {
     /// Measures the type that the group has; nothing is changed.
-    ///
-    /// # Errors
-    ///
-    /// If it was not brought to its end.
     pub fn present(&self, schedule: &Schedule, output: &Output) -> anyhow::Result<Ended> {
         let mut signals = Signals::watch().context("Failed to hold back signals")?;
         let ended = self.slots(schedule, None, None, &mut signals, output);
@@ -49,10 +45,6 @@ impl Benchmark<'_> {
     }
 
     /// Measures both types. Whatever happens, the type is put back before this returns, or it is said that it is not.
-    ///
-    /// # Errors
-    ///
-    /// If it was not brought to its end.
     pub fn both(
         &self,
         schedule: &Schedule,

@@ -66,10 +66,6 @@ pub struct Disk {
 impl Disk {
     /// Opens the node at `path`, which must be that of the device with this number; without one, a plain file will do, which is
     /// the seam for tests. `logical` is the size of the disk's own blocks.
-    ///
-    /// # Errors
-    ///
-    /// [`DiskError`].
     pub fn open(
         path: &Path,
         number: Option<(u64, u64)>,

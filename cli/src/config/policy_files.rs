@@ -205,10 +205,6 @@ pub fn load(root: &Root) -> Result<Loaded, Vec<LoadError>> {
 }
 
 /// The policy in the file or directory at `path`, whoever can write it: for commands that only look.
-///
-/// # Errors
-///
-/// All that is wrong.
 pub fn look(path: &Path) -> Result<Loaded, Vec<LoadError>> {
     let paths = if path.is_dir() {
         let listed = std::fs::read_dir(path).map_err(|e| vec![listing(path, &e).into()])?;
@@ -239,10 +235,6 @@ fn listing(path: &Path, error: &std::io::Error) -> TrustError {
 }
 
 /// The policy in the file or directory at `path`, below `root`, if nobody but root can write it.
-///
-/// # Errors
-///
-/// All that is wrong.
 pub fn load_from(root: &Root, path: &Path) -> Result<Loaded, Vec<LoadError>> {
     let text = path.to_string_lossy();
     let text = text.trim_matches('/');

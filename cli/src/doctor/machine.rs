@@ -61,10 +61,6 @@ pub struct Machine<'a> {
 
 impl<'a> Machine<'a> {
     /// Looks at what `roots` says; what could not be read on the way is added to `problems`.
-    ///
-    /// # Errors
-    ///
-    /// [`TrustError`], if the root cannot be opened.
     pub fn open(
         context: &'a Context,
         roots: &Roots,

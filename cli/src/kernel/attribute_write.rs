@@ -78,10 +78,6 @@ pub struct WriteHelper {
 impl WriteHelper {
     /// Starts one for attributes in `tree`. `keep` stays open for as long as it is there, and so for as long as the kernel works
     /// on a write of it.
-    ///
-    /// # Errors
-    ///
-    /// In words.
     pub fn start(tree: &KernFs, keep: Option<OwnedFd>) -> Result<Self, String> {
         // Not the path of the program: that is another program, or none, while a package is being upgraded.
         let mut command = Command::new(Path::new("/proc/self/exe"));

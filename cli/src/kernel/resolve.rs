@@ -172,10 +172,6 @@ impl Resolver<'_> {
 
     /// The directory of the block device that `target` names, or is the node of, or a file system on it; `None` if it is something
     /// else.
-    ///
-    /// # Errors
-    ///
-    /// [`ResolveError`].
     pub fn block_device(&self, target: &Target) -> Result<Option<String>, ResolveError> {
         let path = match target {
             Target::Path(path) => path,

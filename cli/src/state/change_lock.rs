@@ -123,10 +123,6 @@ impl Lock {
     }
 
     /// Whether somebody has it. Only looks, and makes nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`PrivateDirError`], if that cannot be known.
     pub fn is_held(run: &PrivateDir) -> Result<bool, PrivateDirError> {
         is_locked_by_somebody(run, NAME)
     }
@@ -141,19 +137,11 @@ impl Lock {
     }
 
     /// Whether somebody waits for it. Only looks, and makes nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`PrivateDirError`], if that cannot be known.
     pub fn is_wanted(run: &PrivateDir) -> Result<bool, PrivateDirError> {
         is_locked_by_somebody(run, WANTED)
     }
 
     /// Lets go of it for everybody who has a copy of the handle.
-    ///
-    /// # Errors
-    ///
-    /// Those of fcntl(2).
     pub fn let_go(&self) -> nix::Result<()> {
         unlock(&self.file)
     }
@@ -174,10 +162,6 @@ impl Lock {
     }
 
     /// A copy of the handle, for a child that shall hold the lock as well.
-    ///
-    /// # Errors
-    ///
-    /// That of dup(2).
     pub fn share(&self) -> std::io::Result<OwnedFd> {
         self.file.try_clone().map(OwnedFd::from)
     }

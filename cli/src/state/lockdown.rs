@@ -138,10 +138,6 @@ pub fn is_laxer(now: Option<&DomainType>, request: TypeRequest) -> bool {
 
 /// The lockdown that is in force, if there is one, for those who can read the record and nothing else: who runs
 /// `lockdown --while` is not for them to see, so one that was killed counts until somebody releases what it made strict.
-///
-/// # Errors
-///
-/// [`LockdownError`].
 pub fn from_outside(root: Option<&Path>) -> Result<Option<InForce>, LockdownError> {
     let Some(bytes) = read_published(root, RECORD)? else {
         return Ok(None);
@@ -197,10 +193,6 @@ impl<'a> Store<'a> {
     }
 
     /// The record; an empty one if there is none.
-    ///
-    /// # Errors
-    ///
-    /// [`LockdownError`].
     pub fn read(self) -> Result<Record, LockdownError> {
         match self.run.read(RECORD)? {
             Some(bytes) => serde_json::from_slice(&bytes).map_err(self.broken()),
@@ -209,10 +201,6 @@ impl<'a> Store<'a> {
     }
 
     /// Puts `record` in the place of the one before: whole, or not at all.
-    ///
-    /// # Errors
-    ///
-    /// [`LockdownError`].
     pub fn write(self, record: &Record) -> Result<(), LockdownError> {
         let mut text = serde_json::to_vec_pretty(record).map_err(self.broken())?;
         text.push(b'\n');
@@ -220,10 +208,6 @@ impl<'a> Store<'a> {
     }
 
     /// Takes the record away: the lockdown is over.
-    ///
-    /// # Errors
-    ///
-    /// [`LockdownError`].
     pub fn clear(self) -> Result<(), LockdownError> {
         Ok(self.run.remove(RECORD)?)
     }
@@ -236,10 +220,6 @@ impl<'a> Store<'a> {
     }
 
     /// Makes this process hold the lockdown.
-    ///
-    /// # Errors
-    ///
-    /// [`LockdownError`].
     pub fn hold(self) -> Result<Holder, LockdownError> {
         let name = format!("{HOLDER}{}", std::process::id());
         let (file, free) = self.lock(&name)?;
@@ -255,19 +235,11 @@ impl<'a> Store<'a> {
     }
 
     /// Ends what `holder` holds.
-    ///
-    /// # Errors
-    ///
-    /// [`LockdownError`].
     pub fn let_go(self, holder: Holder) -> Result<(), LockdownError> {
         Ok(self.run.remove(&holder.name)?)
     }
 
     /// The lockdown that is in force, if there is one. Only looks, so that it does not have to be our turn.
-    ///
-    /// # Errors
-    ///
-    /// [`LockdownError`].
     pub fn in_force(self) -> Result<Option<InForce>, LockdownError> {
         let record = self.read()?;
         let mut processes = Vec::new();
@@ -294,10 +266,6 @@ impl<'a> Store<'a> {
     }
 
     /// The processes that hold the lockdown. Files of those that ended without a word are cleared away.
-    ///
-    /// # Errors
-    ///
-    /// [`LockdownError`].
     pub fn holders(self) -> Result<Vec<String>, LockdownError> {
         let mut alive = Vec::new();
         for name in self.run.names()? {

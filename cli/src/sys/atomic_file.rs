@@ -15,10 +15,6 @@ use nix::unistd::fsync;
 use crate::sys::error::errno;
 
 /// The names in the directory behind `handle`, sorted. One that is not text cannot be asked for, and is left out.
-///
-/// # Errors
-///
-/// Those of openat(2) and getdents(2).
 pub fn names(handle: &OwnedFd) -> nix::Result<Vec<String>> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut directory = Dir::openat(handle, ".", flags, Mode::empty())?;
@@ -35,10 +31,6 @@ pub fn names(handle: &OwnedFd) -> nix::Result<Vec<String>> {
 }
 
 /// Puts a file with `bytes` in the place of `name`: whole, and on the disk, or not at all.
-///
-/// # Errors
-///
-/// Those of openat(2), write(2), fsync(2) and renameat(2).
 pub fn replace(handle: &OwnedFd, name: &str, bytes: &[u8], mode: Mode) -> nix::Result<()> {
     let new = format!(".{name}.new");
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC;
@@ -54,10 +46,6 @@ pub fn replace(handle: &OwnedFd, name: &str, bytes: &[u8], mode: Mode) -> nix::R
 
 /// Puts a file with `bytes` at `path`, wherever that is: whole, and on the disk, or not at all. Others may write to its folder,
 /// so nothing that is there already is written to; and what is no plain file is left alone.
-///
-/// # Errors
-///
-/// In words: what cannot be done, and why.
 pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), String> {
     let failed =
         |verb: &str, error: &io::Error| format!("Failed to {verb} {}: {error}", path.display());

@@ -143,10 +143,6 @@ impl KernFs {
 
     /// Opens the directory at `path`, for reading what is in it without looking it up from the root each time; `None` if
     /// there is no such directory.
-    ///
-    /// # Errors
-    ///
-    /// [`KernFsError::Os`] or [`KernFsError::Outside`].
     pub fn dir(&self, path: &str) -> Result<Option<KernDir<'_>>, KernFsError> {
         KernDir::open(self, &self.handle, path, path.to_owned())
     }
@@ -220,10 +216,6 @@ impl KernFs {
 
     /// The text of the symbolic link at `path`, which need not lead anywhere in the tree, or at all: that of an open
     /// file in procfs is its path. `None` if there is no such link.
-    ///
-    /// # Errors
-    ///
-    /// [`KernFsError::NotText`] or [`KernFsError::Os`].
     pub fn link_text(&self, path: &str) -> Result<Option<String>, KernFsError> {
         // The directory is resolved like every other path; only its last component may be a link.
         let (directory, name) = path.rsplit_once('/').unwrap_or((".", path));
@@ -254,10 +246,6 @@ impl KernFs {
     }
 
     /// The last component of where the link at `path` leads: the name of a driver, a bus, a group.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`KernFs::link`].
     pub fn link_name(&self, path: &str) -> Result<Option<String>, KernFsError> {
         let target = self.link(path)?;
         Ok(target.map(|t| t.rsplit('/').next().unwrap_or(&t).to_owned()))
@@ -265,10 +253,6 @@ impl KernFs {
 
     /// The names in the directory at `path`, sorted; `None` if there is no such directory. Names that are not
     /// printable ASCII are left out: the kernel makes none.
-    ///
-    /// # Errors
-    ///
-    /// [`KernFsError::Os`] or [`KernFsError::Outside`].
     pub fn names(&self, path: &str) -> Result<Option<Vec<String>>, KernFsError> {
         let fd = match self.open_beneath(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
             Err(errno) if is_absent(errno) => return Ok(None),
@@ -309,10 +293,6 @@ impl KernFs {
 
 /// Opens the file at `path` below `root`, a [`KernFs::handle`], for writing; it is not created. Truncates, as `>` in a shell does:
 /// sysfs takes no notice, and a plain file in a tree for tests then holds what was written, as an attribute would.
-///
-/// # Errors
-///
-/// Those of openat2(2).
 pub fn open_to_write(root: impl AsFd, path: &str) -> nix::Result<OwnedFd> {
     open_beneath(root, path, OFlag::O_WRONLY | OFlag::O_TRUNC)
 }

@@ -9,10 +9,6 @@ use nix::fcntl::{fcntl, FcntlArg};
 use nix::libc;
 
 /// Locks `file` as a whole, for as long as it or a copy of its handle is open. Whether it was free, and is ours now.
-///
-/// # Errors
-///
-/// Those of fcntl(2).
 pub fn try_lock(file: &File) -> nix::Result<bool> {
     try_lock_part(file, &whole())
 }
@@ -37,10 +33,6 @@ pub fn unlock(file: &File) -> nix::Result<()> {
 
 /// The same, and so that others can tell which process has it ([`locked_by`]): as many bytes are locked as its number says, and one
 /// more. What is written into a file can be left behind by somebody who was killed; this cannot.
-///
-/// # Errors
-///
-/// Those of fcntl(2).
 pub fn try_lock_signed(file: &File) -> nix::Result<bool> {
     let signed = libc::flock {
         l_len: libc::off_t::from(std::process::id()) + 1,
@@ -58,19 +50,11 @@ fn try_lock_part(file: &File, part: &libc::flock) -> nix::Result<bool> {
 }
 
 /// Whether somebody else has locked `file`. Only looks.
-///
-/// # Errors
-///
-/// Those of fcntl(2).
 pub fn is_locked(file: &File) -> nix::Result<bool> {
     other_lock(file).map(|found| found.is_some())
 }
 
 /// The process that has locked `file` with [`try_lock_signed`]. Only looks.
-///
-/// # Errors
-///
-/// Those of fcntl(2).
 pub fn locked_by(file: &File) -> nix::Result<Option<u32>> {
     let found = other_lock(file)?;
     Ok(found.and_then(|lock| u32::try_from(lock.l_len - 1).ok()))

@@ -157,10 +157,6 @@ impl PrivateDir {
     }
 
     /// Gives `from` the name `to`, for good; what had that name is gone.
-    ///
-    /// # Errors
-    ///
-    /// [`PrivateDirError`], if it keeps its name.
     pub fn rename(&self, from: &str, to: &str) -> Result<(), PrivateDirError> {
         let renamed = renameat(&self.handle, from, &self.handle, to);
         renamed.map_err(|e| failed("rename", &self.path.join(from), e))?;
@@ -192,19 +188,11 @@ impl PrivateDir {
     }
 
     /// The names in the folder, sorted.
-    ///
-    /// # Errors
-    ///
-    /// [`PrivateDirError`], if it cannot be listed.
     pub fn names(&self) -> Result<Vec<String>, PrivateDirError> {
         atomic_file::names(&self.handle).map_err(|e| failed("list", &self.path, e))
     }
 
     /// The groups that have a file here whose name is `prefix` and the group's number, by number.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`PrivateDir::names`].
     pub fn groups(&self, prefix: &str) -> Result<Vec<GroupId>, PrivateDirError> {
         let names = self.names()?;
         let numbers = names.iter().filter_map(|name| name.strip_prefix(prefix));
@@ -235,10 +223,6 @@ impl PrivateDir {
     }
 
     /// Removes `name`, if it is there, for good.
-    ///
-    /// # Errors
-    ///
-    /// [`PrivateDirError`], if it stays.
     pub fn remove(&self, name: &str) -> Result<(), PrivateDirError> {
         let path = self.path.join(name);
         match unlinkat(&self.handle, name, UnlinkatFlags::NoRemoveDir) {

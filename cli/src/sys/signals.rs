@@ -13,10 +13,6 @@ fn asking() -> SigSet {
 }
 
 /// Keeps those signals from ending this thread and the threads it starts from now on.
-///
-/// # Errors
-///
-/// That of pthread_sigmask(3).
 pub fn hold_back() -> nix::Result<()> {
     asking().thread_block()
 }
@@ -30,10 +26,6 @@ pub struct Signals {
 
 impl Signals {
     /// Holds them back from now on.
-    ///
-    /// # Errors
-    ///
-    /// Those of pthread_sigmask(3) and signalfd(2).
     pub fn watch() -> nix::Result<Self> {
         hold_back()?;
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;

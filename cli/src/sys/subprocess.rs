@@ -73,10 +73,6 @@ pub struct Subprocesses {
 
 impl Subprocesses {
     /// The same as [`run`]; for a program that was late before, its error at once.
-    ///
-    /// # Errors
-    ///
-    /// [`SubprocessError`].
     pub fn run(
         &self,
         program: &Path,

@@ -46,10 +46,6 @@ fn uptime(ms: u64) -> i64 {
 
 impl Boots {
     /// Goes through the log.
-    ///
-    /// # Errors
-    ///
-    /// [`LogError`].
     pub fn read(places: &Places) -> Result<Self, LogError> {
         let mut boots = Self::default();
         read::each(places, &mut read::Position::default(), |line| {

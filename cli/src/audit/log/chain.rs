@@ -203,10 +203,6 @@ pub struct Tip {
 
 impl Tip {
     /// Makes `body` the next record, and appends its line to `text`.
-    ///
-    /// # Errors
-    ///
-    /// That of the JSON library.
     pub fn push(&mut self, body: &Body, text: &mut Vec<u8>) -> serde_json::Result<()> {
         let (event, note) = match body {
             Body::Event(event) => (Some(&**event), None),

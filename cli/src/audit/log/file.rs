@@ -399,10 +399,6 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Opens all files while nobody writes; `None` if there is no log.
-    ///
-    /// # Errors
-    ///
-    /// [`LogError`].
     pub fn take(places: &Places) -> Result<Option<Self>, LogError> {
         let Some(folder) = PrivateDir::find(Some(&places.log()))? else {
             return Ok(None);

@@ -14,10 +14,6 @@ pub trait Kept: Serialize + DeserializeOwned {
     const WHAT: &'static str;
 
     /// Reads it; `None` if there is none yet.
-    ///
-    /// # Errors
-    ///
-    /// [`StateError`].
     fn read(folder: &PrivateDir) -> Result<Option<Self>, StateError> {
         let bytes = folder.read(Self::NAME)?;
         let kept = bytes.map(|bytes| serde_json::from_slice(&bytes));
@@ -25,10 +21,6 @@ pub trait Kept: Serialize + DeserializeOwned {
     }
 
     /// Puts it in the place of the one before: whole, and synced, or not at all.
-    ///
-    /// # Errors
-    ///
-    /// [`StateError`].
     fn write(&self, folder: &PrivateDir) -> Result<(), StateError> {
         let text = serde_json::to_vec(self).map_err(broken::<Self>(folder))?;
         Ok(folder.replace(Self::NAME, &text)?)

@@ -27,10 +27,6 @@ pub struct Position {
 }
 
 /// Calls `each` for every line of `snapshot` behind `position`, which is behind the last of them then. A file that was read before and is not kept any more makes no difference: all that are kept are newer.
-///
-/// # Errors
-///
-/// [`LogError::Os`], if a file cannot be read to its end.
 pub fn lines(
     snapshot: Snapshot,
     position: &mut Position,
@@ -69,10 +65,6 @@ pub fn lines(
 }
 
 /// Calls `found` for every event behind `position`.
-///
-/// # Errors
-///
-/// [`LogError`], if the log cannot be opened, or read.
 pub fn events(
     places: &Places,
     position: &mut Position,
@@ -86,10 +78,6 @@ pub fn events(
 }
 
 /// Calls `found` for every line behind `position`.
-///
-/// # Errors
-///
-/// [`LogError`], if the log cannot be opened, or read.
 pub fn each(
     places: &Places,
     position: &mut Position,

@@ -123,10 +123,6 @@ impl Waste {
 }
 
 /// Goes through the whole log.
-///
-/// # Errors
-///
-/// [`LogError`], if it cannot be read to its end.
 pub fn verify(mut snapshot: Snapshot, key: Option<&Key>) -> Result<Verdict, LogError> {
     let unknown = Err("it was taken".to_owned());
     let head = std::mem::replace(&mut snapshot.head, unknown);

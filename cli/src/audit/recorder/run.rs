@@ -45,10 +45,6 @@ pub trait Sink {
 }
 
 /// Runs until a signal asks to stop, or the sink is done.
-///
-/// # Errors
-///
-/// Those of recvmsg(2) and poll(2).
 pub fn run(
     recorder: &mut Recorder<'_>,
     socket: &mut Socket,

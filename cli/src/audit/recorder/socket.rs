@@ -38,10 +38,6 @@ pub struct Socket {
 impl Socket {
     /// Takes the one that systemd has opened for this service, and listens by itself if there is none. Then the kernel keeps
     /// `buffer` bytes for us while we are busy, or as much as it lets us have.
-    ///
-    /// # Errors
-    ///
-    /// Those of socket(2) and bind(2).
     pub fn open(buffer: usize) -> nix::Result<Self> {
         let fd = match handed_on() {
             Some(fd) => fd,
@@ -54,10 +50,6 @@ impl Socket {
     }
 
     /// The next event. Does not wait.
-    ///
-    /// # Errors
-    ///
-    /// Those of recvmsg(2).
     pub fn receive(&mut self) -> nix::Result<Received<'_>> {
         let (length, from_kernel) = {
             let mut parts = [IoSliceMut::new(&mut self.buffer)];

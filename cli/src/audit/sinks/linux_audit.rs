@@ -26,10 +26,6 @@ const MAX_MESSAGE: usize = 8000;
 const ANSWER_TIMEOUT_MS: u16 = 1000;
 
 /// Tells the audit system of `event`, which has ended. That there is none, or that it is off, is no trouble.
-///
-/// # Errors
-///
-/// In words.
 pub fn send(event: &Event) -> Result<(), String> {
     match try_send(event) {
         Ok(()) | Err(Errno::EPROTONOSUPPORT | Errno::ECONNREFUSED) => Ok(()),

@@ -90,10 +90,6 @@ impl BenchJournal {
     }
 
     /// Removes it: there is nothing left to put back.
-    ///
-    /// # Errors
-    ///
-    /// [`PrivateDirError`], if it stays.
     pub fn remove(&self, run: &PrivateDir) -> Result<(), PrivateDirError> {
         run.remove(&name(self.group()))
     }

@@ -113,10 +113,6 @@ impl GuardClient {
     }
 
     /// Asks it to make the group `mode`, and waits for what comes of that. `tick` is called meanwhile.
-    ///
-    /// # Errors
-    ///
-    /// [`GuardError`].
     pub fn make(&mut self, mode: Mode, tick: &mut dyn FnMut()) -> Result<GuardReply, GuardError> {
         self.say(GuardRequest::Make(mode))?;
         self.answer(tick)

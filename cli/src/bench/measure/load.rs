@@ -44,10 +44,6 @@ impl Disk {
     /// Reads `load` for `span`, after a moment that does not count. `seed` says which blocks: another one each
     /// time, or the disk's own cache would answer. `clock` says how long all processors were busy so far; `ask` is called about ten
     /// times a second, and ends it with an error.
-    ///
-    /// # Errors
-    ///
-    /// [`Cut`].
     pub fn read<E>(
         &self,
         load: Load,

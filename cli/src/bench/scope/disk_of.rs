@@ -135,10 +135,6 @@ fn several(target: &Target, what: &str) -> Failure {
 
 impl Subject {
     /// Opens it.
-    ///
-    /// # Errors
-    ///
-    /// [`DiskError`].
     pub fn open(&self, context: &Context) -> Result<Disk, DiskError> {
         let text = |path: String| context.sysfs.kernfs().text(&path).ok().flatten();
         let number = text(format!("{}/dev", self.path)).and_then(|t| {

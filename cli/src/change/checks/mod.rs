@@ -112,10 +112,6 @@ pub struct Present {
 
 impl Present {
     /// As it is now.
-    ///
-    /// # Errors
-    ///
-    /// [`KernFsError`], if something that has to be known cannot be read.
     pub fn read(sysfs: &Sysfs) -> Result<Self, KernFsError> {
         let kernfs = sysfs.kernfs();
         let blocks = sysfs.blocks()?;
@@ -149,19 +145,11 @@ pub struct Inspector<'a> {
 
 impl Inspector<'_> {
     /// Everything that speaks against unbinding the drivers that hold `group`.
-    ///
-    /// # Errors
-    ///
-    /// [`KernFsError`], if something that has to be known cannot be read.
     pub fn findings(&self, group: &Group) -> Result<Vec<CheckFinding>, KernFsError> {
         self.findings_among(group, &Present::read(self.sysfs)?)
     }
 
     /// The same, where it has been read what there is: for many groups, of which none is changed yet.
-    ///
-    /// # Errors
-    ///
-    /// The same.
     pub fn findings_among(
         &self,
         group: &Group,

@@ -9,10 +9,6 @@ use crate::sys::kernfs::KernFsError;
 
 impl Inspector<'_> {
     /// The devices of `group` that a program has open.
-    ///
-    /// # Errors
-    ///
-    /// [`KernFsError`], if it cannot be told.
     pub fn vfio(&self, group: &Group) -> Result<Vec<CheckFinding>, KernFsError> {
         let driven = |d: &&Device| d.driver.as_deref().is_some_and(|n| n.contains("vfio"));
         let mut findings = Vec::new();

@@ -146,10 +146,6 @@ impl<'a> Journal<'a> {
     }
 
     /// Removes the journal: there is nothing left to recover.
-    ///
-    /// # Errors
-    ///
-    /// [`PrivateDirError`], if it stays.
     pub fn end(self) -> Result<(), PrivateDirError> {
         self.kill_point.point();
         self.run.remove(&self.name)?;
@@ -188,10 +184,6 @@ pub struct Found {
 
 impl Found {
     /// Removes it: there is nothing left to recover.
-    ///
-    /// # Errors
-    ///
-    /// [`PrivateDirError`], if it stays.
     pub fn remove(&self, run: &PrivateDir) -> Result<(), PrivateDirError> {
         run.remove(&self.name)
     }

@@ -40,10 +40,6 @@ pub trait Machine {
     fn record(&mut self, step: Step) -> Result<(), String>;
 
     /// Makes one write.
-    ///
-    /// # Errors
-    ///
-    /// [`WriteError`].
     fn write(&mut self, write: &Write) -> Result<(), WriteError>;
 
     /// The driver of a device.

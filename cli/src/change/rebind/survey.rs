@@ -58,10 +58,6 @@ fn subject(sysfs: &Sysfs, device: &Device) -> Result<Option<Subject>, KernFsErro
 }
 
 /// What the device in the directory `path` offers now.
-///
-/// # Errors
-///
-/// [`KernFsError`], if it cannot be counted.
 pub fn offers(sysfs: &Sysfs, path: &str) -> Result<Offers, KernFsError> {
     let blocks = sysfs.blocks()?;
     let interfaces = sysfs.interfaces()?;

@@ -21,10 +21,6 @@ pub enum PolicyWord {
 
 impl Proc {
     /// What the kernel command line says about the policy. Of several words, the last counts.
-    ///
-    /// # Errors
-    ///
-    /// [`KernFsError`], if it cannot be read.
     pub fn policy_word(&self) -> Result<PolicyWord, KernFsError> {
         Ok(policy_word(&self.command_line()?))
     }

@@ -82,10 +82,6 @@ impl Proc {
     }
 
     /// The command line of the running kernel.
-    ///
-    /// # Errors
-    ///
-    /// [`KernFsError`], if it cannot be read.
     pub fn command_line(&self) -> Result<String, KernFsError> {
         Ok(self.tree.text("cmdline")?.unwrap_or_default())
     }

@@ -38,10 +38,6 @@ pub struct Proc {
 
 impl Proc {
     /// Opens `/proc`, or `root` if it is given. `/proc` must be a procfs; another root need not be.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`KernFs::open`].
     pub fn open(root: Option<&Path>) -> Result<Self, KernFsError> {
         let tree = match root {
             Some(root) => KernFs::open(root, None)?,
@@ -78,10 +74,6 @@ impl Proc {
     }
 
     /// The mounts this process can see, in the order in which they were made.
-    ///
-    /// # Errors
-    ///
-    /// [`KernFsError`], if they cannot be read.
     pub fn mounts(&self) -> Result<MountInfos, KernFsError> {
         let mounts = self.of_this_process("mountinfo")?;
         Ok(mounts.unwrap_or_else(|| MountInfos(Vec::new())))

@@ -38,10 +38,6 @@ impl Route {
 
 impl Proc {
     /// The interfaces that default routes lead to.
-    ///
-    /// # Errors
-    ///
-    /// [`KernFsError`], if a table cannot be read.
     pub fn default_route_interfaces(&self) -> Result<BTreeSet<String>, KernFsError> {
         let routes = self.routes()?.into_iter();
         let defaults = routes.filter(|r| r.length == 0 && r.interface != "lo");
@@ -49,10 +45,6 @@ impl Proc {
     }
 
     /// The interface that packets to `address` leave by; `None` if no route says.
-    ///
-    /// # Errors
-    ///
-    /// [`KernFsError`], if a table cannot be read.
     pub fn interface_towards(&self, address: IpAddr) -> Result<Option<String>, KernFsError> {
         let routes = self.routes()?.into_iter();
         let best = routes

@@ -15,10 +15,6 @@ pub struct Swap {
 
 impl Proc {
     /// All of them.
-    ///
-    /// # Errors
-    ///
-    /// [`KernFsError`], if the list cannot be read.
     pub fn swaps(&self) -> Result<Vec<Swap>, KernFsError> {
         let lines = self.lines("swaps")?;
         Ok(lines.iter().skip(1).filter_map(|l| parse(l)).collect())

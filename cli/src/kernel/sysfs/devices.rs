@@ -91,10 +91,6 @@ impl Sysfs {
     }
 
     /// The groups behind the object in the directory `path`: a device, or something made of devices.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Sysfs::bottoms`].
     pub fn groups_behind(&self, path: &str) -> Result<BTreeSet<GroupId>, KernFsError> {
         let bottoms = self.bottoms(path)?;
         Ok(bottoms.into_iter().filter_map(|b| b.group).collect())
@@ -136,10 +132,6 @@ impl Sysfs {
     }
 
     /// The group of the device in the directory `path`; `None` if it is in none.
-    ///
-    /// # Errors
-    ///
-    /// Those of `KernFs::link_name`.
     pub fn group_of(&self, path: &str) -> Result<Option<GroupId>, KernFsError> {
         let group = self.kernfs.link_name(&format!("{path}/iommu_group"))?;
         Ok(group.and_then(|name| name.parse().ok()))

@@ -11,28 +11,16 @@ const NO_OVERRIDE: &str = "(null)";
 
 impl Sysfs {
     /// The driver of the device in the directory `path`; `None` if none is bound to it.
-    ///
-    /// # Errors
-    ///
-    /// Those of `KernFs::link_name`.
     pub fn driver(&self, path: &str) -> Result<Option<String>, KernFsError> {
         self.kernfs.link_name(&format!("{path}/driver"))
     }
 
     /// The directory of the device `name` on `bus`; `None` if there is none (any more).
-    ///
-    /// # Errors
-    ///
-    /// Those of `KernFs::link`.
     pub fn device_path(&self, bus: &str, name: &str) -> Result<Option<String>, KernFsError> {
         self.kernfs.link(&format!("bus/{bus}/devices/{name}"))
     }
 
     /// Whether a driver can be unbound and bound through sysfs; `.suppress_bind_attrs` takes both attributes away.
-    ///
-    /// # Errors
-    ///
-    /// Those of `KernFs::names`.
     pub fn has_bind_files(&self, bus: &str, driver: &str) -> Result<bool, KernFsError> {
         let names = self.kernfs.names(&format!("bus/{bus}/drivers/{driver}"))?;
         let names = names.unwrap_or_default();
@@ -41,10 +29,6 @@ impl Sysfs {
     }
 
     /// The module of a driver; `None` if it is built in.
-    ///
-    /// # Errors
-    ///
-    /// Those of `KernFs::link_name`.
     pub fn driver_module(&self, bus: &str, driver: &str) -> Result<Option<String>, KernFsError> {
         self.kernfs
             .link_name(&format!("bus/{bus}/drivers/{driver}/module"))
@@ -52,10 +36,6 @@ impl Sysfs {
 
     /// What the `driver_override` of the device in the directory `path` names: the outer `None` if its bus has no such
     /// attribute, the inner one if it names no driver.
-    ///
-    /// # Errors
-    ///
-    /// Those of `KernFs::text`.
     pub fn driver_override(&self, path: &str) -> Result<Option<Option<String>>, KernFsError> {
         let names = self.kernfs.names(path)?.unwrap_or_default();
         if !names.iter().any(|name| name == "driver_override") {

@@ -28,10 +28,6 @@ impl Sysfs {
     }
 
     /// The type of each group, by number, without a look at the devices; `None` where it cannot be read.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Sysfs::inventory`].
     pub fn domain_types(
         &self,
         problems: &mut Problems,
@@ -50,20 +46,12 @@ impl Sysfs {
     }
 
     /// The numbers of all groups.
-    ///
-    /// # Errors
-    ///
-    /// [`KernFsError`], if the list of groups cannot be read.
     pub fn group_ids(&self) -> Result<BTreeSet<GroupId>, KernFsError> {
         let names = self.kernfs.names(GROUPS)?.unwrap_or_default();
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
     /// The directories of the devices of a group, without a look at the devices; none if the group is gone.
-    ///
-    /// # Errors
-    ///
-    /// [`KernFsError`], if they cannot be read.
     pub fn member_paths(&self, id: GroupId) -> Result<BTreeSet<String>, KernFsError> {
         let at = format!("{GROUPS}/{id}/devices");
         let names = self.kernfs.names(&at)?.unwrap_or_default();
@@ -104,10 +92,6 @@ impl Sysfs {
     }
 
     /// The type of a group, as the kernel says it now; `None` if the group or the attribute is gone.
-    ///
-    /// # Errors
-    ///
-    /// Those of `KernFs::text`.
     pub fn domain_type(&self, id: GroupId) -> Result<Option<DomainType>, KernFsError> {
         let text = self.kernfs.text(&Self::type_path(id))?;
         Ok(text.map(|t| DomainType::from_kernel(&t)))

@@ -41,10 +41,6 @@ pub struct Sysfs {
 impl Sysfs {
     /// Opens `/sys`, or `root` if it is given. `/sys` must be a sysfs; another root need not be, which is the seam for
     /// tests.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`KernFs::open`].
     pub fn open(root: Option<&Path>) -> Result<Self, KernFsError> {
         let kernfs = match root {
             Some(root) => KernFs::open(root, None)?,

@@ -24,19 +24,11 @@ impl Object {
 
 impl Sysfs {
     /// Every block device, disks and partitions.
-    ///
-    /// # Errors
-    ///
-    /// [`KernFsError`], if the list or a link in it cannot be read.
     pub fn blocks(&self) -> Result<Vec<Object>, KernFsError> {
         self.class("block")
     }
 
     /// Every network interface of this network namespace.
-    ///
-    /// # Errors
-    ///
-    /// The same.
     pub fn interfaces(&self) -> Result<Vec<Object>, KernFsError> {
         self.class("net")
     }
@@ -54,10 +46,6 @@ impl Sysfs {
     }
 
     /// What the block device in the directory `path` is called by people: `dm-0 (vg-root)`.
-    ///
-    /// # Errors
-    ///
-    /// Those of `KernFs::text`.
     pub fn block_title(&self, name: &str, path: &str) -> Result<String, KernFsError> {
         let mapped = self.kernfs.text(&format!("{path}/dm/name"))?;
         Ok(mapped.map_or_else(|| name.to_owned(), |m| format!("{name} ({m})")))

@@ -49,19 +49,11 @@ impl<'a> KernDir<'a> {
     }
 
     /// The directory `name`; `None` if there is no such directory.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`KernFs::dir`].
     pub fn dir(&self, name: &str) -> Result<Option<Self>, KernFsError> {
         Self::open(self.tree, &self.handle, name, self.path_of(name))
     }
 
     /// The text of the attribute `name`, as [`KernFs::text`] has it.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`KernFs::text`].
     pub fn text(&self, name: &str) -> Result<Option<String>, KernFsError> {
         // Neither waits for the other end of a pipe, nor becomes attached to a terminal.
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
@@ -113,19 +105,11 @@ impl<'a> KernDir<'a> {
     }
 
     /// Where the symbolic link `name` leads, as [`KernFs::link`] has it.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`KernFs::link`].
     pub fn link(&self, name: &str) -> Result<Option<String>, KernFsError> {
         self.link_in(&self.handle, &self.path, name)
     }
 
     /// The last component of where the link `name` leads.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`KernFs::link`].
     pub fn link_name(&self, name: &str) -> Result<Option<String>, KernFsError> {
         let target = self.link(name)?;
         Ok(target.map(|t| t.rsplit('/').next().unwrap_or(&t).to_owned()))
@@ -147,10 +131,6 @@ impl<'a> KernDir<'a> {
 
     /// Where the links in the directory `name` lead, by the names of the links, sorted; what is no link there is left out.
     /// `None` if there is no such directory.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`KernFs::names`]; and for each link, those of [`KernFs::link`].
     #[expect(clippy::type_complexity, reason = "a list of what each link said")]
     pub fn links(
         &self,

@@ -51,10 +51,6 @@ impl TrustedDir {
     }
 
     /// The names in it, sorted. One that is not text cannot be asked for, and is left out.
-    ///
-    /// # Errors
-    ///
-    /// [`TrustError::Os`].
     pub fn names(&self) -> Result<Vec<String>, TrustError> {
         atomic_file::names(&self.handle).map_err(os("list", &self.path))
     }
@@ -104,10 +100,6 @@ impl TrustedDir {
     }
 
     /// Puts a file with `text` in the place of `name`: whole, and on the disk, or not at all.
-    ///
-    /// # Errors
-    ///
-    /// [`TrustError::Os`].
     pub fn replace(&self, name: &str, text: &[u8], mode: u32) -> Result<(), TrustError> {
         let mode = Mode::from_bits_truncate(mode);
         let path = self.path.join(name);
@@ -115,10 +107,6 @@ impl TrustedDir {
     }
 
     /// Takes `name` away, if it is there.
-    ///
-    /// # Errors
-    ///
-    /// [`TrustError::Os`].
     pub fn remove(&self, name: &str) -> Result<(), TrustError> {
         match unlinkat(&self.handle, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
@@ -159,10 +147,6 @@ fn text(fd: OwnedFd, stat: &FileStat, path: &Path) -> Result<String, TrustError>
 }
 
 /// The text of a file a person names, whoever can write it: for commands that only look.
-///
-/// # Errors
-///
-/// [`TrustError`] if it cannot be read.
 pub fn read_untrusted(path: &Path) -> Result<String, TrustError> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let fd = nix::fcntl::open(path, flags, Mode::empty()).map_err(os("open", path))?;
