@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What is done the same way in every open directory, whatever it is and whoever may write there.
+//! Lists directories and replaces files atomically, relative to an open directory handle.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ use nix::unistd::fsync;
 
 use crate::sys::error::errno;
 
-/// The names in the directory behind `handle`, sorted. One that is not text cannot be asked for, and is left out.
+/// The names in the directory behind `handle`, sorted. Names that are not UTF-8 are left out, since no caller can ask for them.
 pub fn names(handle: &OwnedFd) -> nix::Result<Vec<String>> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut directory = Dir::openat(handle, ".", flags, Mode::empty())?;
@@ -30,13 +30,13 @@ pub fn names(handle: &OwnedFd) -> nix::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Puts a file with `bytes` in the place of `name`: whole, and on the disk, or not at all.
+/// Replaces `name` with a file of `bytes`, atomically and synced to disk.
 pub fn replace(handle: &OwnedFd, name: &str, bytes: &[u8], mode: Mode) -> nix::Result<()> {
     let new = format!(".{name}.new");
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC;
     let careful = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let mut file = File::from(openat(handle, new.as_str(), flags | careful, mode)?);
-    // Whatever the umask is.
+    // Set the mode explicitly: openat(2) applies the umask.
     fchmod(&file, mode)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
     written.map_err(|error| errno(&error))?;
@@ -44,8 +44,8 @@ pub fn replace(handle: &OwnedFd, name: &str, bytes: &[u8], mode: Mode) -> nix::R
     fsync(handle)
 }
 
-/// Puts a file with `bytes` at `path`, wherever that is: whole, and on the disk, or not at all. Others may write to its folder,
-/// so nothing that is there already is written to; and what is no plain file is left alone.
+/// Replaces the file at `path` with `bytes`, atomically and synced to disk. Others may be able to write to its directory, so an
+/// existing file is never opened for writing, and anything but a regular file is left alone.
 pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), String> {
     let failed =
         |verb: &str, error: &io::Error| format!("Failed to {verb} {}: {error}", path.display());
@@ -72,7 +72,7 @@ pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), String> {
         .and_then(|()| file.sync_all())
         .and_then(|()| std::fs::rename(&new, path));
     written.map_err(|error| {
-        // Whatever keeps it from going, the file that was there is as it was.
+        // Ignore a failure to remove the temporary file: the original file is unchanged.
         let _ = std::fs::remove_file(&new);
         failed("write", &error)
     })

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A system call that failed, and on what: the same for every kind of file.
+//! The error of a failed system call: what was tried, and on which path.
 
 use std::io;
 
@@ -9,16 +9,16 @@ use nix::errno::Errno;
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("Failed to {verb} {path}: {}", errno.desc())]
 pub struct OsError {
-    /// What was tried.
+    /// The operation, as a verb.
     pub verb: &'static str,
-    /// On what.
+    /// The path or program.
     pub path: String,
-    /// Why it failed.
+    /// The errno.
     pub errno: Errno,
 }
 
 impl OsError {
-    /// Whether it was not permitted.
+    /// Whether it failed for a lack of permission.
     #[must_use]
     pub fn is_denied(&self) -> bool {
         matches!(self.errno, Errno::EACCES | Errno::EPERM)

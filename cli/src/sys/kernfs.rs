@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A kernel file system, opened once as a directory handle.
 //!
-//! Everything is read and written through that handle, relative to it, and nothing is followed out of it: the kernel
-//! resolves each path with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS` (openat2(2)), and symbolic links, on which sysfs is
-//! built, are read and resolved by [`KernFs::link`] instead. Reads are bounded, and text is checked before it is handed
-//! on, so that no control character of a hostile device name reaches a terminal.
+//! Everything is read and written relative to that handle, and nothing outside it is reached: the kernel resolves each path
+//! with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS` (openat2(2)), and symbolic links, which sysfs consists of, are read and
+//! resolved by [`KernFs::link`] instead. Reads are bounded, and text is checked before it is returned, so that no control
+//! character of a hostile device name reaches a terminal.
 
 mod dir;
 
@@ -24,10 +24,10 @@ use crate::sys::error::errno;
 
 pub use dir::KernDir;
 
-/// The most that is read of one attribute. The kernel's own limit for sysfs is one page; a page is at most 64 KiB.
+/// The most that is read of one attribute, in bytes. The kernel's limit for sysfs is one page, which is at most 64 KiB.
 pub const ATTRIBUTE_LIMIT: usize = 64 * 1024;
 
-/// Something in the tree is not as it should be.
+/// The file system cannot be read, or has something unexpected in it.
 #[derive(Debug, thiserror::Error)]
 pub enum KernFsError {
     /// A system call failed.
@@ -39,7 +39,7 @@ pub enum KernFsError {
     /// A link leads out of the tree.
     #[error("{0} is a link that leads out of the tree; it was not followed")]
     Outside(String),
-    /// There is more than the limit.
+    /// The file is longer than the limit.
     #[error("{path} is longer than {limit} bytes; it was not read")]
     TooLong {
         /// The file.
@@ -50,10 +50,10 @@ pub enum KernFsError {
     /// It is not a regular file.
     #[error("{0} is not a regular file; it was not read")]
     NotAFile(String),
-    /// There are bytes in it that are not printable ASCII.
+    /// Its bytes are not all printable ASCII.
     #[error("{0} holds something other than text; it was ignored")]
     NotText(String),
-    /// A line of it is not what it should be.
+    /// A line of it cannot be parsed.
     #[error("{path}, line {line}: {why}; the line was ignored")]
     Line {
         /// The file.
@@ -76,25 +76,25 @@ impl KernFsError {
     }
 }
 
-/// A directory and everything beneath it. Paths given to its methods are relative to it.
+/// A directory and everything beneath it. The paths given to its methods are relative to it.
 #[derive(Debug)]
 pub struct KernFs {
     root: PathBuf,
     handle: OwnedFd,
 }
 
-/// ENOENT and ENOTDIR when a path is looked up, ENODEV when the object behind an open attribute is gone: for a reader
-/// all mean that there is nothing.
+/// Whether `errno` means that there is nothing to read: ENOENT and ENOTDIR from looking up a path, ENODEV when the object
+/// behind an open attribute is gone.
 fn is_absent(errno: Errno) -> bool {
     matches!(errno, Errno::ENOENT | Errno::ENOTDIR | Errno::ENODEV)
 }
 
 impl KernFs {
-    /// Opens `root`. With `magic`, the file system must have that type (a name for it is the second part).
+    /// Opens `root`. With `magic`, the file system must have that type (the second part is its name).
     ///
     /// # Errors
     ///
-    /// [`KernFsError::Os`] if it cannot be opened, [`KernFsError::WrongFileSystem`] if it is another one.
+    /// [`KernFsError::Os`] if it cannot be opened, [`KernFsError::WrongFileSystem`] if it has another type.
     pub fn open(root: &Path, magic: Option<(FsType, &'static str)>) -> Result<Self, KernFsError> {
         let failed = |verb, errno| {
             KernFsError::Os(OsError {
@@ -141,8 +141,8 @@ impl KernFs {
         open_beneath(&self.handle, path, flags)
     }
 
-    /// Opens the directory at `path`, for reading what is in it without looking it up from the root each time; `None` if
-    /// there is no such directory.
+    /// Opens the directory at `path`, to read its entries without looking them up from the root each time; `None` if there is
+    /// no such directory.
     pub fn dir(&self, path: &str) -> Result<Option<KernDir<'_>>, KernFsError> {
         KernDir::open(self, &self.handle, path, path.to_owned())
     }
@@ -154,7 +154,7 @@ impl KernFs {
     /// [`KernFsError::TooLong`] if there are more than `limit` bytes, [`KernFsError::NotAFile`],
     /// [`KernFsError::Outside`], or [`KernFsError::Os`].
     pub fn bytes(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, KernFsError> {
-        // Neither waits for the other end of a pipe, nor becomes attached to a terminal.
+        // O_NONBLOCK does not wait for the other end of a pipe; O_NOCTTY does not attach to a terminal.
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
         let fd = match self.open_beneath(path, flags) {
             Err(errno) if is_absent(errno) => return Ok(None),
@@ -180,8 +180,8 @@ impl KernFs {
         Ok(Some(bytes))
     }
 
-    /// The text of the attribute at `path`, without the newline at its end; `None` if there is no such file, or
-    /// nothing in it. Lines within it are kept.
+    /// The text of the attribute at `path`, without the newline at its end; `None` if the file is missing or empty. Newlines
+    /// within it are kept.
     ///
     /// # Errors
     ///
@@ -195,13 +195,13 @@ impl KernFs {
         Ok((!text.is_empty()).then(|| text.to_owned()))
     }
 
-    /// Where the symbolic link at `path` leads, relative to the root; `None` if there is no such link.
+    /// The target of the symbolic link at `path`, relative to the root; `None` if there is no such link.
     ///
-    /// Resolved by its text alone. That is exact for sysfs, whose links are relative and never lead through others.
+    /// It is resolved textually. That is exact for sysfs, whose links are relative and never lead through other links.
     ///
     /// # Errors
     ///
-    /// [`KernFsError::Outside`] if it leads out of the tree, [`KernFsError::NotText`], or [`KernFsError::Os`].
+    /// [`KernFsError::Outside`] if it leads out of the root, [`KernFsError::NotText`], or [`KernFsError::Os`].
     pub fn link(&self, path: &str) -> Result<Option<String>, KernFsError> {
         let directory = path
             .rsplit_once('/')
@@ -214,10 +214,10 @@ impl KernFs {
             .ok_or_else(|| KernFsError::Outside(self.display(path)))
     }
 
-    /// The text of the symbolic link at `path`, which need not lead anywhere in the tree, or at all: that of an open
-    /// file in procfs is its path. `None` if there is no such link.
+    /// The text of the symbolic link at `path`, which may lead outside the root or nowhere: for an open file in procfs it is
+    /// the path of the file. `None` if there is no such link.
     pub fn link_text(&self, path: &str) -> Result<Option<String>, KernFsError> {
-        // The directory is resolved like every other path; only its last component may be a link.
+        // Resolve the directory like every other path; only the last component may be a link.
         let (directory, name) = path.rsplit_once('/').unwrap_or((".", path));
         let parent = match self.open_beneath(directory, OFlag::O_PATH | OFlag::O_DIRECTORY) {
             Err(errno) if is_absent(errno) => return Ok(None),
@@ -234,7 +234,7 @@ impl KernFs {
         path: &str,
     ) -> Result<Option<String>, KernFsError> {
         let target = match readlinkat(parent, name) {
-            // EINVAL: it is there, but no link.
+            // EINVAL: it exists, but is not a link.
             Err(errno) if is_absent(errno) || errno == Errno::EINVAL => return Ok(None),
             other => other.map_err(|e| self.failed("read the link", path, e))?,
         };
@@ -245,14 +245,14 @@ impl KernFs {
         }
     }
 
-    /// The last component of where the link at `path` leads: the name of a driver, a bus, a group.
+    /// The last component of the target of the link at `path`: the name of a driver, a bus or a group.
     pub fn link_name(&self, path: &str) -> Result<Option<String>, KernFsError> {
         let target = self.link(path)?;
         Ok(target.map(|t| t.rsplit('/').next().unwrap_or(&t).to_owned()))
     }
 
-    /// The names in the directory at `path`, sorted; `None` if there is no such directory. Names that are not
-    /// printable ASCII are left out: the kernel makes none.
+    /// The names in the directory at `path`, sorted; `None` if there is no such directory. Names that are not printable ASCII
+    /// are left out: the kernel creates none.
     pub fn names(&self, path: &str) -> Result<Option<Vec<String>>, KernFsError> {
         let fd = match self.open_beneath(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
             Err(errno) if is_absent(errno) => return Ok(None),
@@ -284,26 +284,26 @@ impl KernFs {
             .is_ok()
     }
 
-    /// The root, open: whoever has it can do no more than we can.
+    /// The open root. It gives its holder no more rights than the path would.
     #[must_use]
     pub fn handle(&self) -> BorrowedFd<'_> {
         self.handle.as_fd()
     }
 }
 
-/// Opens the file at `path` below `root`, a [`KernFs::handle`], for writing; it is not created. Truncates, as `>` in a shell does:
-/// sysfs takes no notice, and a plain file in a tree for tests then holds what was written, as an attribute would.
+/// Opens the file at `path` below `root` (a [`KernFs::handle`]) for writing, without creating it. Truncates it as `>` does in a
+/// shell: sysfs ignores that, and a plain file of a test tree then holds just what was written, like an attribute.
 pub fn open_to_write(root: impl AsFd, path: &str) -> nix::Result<OwnedFd> {
     open_beneath(root, path, OFlag::O_WRONLY | OFlag::O_TRUNC)
 }
 
-/// Opens what is at `path` below `handle`, and nothing outside.
+/// Opens `path` below `handle`, and nothing outside.
 fn open_beneath(handle: impl AsFd, path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
     let how = OpenHow::new()
         .flags(flags | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
     loop {
-        // A rename elsewhere in the tree can make the kernel give up on RESOLVE_BENEATH with EAGAIN.
+        // Retry: a rename elsewhere in the tree can make openat2(2) with RESOLVE_BENEATH fail with EAGAIN.
         match openat2(handle.as_fd(), path, how) {
             Err(Errno::EAGAIN | Errno::EINTR) => {}
             other => return other,
@@ -311,7 +311,7 @@ fn open_beneath(handle: impl AsFd, path: &str, flags: OFlag) -> nix::Result<Owne
     }
 }
 
-/// `bytes` as text, without the newline at its end; `None` if anything but printable ASCII, tabs and newlines is in it.
+/// `bytes` as text, without the newline at its end; `None` unless all of it is printable ASCII, tabs and newlines.
 fn text_of(bytes: &[u8]) -> Option<&str> {
     let printable = |b: &u8| matches!(b, b' '..=b'~' | b'\t' | b'\n');
     let text = std::str::from_utf8(bytes).ok()?;

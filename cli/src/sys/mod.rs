@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Linux, and nothing that knows of IOMMUs: directories, files, locks, signals and other programs.
+//! Linux, without any knowledge of IOMMUs: directories, files, locks, signals and other programs.
 
 pub mod atomic_file;
 pub mod error;

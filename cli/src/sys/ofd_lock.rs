@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Locks of open files (`F_OFD_SETLK`, fcntl(2)): a copy of the handle keeps one as well, and the kernel lets go of it when
-//! the last copy is closed, however its process ends.
+//! Open file description locks (`F_OFD_SETLK`, fcntl(2)): every copy of the handle shares the lock, and the kernel releases it
+//! when the last copy is closed, however the process ends.
 
 use std::fs::File;
 
@@ -8,12 +8,12 @@ use nix::errno::Errno;
 use nix::fcntl::{fcntl, FcntlArg};
 use nix::libc;
 
-/// Locks `file` as a whole, for as long as it or a copy of its handle is open. Whether it was free, and is ours now.
+/// Locks all of `file` exclusively, until the last copy of its handle is closed. Returns whether the lock was free.
 pub fn try_lock(file: &File) -> nix::Result<bool> {
     try_lock_part(file, &whole())
 }
 
-/// Locks `file` together with others. Whether nobody had locked it alone.
+/// Locks `file` together with others (a shared lock). Returns whether nobody had locked it exclusively.
 pub fn try_lock_shared(file: &File) -> nix::Result<bool> {
     let shared = libc::flock {
         l_type: libc::F_RDLCK as libc::c_short,
@@ -22,7 +22,7 @@ pub fn try_lock_shared(file: &File) -> nix::Result<bool> {
     try_lock_part(file, &shared)
 }
 
-/// Unlocks `file`, for every copy of the handle.
+/// Unlocks `file` for every copy of the handle.
 pub fn unlock(file: &File) -> nix::Result<()> {
     let nobody = libc::flock {
         l_type: libc::F_UNLCK as libc::c_short,
@@ -31,8 +31,8 @@ pub fn unlock(file: &File) -> nix::Result<()> {
     fcntl(file, FcntlArg::F_OFD_SETLK(&nobody)).map(|_| ())
 }
 
-/// The same, and so that others can tell which process has it ([`locked_by`]): as many bytes are locked as its number says, and one
-/// more. What is written into a file can be left behind by somebody who was killed; this cannot.
+/// Locks `file` exclusively so that others can tell the process ([`locked_by`]): the length of the locked range is its process
+/// id plus one. Unlike a process id that is written into the file, this cannot be left behind by a process that was killed.
 pub fn try_lock_signed(file: &File) -> nix::Result<bool> {
     let signed = libc::flock {
         l_len: libc::off_t::from(std::process::id()) + 1,
@@ -49,28 +49,28 @@ fn try_lock_part(file: &File, part: &libc::flock) -> nix::Result<bool> {
     }
 }
 
-/// Whether somebody else has locked `file`. Only looks.
+/// Whether somebody else has locked `file`. Takes no lock.
 pub fn is_locked(file: &File) -> nix::Result<bool> {
     other_lock(file).map(|found| found.is_some())
 }
 
-/// The process that has locked `file` with [`try_lock_signed`]. Only looks.
+/// The process that has locked `file` with [`try_lock_signed`]. Takes no lock.
 pub fn locked_by(file: &File) -> nix::Result<Option<u32>> {
     let found = other_lock(file)?;
     Ok(found.and_then(|lock| u32::try_from(lock.l_len - 1).ok()))
 }
 
-/// A lock that somebody else has on `file`, or on a part of it.
+/// The lock that somebody else has on `file`, or on a part of it.
 fn other_lock(file: &File) -> nix::Result<Option<libc::flock>> {
     let mut found = whole();
     fcntl(file, FcntlArg::F_OFD_GETLK(&mut found))?;
     Ok((found.l_type != libc::F_UNLCK as libc::c_short).then_some(found))
 }
 
-/// A lock for writing, of all of a file.
+/// An exclusive lock on all of a file.
 fn whole() -> libc::flock {
     libc::flock {
-        // The constants are small; the fields are short.
+        // The casts cannot truncate: the constants are small.
         l_type: libc::F_WRLCK as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
         l_start: 0,

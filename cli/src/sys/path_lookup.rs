@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Finding a program the way execvp(3) does, before it is run: what must be got ready for it is not got ready in vain.
+//! Looks up a program the way execvp(3) does before it is run, so that nothing is prepared for a program that is missing.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -12,14 +12,14 @@ use nix::unistd::{access, AccessFlags};
 
 use crate::exit::{Exit, Failure};
 
-/// Where programs are if `PATH` is not set.
+/// The directories that are searched if `PATH` is not set.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
-/// What env(1), timeout(1) and shells end with for a program that is not found.
+/// The exit code of env(1), timeout(1) and shells for a program that is not found.
 const NOT_FOUND: Exit = Exit::Command(127);
-/// The same, for one that cannot be run.
+/// The exit code of the same programs for a program that cannot be run.
 const CANNOT_RUN: Exit = Exit::Command(126);
 
-/// Makes sure that `program` is there, in `PATH` unless its name has a slash, and may be run.
+/// Checks that `program` exists, in `PATH` unless its name has a slash, and is executable.
 ///
 /// # Errors
 ///
@@ -56,7 +56,7 @@ fn runnable(path: &Path) -> nix::Result<()> {
     Ok(())
 }
 
-/// Why `program` was not run, with the exit code for it.
+/// The failure for a `program` that was not run, with its exit code.
 #[must_use]
 pub fn failure(program: &OsStr, error: &io::Error) -> Failure {
     let exit = match error.kind() {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `iommuctl` in `/run`, `/var/log` and `/var/lib`: our own folders.
+//! The program's own directories: `iommuctl` in `/run`, `/var/log` and `/var/lib`.
 //!
-//! In `/run` are the lock, the journals of rebinds that are under way, and the record of a lockdown: what is only true until
-//! the next boot, when the kernel binds every driver afresh and gives every group its default type, and there is nothing left
-//! to finish or to undo. In the other two are the audit log, and what is known about it.
+//! `/run` has the lock, the journals of rebinds in progress, and the record of a lockdown. They are valid only until the next
+//! boot, when the kernel binds every driver and gives every group its default type, so that nothing is left to finish or undo.
+//! The other two have the audit log and its state.
 //!
-//! Whoever can write here can make root write to sysfs. So the folder and the files in it must belong to the user who
-//! runs the program, nobody else may write to them, and nothing is opened through a link.
+//! Whoever can write here can make root write to sysfs. So the directory and its files must belong to the user who runs the
+//! program, must not be writable by others, and are never opened through a link.
 
 use std::fs::File;
 use std::io::Read;
@@ -23,25 +23,25 @@ use super::atomic_file;
 use super::error::{errno, OsError};
 
 const NAME: &str = "iommuctl";
-/// For us alone; others may only pass through: what is below `policy.d` is for everybody to read.
+/// Mode of the directory: private, but others may pass through to `policy.d`, which is public.
 const FOLDER: Mode = Mode::S_IRWXU.union(Mode::S_IXGRP).union(Mode::S_IXOTH);
-/// For us alone: journals name devices and commands, and who can read a file can hold a lock on it.
+/// Mode of a private file: journals name devices and commands, and a reader could hold a lock on a file.
 const FILE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
-/// For everybody to read.
+/// Mode of a public file.
 const PUBLIC: Mode = FILE.union(Mode::S_IRGRP).union(Mode::S_IROTH);
-/// More than any journal or record holds.
+/// The largest file that is read, in bytes: more than any journal or record.
 const FILE_LIMIT: usize = 4 * 1024 * 1024;
 
-/// The folder cannot be used.
+/// The directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivateDirError {
     /// A system call failed.
     #[error(transparent)]
     Os(#[from] OsError),
-    /// It is not ours alone.
+    /// Somebody else owns it or can write it.
     #[error("{path} is not used: {why}")]
     NotOurs {
-        /// The file or folder.
+        /// The file or directory.
         path: String,
         /// What is wrong with it.
         why: &'static str,
@@ -59,7 +59,7 @@ impl PrivateDirError {
     }
 }
 
-/// The folder, opened and checked.
+/// The directory, opened and checked.
 ///
 /// # Invariants
 ///
@@ -71,11 +71,11 @@ pub struct PrivateDir {
 }
 
 impl PrivateDir {
-    /// Opens `iommuctl` in `root` (`/run` if it is not given), and makes it first where it is missing.
+    /// Opens `iommuctl` in `root` (default `/run`), and creates it if it is missing.
     ///
     /// # Errors
     ///
-    /// [`PrivateDirError`], if it cannot be made or is not ours alone.
+    /// [`PrivateDirError`], if it cannot be created, or somebody else owns it or can write it.
     pub fn make(root: Option<&Path>) -> Result<Self, PrivateDirError> {
         let root = root.unwrap_or(Path::new("/run"));
         let parent = directory(root, root)?;
@@ -87,11 +87,11 @@ impl PrivateDir {
         Self::beneath(&parent, path)
     }
 
-    /// The same, without making it: `None` if there is none, and so nothing in it.
+    /// Opens `iommuctl` in `root` without creating it; `None` if it is missing.
     ///
     /// # Errors
     ///
-    /// [`PrivateDirError`], if it is there and cannot be opened or is not ours alone.
+    /// [`PrivateDirError`], if it exists and cannot be opened, or somebody else owns it or can write it.
     pub fn find(root: Option<&Path>) -> Result<Option<Self>, PrivateDirError> {
         let root = root.unwrap_or(Path::new("/run"));
         let parent = match directory(root, root) {
@@ -107,7 +107,7 @@ impl PrivateDir {
     fn beneath(parent: &OwnedFd, path: PathBuf) -> Result<Self, PrivateDirError> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let handle = openat(parent, NAME, flags, Mode::empty()).map_err(|e| match e {
-            // O_NOFOLLOW with O_DIRECTORY answers so to a link.
+            // O_NOFOLLOW with O_DIRECTORY fails with ENOTDIR for a link.
             Errno::ENOTDIR | Errno::ELOOP => PrivateDirError::NotOurs {
                 path: path.display().to_string(),
                 why: "it is not a directory",
@@ -115,11 +115,11 @@ impl PrivateDir {
             errno => failed("open", &path, errno),
         })?;
         let stat = check(&handle, &path, SFlag::S_IFDIR)?;
-        // A file system that is read-only is in the way of what is written, but not of what is read.
+        // Change the mode only if it differs: fchmod(2) fails on a read-only file system, where reading still works.
         if Mode::from_bits_truncate(stat.st_mode) != FOLDER {
             fchmod(&handle, FOLDER).map_err(|e| failed("close to others", &path, e))?;
         }
-        // INVARIANT: just checked, on the handle itself.
+        // INVARIANT: the open handle was checked above.
         Ok(Self { path, handle })
     }
 
@@ -129,20 +129,20 @@ impl PrivateDir {
         self.path.join(name).display().to_string()
     }
 
-    /// Opens `name` for reading and writing; it is made where it is missing.
+    /// Opens `name` for reading and writing; creates it if it is missing.
     ///
     /// # Errors
     ///
-    /// [`PrivateDirError`], if that does not work, or the file is not ours alone.
+    /// [`PrivateDirError`], if that fails, or somebody else owns the file or can write it.
     pub fn open(&self, name: &str) -> Result<File, PrivateDirError> {
         self.open_with(name, OFlag::O_RDWR | OFlag::O_CREAT)
     }
 
-    /// Opens `name` for reading and for writing at its end; it is made where it is missing.
+    /// Opens `name` for reading and appending; creates it if it is missing.
     ///
     /// # Errors
     ///
-    /// [`PrivateDirError`], if that does not work, or the file is not ours alone.
+    /// [`PrivateDirError`], if that fails, or somebody else owns the file or can write it.
     pub fn open_to_append(&self, name: &str) -> Result<File, PrivateDirError> {
         self.open_with(name, OFlag::O_RDWR | OFlag::O_APPEND | OFlag::O_CREAT)
     }
@@ -151,23 +151,23 @@ impl PrivateDir {
     ///
     /// # Errors
     ///
-    /// [`PrivateDirError`], if it is not there, cannot be opened, or is not ours alone.
+    /// [`PrivateDirError`], if it is missing, cannot be opened, or somebody else owns it or can write it.
     pub fn open_to_read(&self, name: &str) -> Result<File, PrivateDirError> {
         self.open_with(name, OFlag::O_RDONLY)
     }
 
-    /// Gives `from` the name `to`, for good; what had that name is gone.
+    /// Renames `from` to `to`, replacing it, and syncs the directory.
     pub fn rename(&self, from: &str, to: &str) -> Result<(), PrivateDirError> {
         let renamed = renameat(&self.handle, from, &self.handle, to);
         renamed.map_err(|e| failed("rename", &self.path.join(from), e))?;
         self.sync()
     }
 
-    /// Makes `name`, which must not be there, and makes sure that it is found after this process is gone.
+    /// Creates `name`, which must not exist, and syncs the directory.
     ///
     /// # Errors
     ///
-    /// [`PrivateDirError`], if it is there already, or cannot be made.
+    /// [`PrivateDirError`], if it exists already, or cannot be created.
     pub fn create(&self, name: &str) -> Result<File, PrivateDirError> {
         let file = self.open_with(name, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL)?;
         self.sync()?;
@@ -178,7 +178,7 @@ impl PrivateDir {
     ///
     /// # Errors
     ///
-    /// [`PrivateDirError`], if it cannot be read, is not ours alone, or is longer than anything we write.
+    /// [`PrivateDirError`], if it cannot be read, is too long, or somebody else owns it or can write it.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, PrivateDirError> {
         let file = match self.open_with(name, OFlag::O_RDONLY) {
             Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(None),
@@ -187,12 +187,12 @@ impl PrivateDir {
         contents(file, &self.path.join(name)).map(Some)
     }
 
-    /// The names in the folder, sorted.
+    /// The names in the directory, sorted.
     pub fn names(&self) -> Result<Vec<String>, PrivateDirError> {
         atomic_file::names(&self.handle).map_err(|e| failed("list", &self.path, e))
     }
 
-    /// The groups that have a file here whose name is `prefix` and the group's number, by number.
+    /// The groups with a file here that is named `prefix` followed by the group's number, by number.
     pub fn groups(&self, prefix: &str) -> Result<Vec<GroupId>, PrivateDirError> {
         let names = self.names()?;
         let numbers = names.iter().filter_map(|name| name.strip_prefix(prefix));
@@ -201,28 +201,28 @@ impl PrivateDir {
         Ok(groups)
     }
 
-    /// Puts a file with `bytes` in the place of `name`, for everybody to read: whole, and synced, or not at all.
+    /// Replaces `name` with a public file of `bytes`, atomically and synced.
     ///
     /// # Errors
     ///
-    /// [`PrivateDirError`], if that does not work; what was there before then still is.
+    /// [`PrivateDirError`], if that fails; the previous file is then unchanged.
     pub fn publish(&self, name: &str, bytes: &[u8]) -> Result<(), PrivateDirError> {
         let path = self.path.join(name);
         atomic_file::replace(&self.handle, name, bytes, PUBLIC)
             .map_err(|e| failed("write", &path, e))
     }
 
-    /// The same, for us alone.
+    /// Replaces `name` with a private file of `bytes`, atomically and synced.
     ///
     /// # Errors
     ///
-    /// [`PrivateDirError`], if that does not work; what was there before then still is.
+    /// [`PrivateDirError`], if that fails; the previous file is then unchanged.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), PrivateDirError> {
         let path = self.path.join(name);
         atomic_file::replace(&self.handle, name, bytes, FILE).map_err(|e| failed("write", &path, e))
     }
 
-    /// Removes `name`, if it is there, for good.
+    /// Removes `name`, if it exists, and syncs the directory.
     pub fn remove(&self, name: &str) -> Result<(), PrivateDirError> {
         let path = self.path.join(name);
         match unlinkat(&self.handle, name, UnlinkatFlags::NoRemoveDir) {
@@ -237,7 +237,7 @@ impl PrivateDir {
 
     fn open_with(&self, name: &str, flags: OFlag) -> Result<File, PrivateDirError> {
         let path = self.path.join(name);
-        // Neither waits for the other end of a pipe, nor becomes attached to a terminal.
+        // O_NONBLOCK does not wait for the other end of a pipe; O_NOCTTY does not attach to a terminal.
         let careful = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
         let handle = openat(&self.handle, name, flags | careful, FILE)
             .map_err(|e| failed("open", &path, e))?;
@@ -246,12 +246,12 @@ impl PrivateDir {
     }
 }
 
-/// The bytes of a published file in root's folder, for those who may pass through that and no more; `None` if there is no
-/// such file.
+/// The bytes of a public file in root's directory, for unprivileged callers, who may only pass through it; `None` if there is
+/// no such file.
 ///
 /// # Errors
 ///
-/// [`PrivateDirError`], if it is there and cannot be read, or somebody other than root can write it.
+/// [`PrivateDirError`], if it exists and cannot be read, or somebody other than root can write it.
 pub fn read_published(root: Option<&Path>, name: &str) -> Result<Option<Vec<u8>>, PrivateDirError> {
     let root = root.unwrap_or(Path::new("/run"));
     let path = root.join(NAME);
@@ -288,12 +288,12 @@ fn directory(path: &Path, shown: &Path) -> Result<OwnedFd, PrivateDirError> {
     nix::fcntl::open(path, flags, Mode::empty()).map_err(|e| failed("open", shown, e))
 }
 
-/// Whether what is open is of the kind `wanted`, belongs to us, and is written to by nobody else.
+/// Checks that the open file is of the type `wanted`, belongs to us, and cannot be written by others.
 fn check(handle: &OwnedFd, path: &Path, wanted: SFlag) -> Result<FileStat, PrivateDirError> {
     check_owner(handle, path, wanted, geteuid())
 }
 
-/// The same for what belongs to `owner`.
+/// Checks that the open file is of the type `wanted`, belongs to `owner`, and cannot be written by others.
 fn check_owner(
     handle: &OwnedFd,
     path: &Path,

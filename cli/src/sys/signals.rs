@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The signals that ask a program to end. While devices are unbound they are held back and looked at between two
-//! steps: the device at hand is brought back first.
+//! Termination signals. While devices are unbound they are blocked and polled between two steps, so that the current device is
+//! bound again first.
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// SIGQUIT is left out: it asks for a core dump, and is meant for a program that no longer listens.
+/// The signals that request termination. SIGQUIT is left out: it requests a core dump of a program that does not react.
 const TERMINATION_SIGNALS: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
-fn asking() -> SigSet {
+fn termination_signals() -> SigSet {
     TERMINATION_SIGNALS.into_iter().collect()
 }
 
-/// Keeps those signals from ending this thread and the threads it starts from now on.
+/// Blocks the termination signals in this thread and the threads it starts from now on.
 pub fn hold_back() -> nix::Result<()> {
-    asking().thread_block()
+    termination_signals().thread_block()
 }
 
-/// A look-out for those signals, which are held back while it lives.
+/// A signalfd(2) for the termination signals, which stay blocked while it exists.
 #[derive(Debug)]
 pub struct Signals {
     queue: SignalFd,
@@ -25,15 +25,15 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Holds them back from now on.
+    /// Blocks the termination signals from now on.
     pub fn watch() -> nix::Result<Self> {
         hold_back()?;
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-        let queue = SignalFd::with_flags(&asking(), flags)?;
+        let queue = SignalFd::with_flags(&termination_signals(), flags)?;
         Ok(Self { queue, seen: None })
     }
 
-    /// The first of them that came, if one has.
+    /// The first termination signal that is pending, if any.
     pub fn seen(&mut self) -> Option<Signal> {
         if self.seen.is_none() {
             let next = self.queue.read_signal().ok().flatten();
@@ -46,10 +46,10 @@ impl Signals {
 
 impl Drop for Signals {
     fn drop(&mut self) {
-        // Those that came have been answered by stopping: whoever pressed Ctrl-C twice shall still see the report. If
-        // they cannot be let through again, the program is about to end anyway.
+        // Discard the pending signals: they have already stopped the command, and a second Ctrl-C must not suppress the report.
+        // If they cannot be unblocked, the program is about to end anyway.
         while let Ok(Some(_)) = self.queue.read_signal() {}
-        let _ = asking().thread_unblock();
+        let _ = termination_signals().thread_unblock();
     }
 }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Runs another program, with limits on its time and output.
 //!
-//! For programs that only look, such as modinfo(8). Each gets no standard input, no shell and an environment of our own, may
-//! take only so long and say only so much, and is killed with whatever it started if it takes longer. What it says on standard
-//! error is for nobody.
+//! For programs that only report something, such as modinfo(8). Each runs without standard input and without a shell, in a
+//! fixed environment, with a limit on its time and output; on a timeout, its whole process group is killed. Standard error is
+//! discarded.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -22,11 +22,11 @@ use nix::unistd::Pid;
 use super::error::{errno, OsError};
 use super::printable::printable_lines;
 
-/// Where the programs that a program starts are looked for.
+/// The `PATH` of the programs that are run.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
-/// More than the list of files of any initramfs.
+/// The largest output that is read, in bytes: more than the file list of any initramfs.
 const MAX_OUTPUT: usize = 16 * 1024 * 1024;
-/// How often a child that has said everything is looked at again.
+/// How often a child that has closed its standard output is polled for its exit.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// A program that ended by itself.
@@ -34,7 +34,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(2);
 pub struct Completed {
     /// Its exit code.
     pub code: i32,
-    /// What it said on standard output, without anything a terminal would act on.
+    /// Its standard output, without control characters that a terminal would act on.
     pub text: String,
 }
 
@@ -44,15 +44,15 @@ pub enum SubprocessError {
     /// A system call failed.
     #[error(transparent)]
     Os(#[from] OsError),
-    /// It took too long.
+    /// It timed out.
     #[error("{program} took longer than {} s", timeout.as_secs())]
     Late {
         /// The program.
         program: String,
-        /// How long it had.
+        /// The time limit.
         timeout: Duration,
     },
-    /// It said too much.
+    /// Its output exceeds the limit.
     #[error("{0} says more than {MAX_OUTPUT} bytes")]
     TooMuch(String),
     /// A signal ended it.
@@ -72,7 +72,7 @@ pub struct Subprocesses {
 }
 
 impl Subprocesses {
-    /// The same as [`run`]; for a program that was late before, its error at once.
+    /// Like [`run`], but fails at once for a program that timed out before.
     pub fn run(
         &self,
         program: &Path,
@@ -120,7 +120,7 @@ pub fn run(program: &Path, args: &[&str], timeout: Duration) -> Result<Completed
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        // One that it is killed with, so that nothing it started stays.
+        // A process group of its own, so that killpg(3) also ends what it started.
         .process_group(0)
         .spawn();
     let mut child = spawned.map_err(|error| failed("run", errno(&error)))?;
@@ -129,7 +129,7 @@ pub fn run(program: &Path, args: &[&str], timeout: Duration) -> Result<Completed
         Ok((bytes, status))
     });
     if heard.is_err() {
-        // If it is gone already, all the better.
+        // Ignore the error: the process group may be gone already.
         if let Ok(pid) = i32::try_from(child.id()) {
             let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
         }
@@ -162,7 +162,7 @@ enum Trouble {
     TooMuch,
 }
 
-/// All that `child` says, until it closes its standard output.
+/// Reads the output of `child` until it closes its standard output.
 fn listen(child: &mut Child, begin: Instant, timeout: Duration) -> Result<Vec<u8>, Trouble> {
     let Some(pipe) = child.stdout.take() else {
         return Ok(Vec::new());
@@ -190,7 +190,7 @@ fn listen(child: &mut Child, begin: Instant, timeout: Duration) -> Result<Vec<u8
     }
 }
 
-/// How `child` ends.
+/// Waits for `child` to exit.
 fn end(child: &mut Child, begin: Instant, timeout: Duration) -> Result<ExitStatus, Trouble> {
     loop {
         match child.try_wait() {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Files that decide about protection, which nobody but root may be able to write.
+//! Files that decide about protection, and must be writable by root only.
 //!
-//! A folder is opened once, and then looked at through that handle: itself and every folder above it up to the root, since
-//! whoever can rename one of those can put another in its place. A file is opened below its folder without following a
-//! link, and what is judged is the open file and not the name. Links *on the way* to a folder are followed, within the
-//! root: `/usr/local` is one on some systems, and the check of what was reached covers them.
+//! A directory is opened once, and its handle is checked together with every directory above it up to the root, since whoever
+//! can rename one of those can replace it. A file is opened below its directory without following a link, and the check is made
+//! on the open file, not on its name. Links *on the way* to a directory are followed within the root (`/usr/local` is one on
+//! some systems); the check of the directory that was reached covers them.
 
 mod dir;
 
@@ -20,10 +20,10 @@ use super::error::OsError;
 
 pub use dir::{read_untrusted, Content, TrustedDir};
 
-/// The longest file that is read, in bytes. A policy of a thousand rules has some hundred thousand.
+/// The longest file that is read, in bytes. A policy of a thousand rules has a few hundred thousand.
 pub const FILE_LIMIT: usize = 4 * 1024 * 1024;
 
-/// A file or folder cannot be used.
+/// A file or directory is not trusted, or cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
     /// A system call failed.
@@ -34,7 +34,7 @@ pub enum TrustError {
         "{path} belongs to user {uid}, who could change it; it must belong to root (`chown root`)"
     )]
     Owner {
-        /// The file or folder.
+        /// The file or directory.
         path: String,
         /// The user it belongs to.
         uid: u32,
@@ -45,11 +45,11 @@ pub enum TrustError {
         remedy(path, *folder)
     )]
     Writable {
-        /// The file or folder.
+        /// The file or directory.
         path: String,
         /// Its mode.
         mode: u32,
-        /// Whether it is a folder.
+        /// Whether it is a directory.
         folder: bool,
     },
     /// It is a link to something other than `/dev/null`.
@@ -60,10 +60,10 @@ pub enum TrustError {
         /// Where it leads.
         target: String,
     },
-    /// It is a pipe, a device or a folder.
+    /// It is a pipe, a device or a directory.
     #[error("{0} is not a regular file")]
     NotAFile(String),
-    /// It is no file that can be run.
+    /// It is not an executable file.
     #[error("{0} is not an executable file")]
     NotAProgram(String),
     /// It is too long.
@@ -80,7 +80,7 @@ pub struct Root {
     path: PathBuf,
     handle: OwnedFd,
     stat: FileStat,
-    /// Who is trusted beside root.
+    /// The user who is trusted besides root.
     owner: u32,
     runs_programs: bool,
 }
@@ -90,7 +90,7 @@ fn os(verb: &'static str, path: &Path) -> impl FnOnce(Errno) -> TrustError {
     move |errno| TrustError::Os(OsError { verb, path, errno })
 }
 
-/// Whether only `owner` and root can write what `stat` is of. An access control list shows in the bits of the group.
+/// Checks that only `owner` and root can write the file of `stat`. An access control list shows in the group bits.
 fn check(stat: &FileStat, owner: u32, path: &Path) -> Result<(), TrustError> {
     let path = || path.display().to_string();
     if stat.st_uid != 0 && stat.st_uid != owner {
@@ -109,7 +109,7 @@ fn check(stat: &FileStat, owner: u32, path: &Path) -> Result<(), TrustError> {
     Ok(())
 }
 
-/// What keeps others out of `path`. The mode of a folder that is not ours is not to be changed: others need `/tmp`.
+/// The advice that makes `path` safe. It never suggests chmod for a directory of the system: others need `/tmp`.
 fn remedy(path: &str, folder: bool) -> &'static str {
     let is_ours = ["iommuctl", "policy.d"]
         .iter()
@@ -126,8 +126,8 @@ fn same(a: &FileStat, b: &FileStat) -> bool {
 }
 
 impl Root {
-    /// Opens `/`, or `root` for tests. Its owner is trusted beside root, unless root itself runs this. Programs below
-    /// another root than `/` are not run.
+    /// Opens `/`, or `root` for tests. The owner of a test root is trusted besides root, unless root itself runs this. Programs
+    /// below a test root are not run.
     pub fn open(root: Option<&Path>) -> Result<Self, TrustError> {
         let path = root.unwrap_or(Path::new("/")).to_owned();
         let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_PATH;
@@ -147,7 +147,7 @@ impl Root {
         })
     }
 
-    /// The same root, whose programs are run.
+    /// Returns the same root with its programs allowed to run.
     #[must_use]
     pub fn with_programs(self) -> Self {
         let runs_programs = true;
@@ -163,11 +163,11 @@ impl Root {
         self.runs_programs
     }
 
-    /// The folder at `path`, relative to the root; `None` if there is none.
+    /// Opens the directory at `path`, relative to the root; `None` if there is none.
     ///
     /// # Errors
     ///
-    /// [`TrustError`] if somebody else can write it, or a folder above it.
+    /// [`TrustError`] if somebody else can write it, or a directory above it.
     pub fn dir(&self, path: &str) -> Result<Option<TrustedDir>, TrustError> {
         let full = self.path.join(path);
         let how = OpenHow::new()
@@ -184,7 +184,7 @@ impl Root {
         Ok(Some(TrustedDir::new(full, handle, self.owner)))
     }
 
-    /// Checks `handle` and every folder above it, up to the root.
+    /// Checks `handle` and every directory above it, up to the root.
     fn check_upwards(&self, handle: &OwnedFd, path: &Path) -> Result<(), TrustError> {
         let mut path = path.to_owned();
         let mut stat = fstat(handle).map_err(os("inspect", &path))?;
@@ -199,7 +199,7 @@ impl Root {
             let next = openat(here, "..", flags, Mode::empty()).map_err(os("open", &path))?;
             let next_stat = fstat(&next).map_err(os("inspect", &path))?;
             if same(&next_stat, &stat) {
-                // The top of everything: the root was replaced under us, or lies elsewhere.
+                // This is the top of the file system: the root was replaced meanwhile, or lies elsewhere.
                 return Ok(());
             }
             path.pop();
@@ -208,13 +208,13 @@ impl Root {
         }
     }
 
-    /// Whether there is a program at `path`. It is not looked into: whoever can replace a program of root's has won.
+    /// Whether there is a program at `path`. Its trust is not checked: whoever can replace root's programs has root already.
     #[must_use]
     pub fn has_program(&self, path: &str) -> bool {
         self.path.join(path).is_file()
     }
 
-    /// The program at `path`, to be run; `None` if there is none, or if none below this root is run.
+    /// The path of the program at `path`; `None` if there is none, or if programs below this root are not run.
     #[must_use]
     pub fn program(&self, path: &str) -> Option<PathBuf> {
         (self.runs_programs && self.has_program(path)).then(|| self.path.join(path))

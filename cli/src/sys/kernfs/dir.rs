@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A directory of a tree, opened: what is in it is looked up from there, and not from the root again.
+//! An open directory of a kernel file system, from which names are looked up without going through the root again.
 //!
-//! For the attributes of sysfs, which are many and small. Each is opened, read and closed, and nothing else: the kernel
-//! makes the whole of an attribute when it is read first (`Documentation/filesystems/sysfs.rst`), so that a second read,
-//! to see the end, would only cost.
+//! For the attributes of sysfs, which are many and small. Each is opened, read once and closed: the kernel produces the whole
+//! attribute at the first read (`Documentation/filesystems/sysfs.rst`), so a second read to find the end would be wasted.
 
 use std::fs::File;
 use std::io::Read;
@@ -17,10 +16,10 @@ use nix::unistd::read;
 use super::{is_absent, join, open_beneath, text_of, KernFs, KernFsError, ATTRIBUTE_LIMIT};
 use crate::sys::error::errno;
 
-/// What is read at once: more than almost every attribute has.
+/// The size of the read buffer: larger than almost every attribute.
 const BUFFER_SIZE: usize = 4096;
 
-/// A directory that is open. Names given to its methods are of what is in it.
+/// An open directory. The names given to its methods are relative to it.
 #[derive(Debug)]
 pub struct KernDir<'a> {
     tree: &'a KernFs,
@@ -43,7 +42,7 @@ impl<'a> KernDir<'a> {
         }
     }
 
-    /// The path of what is called `name` here.
+    /// The path of `name` in this directory, for messages.
     fn path_of(&self, name: &str) -> String {
         format!("{}/{name}", self.path)
     }
@@ -53,9 +52,9 @@ impl<'a> KernDir<'a> {
         Self::open(self.tree, &self.handle, name, self.path_of(name))
     }
 
-    /// The text of the attribute `name`, as [`KernFs::text`] has it.
+    /// The text of the attribute `name`, like [`KernFs::text`].
     pub fn text(&self, name: &str) -> Result<Option<String>, KernFsError> {
-        // Neither waits for the other end of a pipe, nor becomes attached to a terminal.
+        // O_NONBLOCK does not wait for the other end of a pipe; O_NOCTTY does not attach to a terminal.
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
         let failed = |verb, errno| self.tree.failed(verb, &self.path_of(name), errno);
         let file = match open_beneath(&self.handle, name, flags) {
@@ -65,7 +64,7 @@ impl<'a> KernDir<'a> {
         let mut room = [0; BUFFER_SIZE];
         let first = match read(&file, &mut room) {
             Err(errno) if is_absent(errno) => return Ok(None),
-            // What is not a file is asked what it is only now: neither a pipe nor a directory gives anything.
+            // Only an empty or failed read needs a check of the file type: pipes and directories return no data.
             Ok(0) | Err(_) if !is_file(&file).map_err(|e| failed("inspect", e))? => {
                 return Err(KernFsError::NotAFile(
                     self.tree.display(&self.path_of(name)),
@@ -87,7 +86,7 @@ impl<'a> KernDir<'a> {
         Ok((!text.is_empty()).then(|| text.to_owned()))
     }
 
-    /// `begin`, and what follows it in `file`.
+    /// Reads the rest of `file` and returns it after `begin`.
     fn rest(&self, begin: &[u8], file: OwnedFd, name: &str) -> Result<Vec<u8>, KernFsError> {
         let mut bytes = begin.to_owned();
         let more = (ATTRIBUTE_LIMIT + 1).saturating_sub(begin.len()) as u64;
@@ -104,12 +103,12 @@ impl<'a> KernDir<'a> {
         Ok(bytes)
     }
 
-    /// Where the symbolic link `name` leads, as [`KernFs::link`] has it.
+    /// The target of the symbolic link `name`, like [`KernFs::link`].
     pub fn link(&self, name: &str) -> Result<Option<String>, KernFsError> {
         self.link_in(&self.handle, &self.path, name)
     }
 
-    /// The last component of where the link `name` leads.
+    /// The last component of the target of the link `name`.
     pub fn link_name(&self, name: &str) -> Result<Option<String>, KernFsError> {
         let target = self.link(name)?;
         Ok(target.map(|t| t.rsplit('/').next().unwrap_or(&t).to_owned()))
@@ -129,8 +128,8 @@ impl<'a> KernDir<'a> {
         join(directory, &target).map(Some).ok_or_else(outside)
     }
 
-    /// Where the links in the directory `name` lead, by the names of the links, sorted; what is no link there is left out.
-    /// `None` if there is no such directory.
+    /// The targets of the links in the directory `name`, sorted by link name; entries that are not links are left out. `None`
+    /// if there is no such directory.
     #[expect(clippy::type_complexity, reason = "a list of what each link said")]
     pub fn links(
         &self,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A folder that was found to be trusted, and the files in it.
+//! A trusted directory, and the files in it.
 
 use std::fs::File;
 use std::io::Read;
@@ -15,7 +15,7 @@ use super::{check, os, TrustError, FILE_LIMIT};
 use crate::sys::atomic_file;
 use crate::sys::error::errno;
 
-/// A folder nobody else can write, opened.
+/// An open directory that nobody else can write.
 #[derive(Debug)]
 pub struct TrustedDir {
     path: PathBuf,
@@ -23,7 +23,7 @@ pub struct TrustedDir {
     owner: u32,
 }
 
-/// What is behind a name in a folder.
+/// The content behind a name in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     /// A file with this text.
@@ -35,7 +35,7 @@ pub enum Content {
 }
 
 impl TrustedDir {
-    /// The open folder at `path`, which was checked; files in it may belong to `owner`, beside root.
+    /// Wraps the open directory at `path`, which was checked; its files may belong to `owner` or root.
     pub(super) fn new(path: PathBuf, handle: OwnedFd, owner: u32) -> Self {
         Self {
             path,
@@ -50,12 +50,12 @@ impl TrustedDir {
         self.path.join(name).display().to_string()
     }
 
-    /// The names in it, sorted. One that is not text cannot be asked for, and is left out.
+    /// The names in it, sorted. Names that are not UTF-8 are left out, since no caller can ask for them.
     pub fn names(&self) -> Result<Vec<String>, TrustError> {
         atomic_file::names(&self.handle).map_err(os("list", &self.path))
     }
 
-    /// What is behind `name`.
+    /// The content of `name`.
     ///
     /// # Errors
     ///
@@ -63,7 +63,7 @@ impl TrustedDir {
     pub fn read(&self, name: &str) -> Result<Content, TrustError> {
         let path = self.path.join(name);
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        // Neither waits for the other end of a pipe, nor becomes attached to a terminal.
+        // O_NONBLOCK does not wait for the other end of a pipe; O_NOCTTY does not attach to a terminal.
         let flags = flags | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
         match openat(&self.handle, name, flags, Mode::empty()) {
             Ok(fd) => {
@@ -77,11 +77,11 @@ impl TrustedDir {
         }
     }
 
-    /// The path of the program `name`, to be run; `None` if there is none.
+    /// The path of the program `name`; `None` if there is none.
     ///
     /// # Errors
     ///
-    /// [`TrustError`] if it is no program, or somebody else can write it.
+    /// [`TrustError`] if it is not a program, or somebody else can write it.
     pub fn program(&self, name: &str) -> Result<Option<PathBuf>, TrustError> {
         let path = self.path.join(name);
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -91,7 +91,7 @@ impl TrustedDir {
         };
         let stat = fstat(&fd).map_err(os("inspect", &path))?;
         let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
-        // The mode of a link says that everybody can write it.
+        // Check the type before the mode: the mode of a link says that everybody can write it.
         if kind != SFlag::S_IFREG || stat.st_mode & 0o111 == 0 {
             return Err(TrustError::NotAProgram(path.display().to_string()));
         }
@@ -99,14 +99,14 @@ impl TrustedDir {
         Ok(Some(path))
     }
 
-    /// Puts a file with `text` in the place of `name`: whole, and on the disk, or not at all.
+    /// Replaces `name` with a file of `text`, atomically and synced to disk.
     pub fn replace(&self, name: &str, text: &[u8], mode: u32) -> Result<(), TrustError> {
         let mode = Mode::from_bits_truncate(mode);
         let path = self.path.join(name);
         atomic_file::replace(&self.handle, name, text, mode).map_err(os("write", &path))
     }
 
-    /// Takes `name` away, if it is there.
+    /// Removes `name`, if it exists.
     pub fn remove(&self, name: &str) -> Result<(), TrustError> {
         match unlinkat(&self.handle, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
@@ -146,7 +146,7 @@ fn text(fd: OwnedFd, stat: &FileStat, path: &Path) -> Result<String, TrustError>
     String::from_utf8(bytes).map_err(|_| TrustError::NotText(shown()))
 }
 
-/// The text of a file a person names, whoever can write it: for commands that only look.
+/// The text of the file at `path` that a person names, whoever can write it: for commands that change nothing.
 pub fn read_untrusted(path: &Path) -> Result<String, TrustError> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let fd = nix::fcntl::open(path, flags, Mode::empty()).map_err(os("open", path))?;
