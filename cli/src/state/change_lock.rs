@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! One lock for everything that changes a group: `/run/iommuctl/lock`.
 //!
-//! It is a lock of the open file (`F_OFD_SETLK`, fcntl(2)), so a copy of the handle keeps it as well: a child process
-//! that still waits for the kernel holds the lock after its parent was killed, and `recover` does not begin before the
-//! kernel is done. The kernel lets go of it when the last holder is gone, however that ends.
+//! It is an open file description lock (`F_OFD_SETLK`, fcntl(2)), which copies of the handle share: a child process that still
+//! waits for the kernel keeps the lock after its parent was killed, so `recover` does not start before the kernel is done. The
+//! kernel releases it with the last holder, however that ends.
 //!
-//! Who waits for it has a lock that can be shared on `/run/iommuctl/lock-wanted` meanwhile. A holder that is in no hurry, as a
-//! bench is not, looks there ([`Lock::is_wanted`]) and lets others go first.
+//! A waiting process holds a shared lock on `/run/iommuctl/lock-wanted`. A holder that can stop early, such as a bench, polls
+//! that ([`Lock::is_wanted`]) and yields.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -22,21 +22,21 @@ use crate::sys::printable::printable;
 use crate::sys::private_dir::{PrivateDir, PrivateDirError};
 
 const NAME: &str = "lock";
-/// Locked, together, by all who wait.
+/// The file on which all waiting processes hold a shared lock.
 const WANTED: &str = "lock-wanted";
-/// How soon a waiting process tries again: most who have it are done in a moment.
+/// The first delay between two attempts: most holders are done in a moment.
 const FIRST_RETRY_INTERVAL: Duration = Duration::from_micros(200);
-/// How long apart its attempts are in the end; each is twice as long after the one before.
+/// The longest delay between two attempts; each delay is twice the one before.
 const MAX_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Who has the lock, by its own account.
+/// The holder of the lock, as it describes itself in the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// Its process.
+    /// Its process id.
     pub pid: u32,
-    /// What it runs.
+    /// Its command line.
     pub command: String,
-    /// Since when, in seconds since 1970.
+    /// When it took the lock, in seconds since 1970.
     pub since: u64,
 }
 
@@ -49,7 +49,7 @@ impl Holder {
         }
     }
 
-    /// In words: `process 77 (iommuctl set-mode all DMA), for 12 s`.
+    /// Describes the holder: `process 77 (iommuctl set-mode all DMA), for 12 s`.
     #[must_use]
     pub fn describe(&self) -> String {
         let age = seconds_since_1970().saturating_sub(self.since);
@@ -63,18 +63,18 @@ fn seconds_since_1970() -> u64 {
     now.map_or(0, |d| d.as_secs())
 }
 
-/// The lock was not to be had.
+/// The lock could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Somebody else has it.
+    /// Another process holds it.
     #[error("another iommuctl is changing something: {0}")]
     Held(String),
-    /// There is no place for it.
+    /// The lock file cannot be used.
     #[error(transparent)]
     Run(#[from] PrivateDirError),
 }
 
-/// The lock, held.
+/// The lock of a change, held by this process.
 ///
 /// # Invariants
 ///
@@ -85,8 +85,8 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock for `command`. While somebody else has it, tries again until `timeout` is over; `waiting` is
-    /// called once, with who has it, before the first wait.
+    /// Takes the lock for `command`. While another process holds it, retries until `timeout` is over; `waiting` is called once,
+    /// with the holder, before the first wait.
     ///
     /// # Errors
     ///
@@ -109,25 +109,25 @@ impl Lock {
             }
             if let Some(waiting) = waiting.take() {
                 waiting(&holder);
-                // Without it, a bench goes on for as long as it takes, and no more is lost.
+                // Ignore the error: a bench that does not see us waiting only holds the lock for longer.
                 _queued = queue(run);
             }
             std::thread::sleep(again.min(timeout.saturating_sub(begin.elapsed())));
             again = again.saturating_mul(2).min(MAX_RETRY_INTERVAL);
         }
-        // INVARIANT: the kernel has just given it to this open file.
+        // INVARIANT: the kernel has just granted the lock to this open file.
         let lock = Self { file };
         lock.sign(command)
             .map_err(|error| failed(run, "write", errno(&error)))?;
         Ok(lock)
     }
 
-    /// Whether somebody has it. Only looks, and makes nothing.
+    /// Whether a process holds the lock. Creates no file.
     pub fn is_held(run: &PrivateDir) -> Result<bool, PrivateDirError> {
         is_locked_by_somebody(run, NAME)
     }
 
-    /// The process `pid` in words: with what it runs, if it was the last one to take the lock.
+    /// Describes the process `pid`, with its command line if it was the last one to take the lock.
     #[must_use]
     pub fn describe(run: &PrivateDir, pid: u32) -> String {
         match signature(run) {
@@ -136,12 +136,12 @@ impl Lock {
         }
     }
 
-    /// Whether somebody waits for it. Only looks, and makes nothing.
+    /// Whether a process waits for the lock. Creates no file.
     pub fn is_wanted(run: &PrivateDir) -> Result<bool, PrivateDirError> {
         is_locked_by_somebody(run, WANTED)
     }
 
-    /// Lets go of it for everybody who has a copy of the handle.
+    /// Releases the lock for every copy of the handle.
     pub fn let_go(&self) -> nix::Result<()> {
         unlock(&self.file)
     }
@@ -149,19 +149,19 @@ impl Lock {
     /// The lock of which `handle` is a copy, in a child that was started with it.
     #[must_use]
     pub fn inherited(handle: OwnedFd) -> Self {
-        // INVARIANT: whoever shared it had it, and this is a copy of the handle.
+        // INVARIANT: the parent held the lock, and a copy of the handle shares it.
         let file = File::from(handle);
         Self { file }
     }
 
-    /// Leaves word of who has it.
+    /// Writes the holder into the lock file.
     fn sign(&self, command: &str) -> std::io::Result<()> {
         let text = serde_json::to_vec(&Holder::new(command))?;
         self.file.set_len(0)?;
         self.file.write_all_at(&text, 0)
     }
 
-    /// A copy of the handle, for a child that shall hold the lock as well.
+    /// Duplicates the handle, for a child that is to hold the lock too.
     pub fn share(&self) -> std::io::Result<OwnedFd> {
         self.file.try_clone().map(OwnedFd::from)
     }
@@ -172,7 +172,7 @@ fn failed(run: &PrivateDir, verb: &'static str, errno: Errno) -> LockError {
     LockError::Run(PrivateDirError::Os(OsError { verb, path, errno }))
 }
 
-/// Whether somebody has locked the file `name`, alone or together with others.
+/// Whether a process has locked the file `name`, exclusively or shared.
 fn is_locked_by_somebody(run: &PrivateDir, name: &str) -> Result<bool, PrivateDirError> {
     let file = match run.open_to_read(name) {
         Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(false),
@@ -187,13 +187,13 @@ fn is_locked_by_somebody(run: &PrivateDir, name: &str) -> Result<bool, PrivateDi
     })
 }
 
-/// Says that we wait, for as long as what is returned is there.
+/// Takes the shared lock of a waiting process, until the returned file is closed.
 fn queue(run: &PrivateDir) -> Option<File> {
     let file = run.open(WANTED).ok()?;
     try_lock_shared(&file).ok()?.then_some(file)
 }
 
-/// Who has the lock, in words. What is in the file may be half written, or be of the one before.
+/// Describes the holder. The file may be half written, or still be that of the previous holder.
 fn holder(run: &PrivateDir) -> String {
     signature(run).map_or_else(
         || "it has not said who it is yet".to_owned(),

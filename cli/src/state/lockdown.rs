@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What a lockdown remembers, so that a release undoes that and nothing else.
+//! The record of a lockdown, so that a release undoes exactly what the lockdown did.
 //!
-//! One record, `/run/iommuctl/lockdown.json`, lists the groups that were made strict and what they were. It is written and
-//! synced *before* the first group is touched: a group on the list that was not changed after all is found strict or lazy
-//! later, and handled either way, but one that was changed and is not on the list would stay strict for good.
+//! One record, `/run/iommuctl/lockdown.json`, lists the groups that were made strict and their types before. It is written and
+//! synced *before* the first group is changed: a release can handle a listed group that was not changed after all, but a
+//! changed group that is not listed would stay strict.
 //!
-//! A lockdown lasts while somebody holds it: a plain `lockdown` until a `release`, `lockdown --while` until its process
-//! ends. Such a process holds a lock on a file of its own, which the kernel lets go of whatever becomes of it. The record
-//! is read and changed only by a command whose turn it is ([`crate::change::session`]).
+//! A lockdown lasts while it has a holder: a plain `lockdown` until a `release`, `lockdown --while` until its process ends.
+//! Such a process holds a lock on a file of its own, which the kernel releases however the process ends. The record is read and
+//! changed only with the lock of a change ([`crate::change::session`]).
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -21,18 +21,18 @@ use crate::sys::error::OsError;
 use crate::sys::ofd_lock::{is_locked, try_lock};
 use crate::sys::private_dir::{read_published, PrivateDir, PrivateDirError};
 
-/// The record.
+/// The name of the record.
 const RECORD: &str = "lockdown.json";
-/// The beginning of the names of lock files.
+/// The prefix of the lock files of holders.
 const HOLDER: &str = "lockdown-while-";
 
 /// The record cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum LockdownError {
-    /// Its folder or file is not ours alone, or cannot be used.
+    /// The directory or the file cannot be used, or somebody else can write it.
     #[error(transparent)]
     Run(#[from] PrivateDirError),
-    /// It is not a record.
+    /// The content is not a record.
     #[error("{path} is not the record of a lockdown: {error}")]
     Broken {
         /// The file.
@@ -47,15 +47,15 @@ pub enum LockdownError {
 pub struct Remembered {
     /// Its number.
     pub group: u32,
-    /// What it was.
+    /// Its type before.
     #[serde(rename = "type")]
     pub domain_type: String,
-    /// The directories of its devices. With other devices it is another group, whatever its number.
+    /// The directories of its devices. A group of the same number with other devices is another group.
     pub devices: Vec<String>,
 }
 
 impl Remembered {
-    /// What is to be remembered of `group`; `None` if its type is not known.
+    /// Remembers `group`; `None` if its type is not known.
     #[must_use]
     pub fn of(group: &Group) -> Option<Self> {
         Some(Self {
@@ -65,19 +65,19 @@ impl Remembered {
         })
     }
 
-    /// The group.
+    /// Its number.
     #[must_use]
     pub fn id(&self) -> GroupId {
         GroupId(self.group)
     }
 
-    /// What it was.
+    /// Its type before.
     #[must_use]
     pub fn domain_type(&self) -> DomainType {
         DomainType::from_kernel(&self.domain_type)
     }
 
-    /// Whether `group` is this group still: the same number, and the same devices.
+    /// Whether `group` is still this group: it has the same number and the same devices.
     #[must_use]
     pub fn is_still(&self, group: &Group) -> bool {
         let paths = group.devices.iter().map(|d| d.path.as_str());
@@ -85,18 +85,18 @@ impl Remembered {
     }
 }
 
-/// The record.
+/// The content of the record.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Whether a plain lockdown holds it.
     pub standing: bool,
-    /// What was made strict, by group number.
+    /// The groups that were made strict, by number.
     pub groups: Vec<Remembered>,
 }
 
 impl Record {
-    /// Adds groups, but for those that are there already: what one was before the first lockdown counts. Another group that had
-    /// the number before is forgotten.
+    /// Adds groups. One that is listed already keeps the type from before the first lockdown; another group that had the same
+    /// number is dropped.
     pub fn remember(&mut self, groups: impl IntoIterator<Item = Remembered>) {
         let known = std::mem::take(&mut self.groups).into_iter();
         let mut by_number: BTreeMap<u32, Remembered> = known.map(|g| (g.group, g)).collect();
@@ -121,12 +121,12 @@ pub struct InForce {
     pub groups: usize,
 }
 
-/// Why a policy does not make a group laxer.
+/// The reason why a policy does not make a group laxer.
 pub const IN_FORCE: &str =
     "a lockdown is in force, and a policy makes nothing laxer meanwhile: `iommuctl release` ends it";
 
-/// Whether `request` would make a group laxer that has the type `now`. What `auto` comes to is not known beforehand, and
-/// neither is what a group is whose type is not known: both count as laxer, to be sure.
+/// Whether `request` would make a group laxer that now has the type `now`. `auto`, and a group whose type is not known, count
+/// as laxer, since the result is not known beforehand.
 #[must_use]
 pub fn is_laxer(now: Option<&DomainType>, request: TypeRequest) -> bool {
     match request {
@@ -136,8 +136,8 @@ pub fn is_laxer(now: Option<&DomainType>, request: TypeRequest) -> bool {
     }
 }
 
-/// The lockdown that is in force, if there is one, for those who can read the record and nothing else: who runs
-/// `lockdown --while` is not for them to see, so one that was killed counts until somebody releases what it made strict.
+/// The lockdown in force, if any, for callers who can read only the record. They cannot see the holders of `lockdown --while`,
+/// so one that was killed counts until a release.
 pub fn from_outside(root: Option<&Path>) -> Result<Option<InForce>, LockdownError> {
     let Some(bytes) = read_published(root, RECORD)? else {
         return Ok(None);
@@ -158,8 +158,7 @@ pub fn from_outside(root: Option<&Path>) -> Result<Option<InForce>, LockdownErro
     }))
 }
 
-/// The lockdown that is in force below `/run`, or `run_root`, if there is one. Unprivileged callers see only what the record
-/// publishes.
+/// The lockdown in force in `run_root` (default `/run`), if any. Unprivileged callers see only what the record publishes.
 pub fn in_force(run_root: Option<&Path>) -> Result<Option<InForce>, LockdownError> {
     match PrivateDir::find(run_root) {
         Err(error) if error.errno() == Some(Errno::EACCES) => from_outside(run_root),
@@ -167,13 +166,13 @@ pub fn in_force(run_root: Option<&Path>) -> Result<Option<InForce>, LockdownErro
     }
 }
 
-/// Where the record is.
+/// Reads and writes the record.
 #[derive(Clone, Copy, Debug)]
 pub struct Store<'a> {
     run: &'a PrivateDir,
 }
 
-/// The lock file of a `lockdown --while`: the lockdown lasts at least as long as this.
+/// The lock file of a `lockdown --while`, which holds the lockdown at least while this exists.
 #[derive(Debug)]
 pub struct Holder {
     name: String,
@@ -181,7 +180,7 @@ pub struct Holder {
 }
 
 impl<'a> Store<'a> {
-    /// In `run`.
+    /// Uses the record in `run`.
     #[must_use]
     pub fn new(run: &'a PrivateDir) -> Self {
         Self { run }
@@ -192,7 +191,7 @@ impl<'a> Store<'a> {
         move |error| LockdownError::Broken { path, error }
     }
 
-    /// The record; an empty one if there is none.
+    /// Reads the record; it is empty if there is no file.
     pub fn read(self) -> Result<Record, LockdownError> {
         match self.run.read(RECORD)? {
             Some(bytes) => serde_json::from_slice(&bytes).map_err(self.broken()),
@@ -200,26 +199,26 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// Puts `record` in the place of the one before: whole, or not at all.
+    /// Replaces the record atomically.
     pub fn write(self, record: &Record) -> Result<(), LockdownError> {
         let mut text = serde_json::to_vec_pretty(record).map_err(self.broken())?;
         text.push(b'\n');
         Ok(self.run.publish(RECORD, &text)?)
     }
 
-    /// Takes the record away: the lockdown is over.
+    /// Removes the record, which ends the lockdown.
     pub fn clear(self) -> Result<(), LockdownError> {
         Ok(self.run.remove(RECORD)?)
     }
 
-    /// Opens the file of a holder. Whether its lock was free, and is ours now, is returned with it.
+    /// Opens the file of a holder, and tries to lock it. Returns whether the lock was free.
     fn lock(self, name: &str) -> Result<(File, bool), LockdownError> {
         let file = self.run.open(name)?;
         let free = try_lock(&file).map_err(|errno| self.failed("lock", name, errno))?;
         Ok((file, free))
     }
 
-    /// Makes this process hold the lockdown.
+    /// Makes this process a holder of the lockdown.
     pub fn hold(self) -> Result<Holder, LockdownError> {
         let name = format!("{HOLDER}{}", std::process::id());
         let (file, free) = self.lock(&name)?;
@@ -234,12 +233,12 @@ impl<'a> Store<'a> {
         })
     }
 
-    /// Ends what `holder` holds.
+    /// Ends the hold of `holder`.
     pub fn let_go(self, holder: Holder) -> Result<(), LockdownError> {
         Ok(self.run.remove(&holder.name)?)
     }
 
-    /// The lockdown that is in force, if there is one. Only looks, so that it does not have to be our turn.
+    /// The lockdown in force, if any. Takes no lock, and needs none.
     pub fn in_force(self) -> Result<Option<InForce>, LockdownError> {
         let record = self.read()?;
         let mut processes = Vec::new();
@@ -265,7 +264,7 @@ impl<'a> Store<'a> {
         PrivateDirError::Os(OsError { verb, path, errno })
     }
 
-    /// The processes that hold the lockdown. Files of those that ended without a word are cleared away.
+    /// The processes that hold the lockdown. Removes the files of holders that ended without doing so.
     pub fn holders(self) -> Result<Vec<String>, LockdownError> {
         let mut alive = Vec::new();
         for name in self.run.names()? {

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What was interrupted: the journals in `/run/iommuctl`. Here only their names count; what is in one is known where it is
-//! written.
+//! Finds interrupted changes by the names of the journals in `/run/iommuctl`. The modules that write them read their content.
 
 use std::path::Path;
 
@@ -9,17 +8,17 @@ use iommuctl_policy::GroupId;
 use super::change_lock::Lock;
 use crate::sys::private_dir::{PrivateDir, PrivateDirError};
 
-/// What the name of a rebind's journal begins with; the number of the group follows.
+/// The name of a rebind's journal begins with this; the number of the group follows.
 pub const REBIND_PREFIX: &str = "rebind-";
-/// The same for a benchmark.
+/// The name of a benchmark's journal begins with this; the number of the group follows.
 pub const BENCH_PREFIX: &str = "bench-";
 
-/// The groups with a journal of a rebind, by number.
+/// The groups with the journal of a rebind, by number.
 pub fn rebinds(run: &PrivateDir) -> Result<Vec<GroupId>, PrivateDirError> {
     run.groups(REBIND_PREFIX)
 }
 
-/// The groups with a journal of a benchmark, by number.
+/// The groups with the journal of a benchmark, by number.
 pub fn benches(run: &PrivateDir) -> Result<Vec<GroupId>, PrivateDirError> {
     run.groups(BENCH_PREFIX)
 }
@@ -27,21 +26,22 @@ pub fn benches(run: &PrivateDir) -> Result<Vec<GroupId>, PrivateDirError> {
 /// The groups with a journal, by number.
 #[derive(Debug, Default)]
 pub struct Unfinished {
-    /// Those of rebinds.
+    /// The groups with the journal of a rebind.
     pub rebinds: Vec<GroupId>,
-    /// Those of benchmarks.
+    /// The groups with the journal of a benchmark.
     pub benches: Vec<GroupId>,
-    /// Whether a process is at work, which has a journal for as long as that takes.
+    /// Whether a process holds the lock: its own journal is there while it works.
     pub busy: bool,
 }
 
 impl Unfinished {
-    /// Looks in `/run`, or in `root`. The directory is returned as well, if it is there.
+    /// Looks in `root` (default `/run`). Returns the directory too, if it exists.
     pub fn look(root: Option<&Path>) -> Result<(Self, Option<PrivateDir>), PrivateDirError> {
         let Some(run) = PrivateDir::find(root)? else {
             return Ok((Self::default(), None));
         };
-        // Before the journals and after them: a process that begins or ends in between has not been interrupted.
+        // Check the lock before and after listing the journals, so that a process that starts or ends meanwhile is not taken
+        // for an interrupted one.
         let before = Lock::is_held(&run)?;
         let found = Self {
             rebinds: rebinds(&run)?,
