@@ -1,23 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Writing into attributes of the kernel, with a limit to how long we wait for it.
+//! Writes to attributes of the kernel, with a time limit.
 //!
-//! The writes are made by a child process, the same program with `write-texts` for its argument. A thread would not do:
-//! the kernel waits uninterruptibly for the group's mutex, for a driver to let go of its device, and, where an older
-//! `iommu_live` is loaded, for RCU grace periods; and a process cannot end before every one of its threads has left the
-//! kernel. With a thread, `--timeout` could say in time that it is over, but not return to the shell. A child is left behind
-//! instead, and ends when the kernel is done.
+//! The writes are made by a child process, the same program with the argument `write-texts`. A thread would not do: the kernel
+//! waits uninterruptibly for the group's mutex, for a driver to let go of its device, and, with an older `iommu_live`, for RCU
+//! grace periods; and a process cannot end before each of its threads has left the kernel. With a thread, a command could
+//! report a timeout in time, but not return to the shell. A child is left behind instead, and ends when the kernel is done.
 //!
-//! One child makes one write after the other, since most take the kernel some tens of microseconds, and starting a process
-//! takes a millisecond. It can be started ahead of the first write: it does nothing that it was not told to, and ends when
-//! there is nobody any more to tell it.
+//! One child makes all writes, one after the other: most take the kernel some tens of microseconds, and starting a process
+//! takes a millisecond. It can be started before the first write: it does nothing unrequested, and ends when the parent closes
+//! the socket.
 //!
-//! Its standard output is the root of the tree, open, and what it writes to is below that. Its standard error is a socket: a
-//! line comes in for each write, and one goes out, with the errno and the nanoseconds that the write took. What it gets as
-//! standard input it only keeps open: a handle of the lock, where the next writer must wait for the kernel even if this
-//! process is killed.
+//! Its standard output is the open root of the file system, below which it writes. Its standard error is a socket: each write
+//! comes in as one line, and one line goes out, with the errno and the duration in nanoseconds. Its standard input is only kept
+//! open: it is a copy of the lock's handle, so that the next command waits for the kernel even if this process is killed.
 //!
-//! It is in a process group of its own, and takes no notice of the signals that ask a program to end. Otherwise Ctrl-C
-//! would end it right after a write, and nobody would learn what the kernel answered.
+//! It has a process group of its own and blocks the termination signals. Otherwise Ctrl-C would end it right after a write, and
+//! the result would be lost.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write as _};
@@ -38,48 +36,48 @@ use crate::kernel::process::Process;
 use crate::sys::kernfs::{open_to_write, KernFs};
 use crate::sys::signals;
 
-/// What the child is told by.
+/// The argument that selects the child's part of the program.
 const CHILD_ARGUMENT: &str = "write-texts";
-/// Longer than any answer of the child.
+/// The longest reply of the child, in bytes.
 const ANSWER_LIMIT: usize = 64;
 
-/// What came of a write.
+/// The result of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Written {
     /// The kernel accepted it after this long.
     Accepted(Duration),
     /// The kernel answered with an errno after this long.
     Rejected(Errno, Duration),
-    /// The kernel was not done in time, and still works on it.
+    /// The time limit is over, and the kernel still works on it.
     StillWorking,
-    /// The child process could not be started, or did not answer.
+    /// The child process could not be started, or did not reply.
     Broken(String),
 }
 
-/// One write, as the child is told of it.
+/// A write request to the child.
 #[derive(Debug, Serialize, Deserialize)]
 struct Request<'a> {
-    /// The attribute, relative to the root of the tree.
+    /// The path of the attribute, relative to the root of the file system.
     path: std::borrow::Cow<'a, str>,
-    /// What is written, without the newline behind it.
+    /// The text, without the newline.
     text: std::borrow::Cow<'a, str>,
 }
 
-/// The child, ready for a write.
+/// A running child process that makes writes.
 #[derive(Debug)]
 pub struct WriteHelper {
     child: Child,
     socket: UnixStream,
     writer: Option<Process>,
-    /// Whether it is still at a write that was waited for long enough, or does not answer.
+    /// Whether it is still busy with a write that timed out, or does not reply.
     lost: bool,
 }
 
 impl WriteHelper {
-    /// Starts one for attributes in `tree`. `keep` stays open for as long as it is there, and so for as long as the kernel works
-    /// on a write of it.
+    /// Starts a child for attributes in `tree`. It keeps `keep` open while it runs, and so while the kernel works on one of its
+    /// writes.
     pub fn start(tree: &KernFs, keep: Option<OwnedFd>) -> Result<Self, String> {
-        // Not the path of the program: that is another program, or none, while a package is being upgraded.
+        // Use /proc/self/exe: during a package upgrade, the program's path is another program, or missing.
         let mut command = Command::new(Path::new("/proc/self/exe"));
         command.arg(CHILD_ARGUMENT);
         command.stdin(keep.map_or_else(Stdio::null, Stdio::from));
@@ -95,9 +93,9 @@ impl WriteHelper {
         command.stdout(root);
         command.stderr(OwnedFd::from(theirs));
         let child = command.spawn().map_err(failed)?;
-        // Only the child shall have its end of the socket from here on: then we see when it is gone.
+        // Close our copy of the child's end of the socket, so that we see end of file when the child is gone.
         drop(command);
-        // It has its number until it was waited for.
+        // The process id stays valid until the child is waited for.
         let writer = identify(child.id());
         Ok(Self {
             child,
@@ -107,13 +105,13 @@ impl WriteHelper {
         })
     }
 
-    /// Which process makes the writes, for the audit: what the kernel says of them names it so.
+    /// The process that makes the writes, for the audit: the kernel's events name this one.
     #[must_use]
     pub fn writer(&self) -> Option<Process> {
         self.writer
     }
 
-    /// Whether it cannot be asked any more.
+    /// Whether it can take no further writes.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         self.lost
@@ -162,7 +160,7 @@ impl WriteHelper {
             let mut bytes = [0; ANSWER_LIMIT];
             let count = io::Read::read(&mut self.socket, &mut bytes).unwrap_or(0);
             line.extend(bytes.iter().take(count));
-            // It writes one short line; whatever is longer than that is not from it.
+            // Reject a longer line: the child replies with one short line.
             if count == 0 || line.len() > ANSWER_LIMIT {
                 return Err("the child process did not answer".to_owned());
             }
@@ -174,11 +172,11 @@ impl WriteHelper {
         }
     }
 
-    /// Waits until there is something to read; `false` if there is nothing in time.
+    /// Waits for data to read; `false` on a timeout.
     fn is_ready(&self, begin: Instant, timeout: Duration) -> Result<bool, String> {
         loop {
             let left = timeout.saturating_sub(begin.elapsed());
-            // One millisecond more than is left: poll rounds down, and would spin through the last one.
+            // Add a millisecond: the timeout is rounded down, and poll(2) would spin through the last one.
             let left = PollTimeout::try_from(left.as_millis().saturating_add(1))
                 .unwrap_or(PollTimeout::MAX);
             let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
@@ -194,8 +192,8 @@ impl WriteHelper {
 
 impl Drop for WriteHelper {
     fn drop(&mut self) {
-        // Nobody tells it anything any more, and it ends. That is waited for, so that its copy of the lock is gone as well when
-        // we say that all is done; but not where the kernel does not let it.
+        // The socket is closed, so the child ends. Wait for it, so that its copy of the lock is gone when we report that all is
+        // done; but not while the kernel holds it up.
         let _ = self.socket.shutdown(std::net::Shutdown::Both);
         let _ = match self.lost {
             true => self.child.try_wait(),
@@ -209,25 +207,25 @@ fn identify(pid: u32) -> Option<Process> {
     Some(Process { pid, started })
 }
 
-/// The child's answer: an errno (0 for success) and nanoseconds.
+/// Parses the child's reply: an errno (0 for success) and nanoseconds.
 fn parse(text: &str) -> Option<(Errno, Duration)> {
     let (errno, nanoseconds) = text.trim_end().split_once(' ')?;
     let errno = Errno::from_raw(errno.parse().ok()?);
     Some((errno, Duration::from_nanos(nanoseconds.parse().ok()?)))
 }
 
-/// Whether these are the arguments of the child.
+/// Whether these are the arguments of a child.
 #[must_use]
 pub fn is_asked_to_write(mut arguments: impl Iterator<Item = OsString>) -> bool {
     arguments.nth(1).is_some_and(|word| word == CHILD_ARGUMENT) && arguments.next().is_none()
 }
 
-/// The child's part: a write for each line that comes, until nobody is there to ask.
+/// Runs the child's part: one write for each line, until the parent closes the socket.
 #[must_use]
 pub fn child() -> Exit {
-    // If they cannot be held back, the write is still the best that can be done.
+    // Ignore the error: if the signals cannot be blocked, writing is still the best option.
     let _ = signals::hold_back();
-    // It was started as /proc/self/exe, and would be called `exe` where the kernel names the writer.
+    // Set the name: the program was started as /proc/self/exe, and the kernel would report the writer as `exe`.
     let _ = nix::sys::prctl::set_name(c"iommuctl");
     let Ok(socket) = io::stderr().as_fd().try_clone_to_owned() else {
         return Exit::Failed;
@@ -258,7 +256,7 @@ pub fn child() -> Exit {
 fn make(request: &Request<'_>) -> nix::Result<()> {
     let text = format!("{}\n", request.text);
     let file = open_to_write(io::stdout(), &request.path)?;
-    // One write, and no more: the kernel takes an attribute whole or not at all.
+    // Use a single write(2): the kernel takes the value of an attribute from one call.
     match nix::unistd::write(&file, text.as_bytes())? {
         n if n == text.len() => Ok(()),
         _ => Err(Errno::EIO),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What turns an IOMMU on, where there is none.
+//! How to enable an IOMMU that is off.
 
 use super::procfs::Kernel;
 
@@ -15,7 +15,7 @@ pub fn switched_off(kernel: &Kernel) -> Option<&str> {
     off.map(String::as_str)
 }
 
-/// What turns an IOMMU on, on this machine, one line each.
+/// How to enable the IOMMU on this machine, one line each.
 #[must_use]
 pub fn how_to_enable_iommu(kernel: &Kernel, architecture: &str) -> Vec<String> {
     let mut advice = Vec::new();
@@ -29,7 +29,7 @@ pub fn how_to_enable_iommu(kernel: &Kernel, architecture: &str) -> Vec<String> {
     let arm = "Arm: the firmware must describe the SMMU (ACPI IORT table or device tree), and the kernel needs its driver";
     let x86 = matches!(architecture, "x86_64" | "x86");
     match kernel.cpu_vendor.as_deref() {
-        // The IOMMU of a virtual machine need not be of the processor's make.
+        // The IOMMU of a virtual machine can be of another vendor than the processor.
         _ if x86 && kernel.virtual_machine => advice.extend([intel, amd].map(str::to_owned)),
         Some("GenuineIntel") if x86 => advice.push(intel.to_owned()),
         Some("AuthenticAMD" | "HygonGenuine") if x86 => advice.push(amd.to_owned()),

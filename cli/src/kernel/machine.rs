@@ -37,7 +37,7 @@ pub struct Roots {
 }
 
 impl Roots {
-    /// Opens the root of what is configured.
+    /// Opens the root of the configuration files.
     pub fn open_root(&self) -> Result<Root, TrustError> {
         let root = Root::open(self.root.as_deref())?;
         Ok(match self.run_programs {
@@ -47,16 +47,16 @@ impl Roots {
     }
 }
 
-/// The kernel's file systems, and where names come from.
+/// The open kernel file systems, and the sources of names.
 #[derive(Debug)]
 pub struct Context {
     /// The open sysfs.
     pub sysfs: Sysfs,
     /// The open procfs.
     pub proc: Proc,
-    /// What `/` is, if it is not `/`.
+    /// The root for tests; `None` for `/`.
     pub root: Option<PathBuf>,
-    /// What `/run` is, if it is not `/run`.
+    /// The directory in the place of `/run` for tests; `None` for `/run`.
     pub run_root: Option<PathBuf>,
     pci_ids: Option<PathBuf>,
 }
@@ -73,7 +73,7 @@ impl Context {
         })
     }
 
-    /// The groups of the machine; without any, a failure that says how to get some.
+    /// The groups of the machine. If there are none, fails with the advice how to enable the IOMMU.
     pub fn inventory(&self, problems: &mut Problems) -> anyhow::Result<Inventory> {
         let inventory = self.sysfs.inventory(problems)?;
         if inventory.is_empty() {
@@ -86,13 +86,13 @@ impl Context {
         Ok(inventory)
     }
 
-    /// The same, with what only a policy asks for about each device.
+    /// The groups of the machine, with the properties of devices that only policies match.
     pub fn inventory_for_policy(&self, problems: &mut Problems) -> anyhow::Result<Inventory> {
         let inventory = self.inventory(problems)?;
         Ok(inventory.with_devices(|device| self.sysfs.identify(device, problems)))
     }
 
-    /// The groups of `inventory` that all of `targets` stand for, each once, by number.
+    /// The groups in `inventory` that `targets` stand for, each once, by number.
     pub fn resolve(
         &self,
         targets: &[Target],
@@ -106,8 +106,8 @@ impl Context {
         resolver.resolve(targets)
     }
 
-    /// The directory of the block device that `target` names, or is the node of, or a file system on it; `None` if it is something
-    /// else.
+    /// The directory of the block device that `target` names, is the node of, or is the mount point of a file system on; `None`
+    /// for any other target.
     pub fn block_device(
         &self,
         target: &Target,
@@ -121,12 +121,12 @@ impl Context {
         resolver.block_device(target)
     }
 
-    /// What turns an IOMMU on, here.
+    /// How to enable the IOMMU on this machine, one line each.
     pub fn how_to_enable_iommu(&self) -> Vec<String> {
         how_to_enable_iommu(&self.proc.kernel(), std::env::consts::ARCH)
     }
 
-    /// Names for the devices of `inventory`.
+    /// Loads the names of the devices in `inventory`.
     pub fn names(&self, inventory: &Inventory) -> PciNames {
         PciNames::load(self.pci_ids.as_deref(), inventory)
     }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Names of PCI devices, from the PCI id database of the system (`pci.ids`, pci.ids(5)).
 //!
-//! Read at run time from where distributions keep it, so that `update-pciids` has its effect here, too. Only the
-//! names that are asked for are kept.
+//! Read at run time from where distributions keep it, so that `update-pciids` takes effect. Only the requested names are kept.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -19,7 +18,7 @@ const PLACES: [&str; 4] = [
     "/usr/share/pci.ids",
 ];
 
-/// The database has 1.5 MB in 2026.
+/// The largest database that is read, in bytes. It has 1.5 MB in 2026.
 const DATABASE_LIMIT: u64 = 32 * 1024 * 1024;
 
 /// The names of the devices of an inventory.
@@ -31,8 +30,7 @@ pub struct PciNames {
 }
 
 impl PciNames {
-    /// Reads the names for `inventory` from `file`, or from where the system keeps the database. A system without one
-    /// has no names; that is not an error.
+    /// Reads the names for `inventory` from `file`, or from the database of the system. A missing database is no error.
     #[must_use]
     pub fn load(file: Option<&Path>, inventory: &Inventory) -> Self {
         let places = PLACES.iter().map(PathBuf::from);
@@ -43,7 +41,7 @@ impl PciNames {
         Self::parse(&text.unwrap_or_default(), inventory)
     }
 
-    /// Takes the names for `inventory` out of the text of a database. Lines it does not understand are skipped.
+    /// Extracts the names for `inventory` from the text of a database. Lines that cannot be parsed are skipped.
     #[must_use]
     pub fn parse(database: &str, inventory: &Inventory) -> Self {
         let devices = || inventory.groups().iter().flat_map(|g| &g.devices);
@@ -54,7 +52,7 @@ impl PciNames {
         let mut names = Self::default();
         let mut section = Section::Other;
         for line in database.lines() {
-            // Most lines are of vendors that nobody asked for.
+            // Skip the vendors that are not requested, which most lines are about.
             let skipped = match section {
                 Section::Other => line.starts_with('\t'),
                 Section::Vendor(_) | Section::Class(_) => line.starts_with("\t\t"),
@@ -127,7 +125,7 @@ impl PciNames {
     }
 }
 
-/// What the indented lines belong to.
+/// The object that the indented lines belong to.
 enum Section {
     Vendor(PciId),
     Class(u8),
@@ -145,8 +143,7 @@ fn byte_entry(line: &str) -> Option<(u8, &str)> {
     Some((u8::from_str_radix(id, 16).ok()?, name))
 }
 
-/// The name without anything that could control a terminal: control characters and the marks that turn the direction
-/// of text.
+/// Removes from a name what could control a terminal: control characters and marks that change the direction of text.
 fn clean(name: &str) -> String {
     let harmless = |c: &char| {
         !c.is_control()
@@ -157,7 +154,7 @@ fn clean(name: &str) -> String {
 
 fn read(path: &Path) -> Option<String> {
     let file = File::open(path).ok()?;
-    // Room for all of it: what grows while it is read is read in small parts, and moved each time.
+    // Reserve room for the whole file, to avoid repeated reallocation.
     let size = file.metadata().ok()?.len().min(DATABASE_LIMIT);
     let mut bytes = Vec::with_capacity(usize::try_from(size).ok()?.saturating_add(1));
     file.take(DATABASE_LIMIT).read_to_end(&mut bytes).ok()?;

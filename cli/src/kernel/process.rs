@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A process, named so that no other one of the same boot is meant.
+//! A process id that is unique within a boot: the number and the start time.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! From the targets people name to the groups they stand for, on this machine.
+//! Resolves the targets that people name to the groups of this machine.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,17 +18,17 @@ use crate::sys::printable::printable;
 /// A target stands for no group on this machine.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
-    /// There is no such thing.
+    /// There is no such object.
     #[error("nothing found for {target}: {reason}")]
     NotFound {
-        /// What was asked for.
+        /// The target.
         target: String,
-        /// Why that is nothing.
+        /// Why it stands for nothing.
         reason: String,
         /// Where to look for the right name.
         advice: String,
     },
-    /// There are two such things.
+    /// Both a network interface and a block device have the name.
     #[error("{0} is the name of a network interface and of a block device")]
     Ambiguous(String),
     /// sysfs or procfs could not be read.
@@ -36,14 +36,14 @@ pub enum ResolveError {
     KernFs(#[from] KernFsError),
 }
 
-/// What a bare name stands for, with its directory in sysfs.
+/// The object that a bare name stands for, with its directory in sysfs.
 enum Thing {
     Interface(String),
     Block(String),
 }
 
 impl ResolveError {
-    /// What to do about it, one line each.
+    /// The advice for this error, one line each.
     #[must_use]
     pub fn advice(&self) -> Vec<String> {
         match self {
@@ -54,19 +54,19 @@ impl ResolveError {
     }
 }
 
-/// The world in which targets are looked up.
+/// Looks up targets in sysfs, procfs and an inventory.
 #[derive(Debug)]
 pub struct Resolver<'a> {
     /// The open sysfs.
     pub sysfs: &'a Sysfs,
     /// The open procfs.
     pub proc: &'a Proc,
-    /// The groups there are.
+    /// The groups of the machine.
     pub inventory: &'a Inventory,
 }
 
 impl Resolver<'_> {
-    /// The groups all of `targets` stand for, each once, by number.
+    /// The groups that `targets` stand for, each once, by number.
     ///
     /// # Errors
     ///
@@ -151,7 +151,7 @@ impl Resolver<'_> {
         Ok(self.sysfs.kernfs().link(link)?.is_some())
     }
 
-    /// What the kernel calls `name`, which is one component of a path.
+    /// The object that the kernel calls `name`, which is one component of a path.
     fn thing(&self, name: &str) -> Result<Option<Thing>, ResolveError> {
         let link = |class: &str| self.sysfs.kernfs().link(&format!("class/{class}/{name}"));
         match (link("net")?, link("block")?) {
@@ -161,7 +161,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// What may have been meant by `name`, which stands for nothing: people try the name of a driver.
+    /// A hint for a `name` that stands for nothing: people try the name of a driver.
     fn what_else(&self, name: &str) -> String {
         let is_driver = |d: &Device| d.driver.as_deref() == Some(name);
         match self.inventory.groups_with(is_driver).next() {
@@ -170,8 +170,8 @@ impl Resolver<'_> {
         }
     }
 
-    /// The directory of the block device that `target` names, or is the node of, or a file system on it; `None` if it is something
-    /// else.
+    /// The directory of the block device that `target` names, is the node of, or is the mount point of a file system on; `None`
+    /// for any other target.
     pub fn block_device(&self, target: &Target) -> Result<Option<String>, ResolveError> {
         let path = match target {
             Target::Path(path) => path,
@@ -201,7 +201,7 @@ impl Resolver<'_> {
         self.by_number(target, kind, numbers)
     }
 
-    /// The kind and the number of the device behind a node or a mount point.
+    /// The type and the number of the device behind a node or a mount point.
     fn node(
         &self,
         target: &Target,
@@ -228,10 +228,10 @@ impl Resolver<'_> {
             }
             _ => {}
         }
-        // Without its links and dots, as mountinfo has it. What does not exist can still be in a mount table for tests.
+        // Canonicalize the path, as mountinfo has it. A path that does not exist can still be in a mount table of a test.
         let canonical = fs::canonicalize(path).unwrap_or_else(|_| PathBuf::from(path));
         let mounts = self.proc.mounts()?;
-        // The last mount on a place covers those before it.
+        // Take the last mount on the path: it hides the earlier ones.
         let mount = mounts.iter().rfind(|m| m.mount_point == canonical);
         let Some(mount) = mount else {
             return Err(match found {
@@ -243,7 +243,7 @@ impl Resolver<'_> {
         let numbers = mount.majmin.split_once(':');
         let numbers = numbers.and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
         match numbers {
-            // Major number 0 stands for no device: the file system spans several, or has none.
+            // Major number 0 means that there is no single device: the file system spans several, or has none.
             None | Some((0, _)) => {
                 let reason = format!(
                     "it is a {} file system, which does not say which device it is on (mounted from {})",
@@ -288,7 +288,7 @@ impl Resolver<'_> {
     }
 }
 
-/// The kernel's words for an error, without the number Rust puts behind them.
+/// The kernel's text for an error, without the number that Rust appends.
 fn os_reason(error: &std::io::Error) -> String {
     match error.raw_os_error() {
         Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),

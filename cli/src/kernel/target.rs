@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What people name when they mean a group. Pure: what it stands for on this machine is found out in
-//! `super::resolve`.
+//! Parses the targets by which people name groups. Looks nothing up; `super::resolve` does that.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -31,22 +30,22 @@ pub enum Target {
     Class(ClassFilter),
 }
 
-/// The text cannot be a target.
+/// The text is not a target.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseTargetError {
     /// There is no text, or none after the prefix.
     #[error("a target cannot be empty")]
     Empty,
-    /// The prefix says group, and what follows is no number.
+    /// The prefix is for a group, and no number follows.
     #[error(transparent)]
     Group(#[from] ParseGroupIdError),
-    /// The prefix says PCI, and what follows is no PCI address.
+    /// The prefix is for a PCI device, and no PCI address follows.
     #[error(transparent)]
     Pci(#[from] ParsePciAddressError),
-    /// The prefix says class, and what follows is none.
+    /// The prefix is for a class, and no class follows.
     #[error(transparent)]
     Class(#[from] ParseClassError),
-    /// It looks like nothing a target can be.
+    /// It has the form of no target.
     #[error("`{0}` is not a group number, PCI address, path, block device, network interface, driver:NAME, class:NAME or all")]
     Unrecognised(String),
 }
@@ -78,7 +77,7 @@ impl FromStr for Target {
         if text.is_empty() {
             return Err(ParseTargetError::Empty);
         }
-        // A path comes first: `/dev/disk/by-path/pci-0000:00:1f.2` has a colon in it, too.
+        // Check for a path first: `/dev/disk/by-path/pci-0000:00:1f.2` contains a colon, too.
         if text.contains('/') {
             return Ok(Self::Path(PathBuf::from(text)));
         }
@@ -98,7 +97,7 @@ impl FromStr for Target {
         } else if let Ok(address) = text.parse() {
             Ok(Self::Pci(address))
         } else if text.contains(':') {
-            // No interface has a colon in its name: this is a mistyped address or an unknown prefix.
+            // Reject a colon: no interface name has one, so this is a mistyped address or an unknown prefix.
             Err(ParseTargetError::Unrecognised(text.to_owned()))
         } else {
             plain(text).map(Self::Name)

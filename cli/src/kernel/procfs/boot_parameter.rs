@@ -6,21 +6,21 @@ use std::path::PathBuf;
 use super::Proc;
 use crate::sys::kernfs::KernFsError;
 
-/// What the kernel command line says about the policy.
+/// The value of the parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PolicyWord {
-    /// Nothing: the policy of the system counts.
+    /// Not set: the policy of the system applies.
     Absent,
-    /// `off`: nothing is to be applied.
+    /// `off`: no policy is applied.
     Off,
-    /// A path: this file or directory, and not the policy of the system.
+    /// A path: this file or directory is used instead of the policy of the system.
     Path(PathBuf),
-    /// Something else.
+    /// An invalid value.
     Unknown(String),
 }
 
 impl Proc {
-    /// What the kernel command line says about the policy. Of several words, the last counts.
+    /// Reads the parameter. If it is there several times, the last one counts.
     pub fn policy_word(&self) -> Result<PolicyWord, KernFsError> {
         Ok(policy_word(&self.command_line()?))
     }

@@ -12,13 +12,13 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// From the effective set, as in the `CapEff` line of `/proc/self/status`.
+    /// Parses the effective set, the `CapEff` line of `/proc/self/status`.
     #[must_use]
     pub fn from_effective(effective: u64) -> Self {
         Self { effective }
     }
 
-    /// The names of the needed capabilities the process does not have.
+    /// The names of the needed capabilities that the process lacks.
     #[must_use]
     pub fn missing(self) -> Vec<&'static str> {
         let has = |bit: u32| self.effective & (1 << bit) != 0;

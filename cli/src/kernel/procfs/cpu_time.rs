@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! How long the processors were busy (`/proc/stat`, proc(5)).
+//! The time that the processors were busy (`/proc/stat`, proc(5)).
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use nix::unistd::{sysconf, SysconfVar};
 
 use super::Proc;
 
-/// The columns that count: user, nice, system, irq, softirq. What a guest of ours used is in `user` already, and what a host took
-/// from us (steal) was not ours.
+/// The columns that are counted: user, nice, system, irq, softirq. The time of our guests is part of `user` already, and steal
+/// is time that a hypervisor took from us.
 const BUSY: [usize; 5] = [0, 1, 2, 5, 6];
 
 impl Proc {
-    /// How long all processors together were busy since boot, with whatever; `None` if that is not known. The kernel counts it in
+    /// The time that all processors together were busy since boot; `None` if it is not known. The kernel counts it in
     /// hundredths of a second.
     #[must_use]
     pub fn busy(&self) -> Option<Duration> {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Who a process is: its program, its unit, its login, when it started; and which boot this is. All of it is `None` for a
-//! process that has ended or may not be looked into.
+//! The identity of a process (its program, unit, login and start time) and of this boot. All of it is `None` for a process that
+//! has ended or may not be inspected.
 
 use super::Proc;
 
@@ -36,13 +36,13 @@ impl Proc {
         self.tree.text(&format!("{pid}/comm")).ok()?
     }
 
-    /// Its program. That of another user, or of one with more capabilities, takes `CAP_SYS_PTRACE`.
+    /// Its program. Reading that of another user's process, or of one with more capabilities, takes `CAP_SYS_PTRACE`.
     #[must_use]
     pub fn executable(&self, pid: u32) -> Option<String> {
         self.tree.link_text(&format!("{pid}/exe")).ok()?
     }
 
-    /// The systemd unit it belongs to: the innermost of the names in its control group that is one.
+    /// Its systemd unit: the innermost component of its control group that is the name of a unit.
     #[must_use]
     pub fn unit(&self, pid: u32) -> Option<String> {
         let lines = self.lines(&format!("{pid}/cgroup")).ok()?;
@@ -51,13 +51,13 @@ impl Proc {
     }
 }
 
-/// The login uid `uid` as the kernel has it, which is -1 for what no login started.
+/// The login uid `uid`; `None` for -1, which the kernel uses for processes without a login.
 #[must_use]
 pub fn login_uid(uid: u32) -> Option<u32> {
     (uid != u32::MAX).then_some(uid)
 }
 
-/// The 22nd field. The second is a name in parentheses, which can have anything in it.
+/// The 22nd field. The second field is a name in parentheses, which can contain anything.
 fn started(line: &str) -> Option<u64> {
     let (_, rest) = line.rsplit_once(')')?;
     rest.split_ascii_whitespace().nth(19)?.parse().ok()

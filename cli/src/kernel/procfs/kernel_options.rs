@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What the kernel was told about IOMMUs: on its command line (`Documentation/admin-guide/kernel-parameters.txt`) and
-//! when it was built (`drivers/iommu/Kconfig`).
+//! The kernel's options for IOMMUs: from its command line (`Documentation/admin-guide/kernel-parameters.txt`) and its build
+//! configuration (`drivers/iommu/Kconfig`).
 
 use std::fs::File;
 use std::io::Read;
@@ -12,7 +12,7 @@ use iommuctl_policy::DomainType;
 use super::{Proc, LARGE_FILE_LIMIT};
 use crate::sys::kernfs::KernFsError;
 
-/// The parameters that have to do with IOMMU groups and their types.
+/// The parameters that affect IOMMU groups and their types.
 const PARAMETERS: [&str; 6] = [
     "iommu",
     "iommu.passthrough",
@@ -33,9 +33,9 @@ pub struct Kernel {
     pub release: Option<String>,
     /// The parameters on its command line that have to do with IOMMUs, in their order.
     pub parameters: Vec<String>,
-    /// The type it asks for by default; `None` if neither command line nor configuration says.
+    /// The default type it requests; `None` if neither command line nor configuration sets one.
     pub default: Option<KernelDefault>,
-    /// The option it was built with; `None` if its configuration is not readable.
+    /// The build option for the default type; `None` if its configuration is not readable.
     pub built_in: Option<String>,
     /// The vendor of the processor, as in `/proc/cpuinfo`; only x86 has it.
     pub cpu_vendor: Option<String>,
@@ -45,17 +45,17 @@ pub struct Kernel {
     pub livepatched: bool,
 }
 
-/// The type that a group starts with, unless the IOMMU driver or a device has it otherwise.
+/// The type that a group starts with, unless the IOMMU driver or a device requires another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelDefault {
     /// The type.
     pub domain_type: DomainType,
-    /// What says so: a parameter, or a configuration option.
+    /// The parameter or the configuration option that sets it.
     pub source: String,
 }
 
 impl Proc {
-    /// Everything in [`Kernel`]. What cannot be read is left out.
+    /// Reads everything in [`Kernel`]. Whatever cannot be read is left out.
     #[must_use]
     pub fn kernel(&self) -> Kernel {
         let text = |path| self.tree.text(path).ok().flatten();
@@ -102,7 +102,7 @@ impl Proc {
             unpacked.read_to_string(&mut config).ok()?;
             return Some(config);
         }
-        // /boot belongs to the running system, and says nothing about a tree made for tests.
+        // Skip /boot for a test tree: it belongs to the running system.
         let release = release.filter(|r| self.real && !r.contains('/'))?;
         let path = PathBuf::from("/boot").join(format!("config-{release}"));
         let mut file = File::open(path).ok()?.take(limit);
@@ -111,7 +111,7 @@ impl Proc {
     }
 }
 
-/// What `/proc/cpuinfo` says about `name`, of the first processor.
+/// The value of `name` in `/proc/cpuinfo`, for the first processor.
 fn cpu_line<'a>(cpuinfo: &'a str, name: &str) -> Option<&'a str> {
     let mut fields = cpuinfo.lines().filter_map(|line| line.split_once(':'));
     let (_, value) = fields.find(|(field, _)| field.trim() == name)?;
@@ -125,7 +125,7 @@ fn parameters(cmdline: &str) -> Vec<String> {
     words.map(str::to_owned).collect()
 }
 
-/// A boolean, as `kstrtobool` in `lib/kstrtox.c` reads it.
+/// Parses a boolean like `kstrtobool` in `lib/kstrtox.c`.
 fn boolean(text: &str) -> Option<bool> {
     let lower = text.to_ascii_lowercase();
     if lower.starts_with(['y', 't', '1']) || lower.starts_with("on") {
@@ -137,7 +137,7 @@ fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// What decides on passthrough and on strictness, each with what says so. The last parameter counts.
+/// The settings for passthrough and strictness, each with its source. The last parameter wins.
 fn default_type(parameters: &[String], config: Option<&str>) -> Option<KernelDefault> {
     let mut passthrough = None;
     let mut strict = None;
@@ -169,7 +169,7 @@ fn default_type(parameters: &[String], config: Option<&str>) -> Option<KernelDef
         (None, _, Some((DomainType::Identity, option))) => says(DomainType::Identity, option),
         (_, Some((true, word)), _) => says(DomainType::Dma, word),
         (_, Some((false, word)), _) => says(DomainType::DmaFq, word),
-        // Passthrough was built in and switched off: translated, and lazy unless told otherwise.
+        // Passthrough is the build default and was switched off: translated, and lazy unless set otherwise.
         (Some((false, word)), None, _) if built_passthrough => says(DomainType::DmaFq, word),
         (_, None, Some((domain_type, option))) => says(domain_type, option),
         (_, None, None) => None,

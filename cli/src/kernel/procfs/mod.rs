@@ -25,10 +25,10 @@ pub use kernel_options::Kernel;
 
 use crate::sys::kernfs::{KernFs, KernFsError};
 
-/// `mountinfo` and `cpuinfo` grow with the machine: a container host has thousands of mounts.
+/// The largest `mountinfo` or `cpuinfo` that is read, in bytes: a container host has thousands of mounts.
 const LARGE_FILE_LIMIT: usize = 16 * 1024 * 1024;
 
-/// procfs, opened.
+/// An open procfs.
 #[derive(Debug)]
 pub struct Proc {
     tree: KernFs,
@@ -47,13 +47,13 @@ impl Proc {
         Ok(Self { tree, real })
     }
 
-    /// The directory of the calling process. `self` is a link to it, and the tree opens nothing through links.
+    /// The directory of the calling process. `self` is a link to it, and [`KernFs`] follows no links.
     fn me(&self) -> Result<String, KernFsError> {
         Ok(self.tree.link("self")?.unwrap_or_else(|| "self".to_owned()))
     }
 
-    /// A file of the calling process, parsed by the procfs crate; `None` if it is missing. Names in it that are not UTF-8
-    /// are read with their odd bytes replaced: whoever may mount something must not be able to hide the rest.
+    /// Parses a file of the calling process with the procfs crate; `None` if it is missing. Names in it that are not UTF-8 are
+    /// read lossily: somebody who may mount a file system must not be able to hide the other mounts.
     fn of_this_process<T: FromBufRead>(&self, name: &str) -> Result<Option<T>, KernFsError> {
         let path = format!("{}/{name}", self.me()?);
         let Some(bytes) = self.tree.bytes(&path, LARGE_FILE_LIMIT)? else {
@@ -66,7 +66,7 @@ impl Proc {
         }
     }
 
-    /// The lines of a file, which need not be text; none if it is missing.
+    /// The lines of a file, which need not be UTF-8; none if it is missing.
     fn lines(&self, path: &str) -> Result<Vec<String>, KernFsError> {
         let bytes = self.tree.bytes(path, LARGE_FILE_LIMIT)?.unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes).into_owned();

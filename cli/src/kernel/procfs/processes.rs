@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Other processes: which files they have open, and what connection the user came in by.
+//! Other processes: their open files, and the SSH connection of the user.
 
 use std::net::IpAddr;
 
 use super::Proc;
 use crate::sys::kernfs::KernFsError;
 
-/// How many parents are looked at. A login through sudo and tmux has some five.
+/// How many ancestors are examined. A login through sudo and tmux has about five.
 const MAX_PARENTS: usize = 64;
 
 /// A file that a process has open.
@@ -16,7 +16,7 @@ pub struct OpenFile {
     pub pid: u32,
     /// Its name, at most 15 characters.
     pub command: String,
-    /// The path of the file, in that process's own view of the file systems.
+    /// The path of the file, in the mount namespace of the process.
     pub path: String,
 }
 
@@ -30,11 +30,11 @@ pub struct Connection {
 }
 
 impl Proc {
-    /// The open files whose path `wanted` says yes to, of all processes that this one may look into.
+    /// The open files whose path satisfies `wanted`, of all processes that this one may inspect.
     ///
     /// # Errors
     ///
-    /// [`KernFsError`], if the processes cannot be listed. One that ends meanwhile, or may not be looked into, is left out.
+    /// [`KernFsError`], if the processes cannot be listed. A process that ends meanwhile, or may not be inspected, is left out.
     pub fn open_files(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<OpenFile>, KernFsError> {
         let names = self.tree.names(".")?.unwrap_or_default();
         let mut found = Vec::new();
@@ -58,10 +58,10 @@ impl Proc {
         text.unwrap_or_else(|| "unknown".to_owned())
     }
 
-    /// The SSH connection that the user came in by; `None` if there is none, or nothing tells.
+    /// The SSH connection of the user; `None` if there is none, or it cannot be found out.
     ///
-    /// sudo takes `SSH_CONNECTION` out of the environment, but not out of its own. So the parents are looked at, from
-    /// this process up, for the environments they were started with.
+    /// sudo removes `SSH_CONNECTION` from the environment, but not from its own. So the initial environments of this process
+    /// and its ancestors are examined.
     #[must_use]
     pub fn ssh_connection(&self) -> Option<Connection> {
         let mut directory = self.me().ok()?;
@@ -91,7 +91,7 @@ impl Proc {
 /// `SSH_CONNECTION=client port server port` (ssh(1)). `SSH_CLIENT`, the older one, does not name the server.
 fn connection(variable: &str) -> Option<Connection> {
     let mut words = variable.strip_prefix("SSH_CONNECTION=")?.split(' ');
-    // An address of a link has its interface behind it: fe80::1%eth0.
+    // A link-local address is followed by its interface: fe80::1%eth0.
     let address = |text: &str| text.split('%').next()?.parse().ok();
     let client = address(words.next()?)?;
     let server = address(words.nth(1)?)?;

@@ -12,7 +12,7 @@ use crate::sys::kernfs::KernFsError;
 const UP: u32 = 0x1;
 const REJECT: u32 = 0x200;
 
-/// A route, as far as it matters here.
+/// The fields of a route that matter here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Route {
     interface: String,
@@ -37,14 +37,14 @@ impl Route {
 }
 
 impl Proc {
-    /// The interfaces that default routes lead to.
+    /// The interfaces of the default routes.
     pub fn default_route_interfaces(&self) -> Result<BTreeSet<String>, KernFsError> {
         let routes = self.routes()?.into_iter();
         let defaults = routes.filter(|r| r.length == 0 && r.interface != "lo");
         Ok(defaults.map(|r| r.interface).collect())
     }
 
-    /// The interface that packets to `address` leave by; `None` if no route says.
+    /// The interface that packets to `address` leave by; `None` if there is no route.
     pub fn interface_towards(&self, address: IpAddr) -> Result<Option<String>, KernFsError> {
         let routes = self.routes()?.into_iter();
         let best = routes
@@ -67,7 +67,7 @@ fn v4(line: &str) -> Option<Route> {
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
     let number = |n: usize| u32::from_str_radix(words.get(n)?, 16).ok();
     let flags = number(3)?;
-    // Both are printed as they are in memory, where the network's order is kept.
+    // Both are printed as they are in memory, in network byte order.
     let address = |n: usize| number(n).map(|v| Ipv4Addr::from(v.to_ne_bytes()));
     (flags & UP != 0 && flags & REJECT == 0).then_some(())?;
     Some(Route {

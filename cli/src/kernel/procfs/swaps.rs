@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `/proc/swaps` (proc(5)): what the kernel swaps to.
+//! `/proc/swaps` (proc(5)): the swap areas.
 
 use super::Proc;
 use crate::sys::kernfs::KernFsError;
 
-/// Something the kernel swaps to.
+/// A swap area.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Swap {
     /// Its path, as it was when it was turned on.
@@ -14,7 +14,7 @@ pub struct Swap {
 }
 
 impl Proc {
-    /// All of them.
+    /// All swap areas.
     pub fn swaps(&self) -> Result<Vec<Swap>, KernFsError> {
         let lines = self.lines("swaps")?;
         Ok(lines.iter().skip(1).filter_map(|l| parse(l)).collect())
@@ -29,7 +29,7 @@ fn parse(line: &str) -> Option<Swap> {
     })
 }
 
-/// Spaces and backslashes in a path are three octal digits after a backslash (`seq_path` in `fs/seq_file.c`).
+/// Decodes a path, in which spaces and backslashes are octal escapes (`seq_path` in `fs/seq_file.c`).
 fn unescape(text: &str) -> String {
     let mut plain = Vec::with_capacity(text.len());
     let mut bytes = text.as_bytes();

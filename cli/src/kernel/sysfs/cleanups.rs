@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `/sys/kernel/iommu_live/cleanups`: switches whose writers were answered, and which the module brings to their end behind them.
+//! `/sys/kernel/iommu_live/cleanups`: switches that the module is still completing after it has returned to their writers.
 //!
 //! One line for each group: `group=12 step=armed strict_since_ns=123456789 late_comers=2 collected=2 given_up=0`. Where they do
 //! not fit into the file, the last line is `more=N`.
@@ -11,21 +11,21 @@ use std::str::FromStr;
 use iommuctl_policy::GroupId;
 use serde::{Serialize, Serializer};
 
-/// How far the module has come with a group.
+/// The progress of the module with a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Strict. It waits for the tasks that may be in the middle of an unmap.
+    /// The group is strict. The module waits for the tasks that may be in the middle of an unmap.
     Armed,
-    /// It waits for the last that may still take the group for lazy.
+    /// The module waits for the last tasks that may still take the group for lazy.
     Cleared,
-    /// Nothing is left of the switch but a copy of a table, which goes next.
+    /// Only a copy of a table is left, which is freed next.
     Restored,
-    /// One that a later module has.
+    /// A step of a later module.
     Other(String),
 }
 
 impl Step {
-    /// As the module writes it.
+    /// The text that the module uses.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -56,36 +56,36 @@ impl Serialize for Step {
 pub struct Cleanup {
     /// Its number.
     pub group: GroupId,
-    /// How far it has come.
+    /// Its progress.
     pub step: Step,
-    /// Since when it is strict, by `CLOCK_BOOTTIME`; `None` if it was made lazy again meanwhile.
+    /// When it became strict, by `CLOCK_BOOTTIME`; `None` if it was made lazy again meanwhile.
     pub strict_since_ns: Option<u64>,
-    /// Unmaps that came to the flush queue after the group was strict. Each has flushed for itself.
+    /// How many unmaps reached the flush queue after the group was strict. Each has flushed for itself.
     pub late_comers: u64,
-    /// Ranges of theirs that were given back.
+    /// How many of their ranges were freed.
     pub collected: u64,
-    /// Ranges of theirs that are lost until the domain is freed.
+    /// How many of their ranges are lost until the domain is freed.
     pub given_up: u64,
 }
 
-/// A line is not about a clean-up.
+/// A line does not describe a clean-up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseCleanupError {
-    /// A word is none of `key=value`.
+    /// A word is not of the form `key=value`.
     #[error("`{0}` is not of the form key=value")]
     NotAPair(String),
-    /// A number is none.
+    /// A value is not a number.
     #[error("{0} is not a number")]
     NotANumber(&'static str),
     /// A value is missing.
     #[error("{0} is missing")]
     Missing(&'static str),
-    /// A value is there twice.
+    /// A value occurs twice.
     #[error("{0} is there twice")]
     Twice(&'static str),
 }
 
-/// The keys of a line that are known. Others are left alone.
+/// The known keys of a line. Others are ignored.
 #[derive(Default)]
 struct Fields<'a> {
     group: Option<&'a str>,
@@ -150,7 +150,7 @@ impl FromStr for Cleanup {
     }
 }
 
-/// What is under way.
+/// The clean-ups in progress.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Cleanups {
     /// The groups.
@@ -160,7 +160,7 @@ pub struct Cleanups {
 }
 
 impl Cleanups {
-    /// What `text` says, and the numbers of the lines that say nothing, each with why.
+    /// Parses `text`. Returns the numbers of the lines that cannot be parsed too, each with the reason.
     pub(super) fn read(text: &str) -> (Self, Vec<(usize, ParseCleanupError)>) {
         let mut cleanups = Self::default();
         let mut wrong = Vec::new();
@@ -190,7 +190,7 @@ enum Line {
     More(u64),
 }
 
-/// What the last line says, if `line` is one of its kind.
+/// Parses `line` as the last line, `more=N`.
 fn more(line: &str) -> Option<Result<Line, ParseCleanupError>> {
     let count = line.trim().strip_prefix("more=")?;
     let count = count.parse().map(Line::More);

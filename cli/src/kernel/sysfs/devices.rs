@@ -9,20 +9,20 @@ use iommuctl_policy::{Device, GroupId, Removable};
 use super::{Problems, Sysfs};
 use crate::sys::kernfs::KernFsError;
 
-/// How many layers of stacked devices (dm on md on loop on …) are looked through. The kernel allows eight.
+/// How many layers of stacked devices (dm on md on loop on …) are followed. The kernel allows eight.
 const MAX_LAYERS: usize = 16;
 
-/// An object that is made of no others.
+/// An object that is not stacked on others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bottom {
     /// Its directory, relative to the root of sysfs.
     pub path: String,
-    /// The group of the device it belongs to; `None` if that is in none.
+    /// The group of the device it belongs to; `None` if that device has none.
     pub group: Option<GroupId>,
 }
 
 impl Bottom {
-    /// Whether it belongs to the device in the directory `device`, or to something that hangs from it.
+    /// Whether it belongs to the device in the directory `device`, or to a descendant of it.
     #[must_use]
     pub fn is_below(&self, device: &str) -> bool {
         let rest = self.path.strip_prefix(device);
@@ -57,7 +57,7 @@ impl Sysfs {
             name: name.to_owned(),
             path: path.to_owned(),
             address: is_pci.then(|| name.parse().ok()).flatten(),
-            // Other buses have attributes of these names with other meanings.
+            // Skip other buses: they have attributes of these names with other meanings.
             vendor: vendor.filter(|_| is_pci),
             device: device.filter(|_| is_pci),
             subsystem_vendor: subsystem_vendor.filter(|_| is_pci),
@@ -72,7 +72,7 @@ impl Sysfs {
         }
     }
 
-    /// Reads what only a policy asks for: what firmware calls the device, and what modules are looked up by.
+    /// Reads the properties that only policies match: the firmware's name of the device, and its modalias.
     ///
     /// Sources: `Documentation/ABI/testing/sysfs-devices-firmware_node`, `sysfs-firmware-ofw`.
     pub fn identify(&self, device: &mut Device, problems: &mut Problems) {
@@ -96,7 +96,7 @@ impl Sysfs {
         Ok(bottoms.into_iter().filter_map(|b| b.group).collect())
     }
 
-    /// What the object in the directory `path` comes down to.
+    /// The objects at the bottom of the stack of the object in the directory `path`.
     ///
     /// Walks up to the first device with an `iommu_group` link. Stacked block devices are followed through `slaves`,
     /// stacked network interfaces through `lower_*`, and the shared disk of NVMe multipath, which has no parent device,
@@ -104,7 +104,7 @@ impl Sysfs {
     ///
     /// # Errors
     ///
-    /// [`KernFsError`], if a link on the way cannot be read or leads out of the tree.
+    /// [`KernFsError`], if a link on the way cannot be read or leads out of sysfs.
     pub fn bottoms(&self, path: &str) -> Result<Vec<Bottom>, KernFsError> {
         let mut found = Vec::new();
         let mut layer = vec![path.to_owned()];
@@ -149,7 +149,7 @@ impl Sysfs {
     /// What the object at `path` is made of.
     fn lower_layer(&self, path: &str) -> Result<Vec<String>, KernFsError> {
         let mut lower = Vec::new();
-        // A partition has no `slaves` of its own, the disk above it has.
+        // Look at the disk above a partition, which has no `slaves` of its own.
         for directory in ancestors(path) {
             let links = |prefix: &str, wanted: &dyn Fn(&str) -> bool| {
                 let at = format!("{directory}{prefix}");
@@ -178,13 +178,13 @@ fn ancestors(path: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(path), |p| p.rsplit_once('/').map(|(parent, _)| parent))
 }
 
-/// Whether `name` is `nvme` and a number.
+/// Whether `name` is `nvme` followed by a number.
 fn is_nvme_controller(name: &str) -> bool {
     name.strip_prefix("nvme")
         .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// A value that does not parse is as good as none: the kernel says -1 for no NUMA node.
+/// Parses a number; `None` if that fails: the kernel prints -1 for no NUMA node.
 fn number<T: FromStr>(text: Option<String>) -> Option<T> {
     text.and_then(|t| t.parse().ok())
 }

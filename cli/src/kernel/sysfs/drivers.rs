@@ -6,7 +6,7 @@
 use super::Sysfs;
 use crate::sys::kernfs::KernFsError;
 
-/// What `driver_override` says when it names no driver: a null pointer, as the kernel prints it.
+/// The text of an unset `driver_override`: a null pointer, as the kernel prints it.
 const NO_OVERRIDE: &str = "(null)";
 
 impl Sysfs {
@@ -15,12 +15,12 @@ impl Sysfs {
         self.kernfs.link_name(&format!("{path}/driver"))
     }
 
-    /// The directory of the device `name` on `bus`; `None` if there is none (any more).
+    /// The directory of the device `name` on `bus`; `None` if it does not exist.
     pub fn device_path(&self, bus: &str, name: &str) -> Result<Option<String>, KernFsError> {
         self.kernfs.link(&format!("bus/{bus}/devices/{name}"))
     }
 
-    /// Whether a driver can be unbound and bound through sysfs; `.suppress_bind_attrs` takes both attributes away.
+    /// Whether a driver can be unbound and bound through sysfs; `.suppress_bind_attrs` removes both attributes.
     pub fn has_bind_files(&self, bus: &str, driver: &str) -> Result<bool, KernFsError> {
         let names = self.kernfs.names(&format!("bus/{bus}/drivers/{driver}"))?;
         let names = names.unwrap_or_default();
@@ -34,8 +34,8 @@ impl Sysfs {
             .link_name(&format!("bus/{bus}/drivers/{driver}/module"))
     }
 
-    /// What the `driver_override` of the device in the directory `path` names: the outer `None` if its bus has no such
-    /// attribute, the inner one if it names no driver.
+    /// The `driver_override` of the device in the directory `path`: the outer `None` if its bus has no such attribute, the
+    /// inner one if it is unset.
     pub fn driver_override(&self, path: &str) -> Result<Option<Option<String>>, KernFsError> {
         let names = self.kernfs.names(path)?.unwrap_or_default();
         if !names.iter().any(|name| name == "driver_override") {

@@ -15,7 +15,7 @@ impl Sysfs {
     ///
     /// # Errors
     ///
-    /// [`KernFsError`], if the list of groups cannot be read. Whatever else cannot be read is missing from the inventory
+    /// [`KernFsError`], if the list of groups cannot be read. Anything else that cannot be read is missing from the inventory
     /// and noted in `problems`.
     pub fn inventory(&self, problems: &mut Problems) -> Result<Inventory, KernFsError> {
         let Some(groups) = self.kernfs.dir(GROUPS)? else {
@@ -27,7 +27,7 @@ impl Sysfs {
         Ok(Inventory::new(groups.collect()))
     }
 
-    /// The type of each group, by number, without a look at the devices; `None` where it cannot be read.
+    /// The type of each group, by number, without reading the devices; `None` where it cannot be read.
     pub fn domain_types(
         &self,
         problems: &mut Problems,
@@ -51,7 +51,7 @@ impl Sysfs {
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
-    /// The directories of the devices of a group, without a look at the devices; none if the group is gone.
+    /// The directories of the devices of a group, without reading the devices; none if the group is gone.
     pub fn member_paths(&self, id: GroupId) -> Result<BTreeSet<String>, KernFsError> {
         let at = format!("{GROUPS}/{id}/devices");
         let names = self.kernfs.names(&at)?.unwrap_or_default();
@@ -61,12 +61,12 @@ impl Sysfs {
         paths.filter_map(Result::transpose).collect()
     }
 
-    /// The group with this number, as it is now; `None` if there is none (any more).
+    /// The current state of the group with this number; `None` if it does not exist.
     pub fn group(&self, id: GroupId, problems: &mut Problems) -> Option<Group> {
         self.group_in(id, self.kernfs.dir(&format!("{GROUPS}/{id}")), problems)
     }
 
-    /// The group whose directory is `folder`; `None` if that is none.
+    /// The group whose directory is `folder`; `None` if there is no directory.
     fn group_in(
         &self,
         id: GroupId,
@@ -86,12 +86,12 @@ impl Sysfs {
             id,
             name: text("name"),
             domain_type: text("type").map(|text| DomainType::from_kernel(&text)),
-            // INVARIANT: sorted, since KernDir::links is.
+            // INVARIANT: sorted, since KernDir::links returns them sorted.
             devices,
         })
     }
 
-    /// The type of a group, as the kernel says it now; `None` if the group or the attribute is gone.
+    /// The current type of a group; `None` if the group or the attribute is gone.
     pub fn domain_type(&self, id: GroupId) -> Result<Option<DomainType>, KernFsError> {
         let text = self.kernfs.text(&Self::type_path(id))?;
         Ok(text.map(|t| DomainType::from_kernel(&t)))

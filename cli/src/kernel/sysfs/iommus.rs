@@ -15,8 +15,7 @@ const CLASS: &str = "class/iommu";
 pub struct Iommu {
     /// Its name: `dmar0`, `ivhd0`, `smmu3.0x0000000009050000`.
     pub name: String,
-    /// The driver: `intel`, `amd`, or the name of the bound driver, such as `arm-smmu-v3`; `None` if it cannot be
-    /// told.
+    /// The driver: `intel`, `amd`, or the name of the bound driver, such as `arm-smmu-v3`; `None` if it is not known.
     pub driver: Option<String>,
     /// How many devices it serves.
     pub devices: usize,
@@ -28,8 +27,8 @@ pub struct Iommu {
 const DMAR: (&str, usize, u8) = ("firmware/acpi/tables/DMAR", 37, 1 << 2);
 
 impl Sysfs {
-    /// Whether firmware opts in to protection from external devices; `None` if there is no such table, or it is not
-    /// readable, which takes root.
+    /// Whether firmware opts in to protection from external devices; `None` if there is no such table, or it is not readable:
+    /// only root can read it.
     #[must_use]
     pub fn platform_opt_in(&self) -> Option<bool> {
         let (path, offset, bit) = DMAR;
@@ -55,7 +54,7 @@ impl Sysfs {
         iommus
     }
 
-    /// The driver of the IOMMU that has the device with this name among its own; `None` if none says so.
+    /// The driver of the IOMMU that serves the device with this name; `None` if no IOMMU lists it.
     pub(super) fn iommu_driver_of(&self, device: &str, problems: &mut Problems) -> Option<String> {
         for name in problems.note(self.kernfs.names(CLASS))? {
             let path = problems.note(self.kernfs.link(&format!("{CLASS}/{name}")))?;
@@ -68,7 +67,7 @@ impl Sysfs {
     }
 
     fn iommu_driver(&self, path: &str, problems: &mut Problems) -> Option<String> {
-        // The two x86 drivers are bound to no device, and have an attribute directory of their own instead.
+        // The two x86 drivers are not bound to a device, and have an attribute directory instead.
         for (directory, driver) in [("intel-iommu", "intel"), ("amd-iommu", "amd")] {
             if self.kernfs.is_directory(&format!("{path}/{directory}")) {
                 return Some(driver.to_owned());

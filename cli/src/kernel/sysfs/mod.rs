@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Typed readers of the parts of sysfs that matter here, and the one place that opens something in it for writing.
+//! Typed readers of the parts of sysfs that matter here, and the only place that opens an attribute for writing.
 //!
 //! | part | source |
 //! | --- | --- |
@@ -30,7 +30,7 @@ pub use objects::Object;
 
 use crate::sys::kernfs::{KernFs, KernFsError};
 
-/// sysfs, opened.
+/// An open sysfs.
 #[derive(Debug)]
 pub struct Sysfs {
     kernfs: KernFs,
@@ -39,8 +39,7 @@ pub struct Sysfs {
 }
 
 impl Sysfs {
-    /// Opens `/sys`, or `root` if it is given. `/sys` must be a sysfs; another root need not be, which is the seam for
-    /// tests.
+    /// Opens `/sys`, or `root` for tests. `/sys` must be a sysfs; another root need not be.
     pub fn open(root: Option<&Path>) -> Result<Self, KernFsError> {
         let kernfs = match root {
             Some(root) => KernFs::open(root, None)?,
@@ -50,25 +49,25 @@ impl Sysfs {
         Ok(Self { kernfs, real })
     }
 
-    /// Whether this is the sysfs of the running system. What is in `/dev` says nothing about another.
+    /// Whether this is the sysfs of the running system. `/dev` does not match any other.
     #[must_use]
     pub fn is_real(&self) -> bool {
         self.real
     }
 
-    /// The tree itself, for what has no typed reader.
+    /// The kernel file system, for parts without a typed reader.
     #[must_use]
     pub fn kernfs(&self) -> &KernFs {
         &self.kernfs
     }
 }
 
-/// What was found, and what could not be read on the way. One bad attribute does not hide the rest.
+/// The errors of reading single attributes, so that one bad attribute does not hide the rest.
 #[derive(Debug, Default)]
 pub struct Problems(Vec<KernFsError>);
 
 impl Problems {
-    /// The value of `result`, or nothing, having noted the problem.
+    /// Returns the value of `result`; on an error, notes it and returns nothing.
     fn note<T>(&mut self, result: Result<Option<T>, KernFsError>) -> Option<T> {
         result.unwrap_or_else(|error| {
             self.0.push(error);
@@ -76,7 +75,7 @@ impl Problems {
         })
     }
 
-    /// The problems, in the order in which they were met.
+    /// The errors, in the order in which they occurred.
     pub fn iter(&self) -> impl Iterator<Item = &KernFsError> {
         self.0.iter()
     }

@@ -11,30 +11,29 @@ use super::{Problems, Sysfs};
 use crate::sys::kernfs::KernFsError;
 
 const MODULE: &str = "kernel/iommu_live";
-/// What it is doing behind those who were answered already.
+/// The file that lists the switches the module is still completing.
 const CLEANUPS: &str = "cleanups";
-/// 1, once it has seen that something it relies on is not so.
+/// The file that reads 1 once a check of the module's assumptions has failed.
 pub const TRIPPED: &str = "tripped";
 
-/// The module and what it has done since it was loaded.
+/// The module and its statistics since it was loaded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Module {
     /// Its version.
     pub version: Option<String>,
     /// The IOMMU drivers whose domains it can switch.
     pub drivers: Vec<String>,
-    /// Every counter it has, by name. Which there are is the module's business; a name that ends in `_ns` counts
-    /// nanoseconds.
+    /// Its counters, by name. The module decides which there are; a name that ends in `_ns` counts nanoseconds.
     pub counters: BTreeMap<String, u64>,
-    /// What it is finishing; `None` if it does not say.
+    /// The switches it is completing; `None` if it does not report them.
     pub cleanups: Option<Cleanups>,
-    /// How far the kernel's functions were compared with those that were read: `audited`, `series` or `override`; `None` if it
-    /// does not say.
+    /// How the kernel's functions were compared with the audited ones: `audited`, `series` or `override`; `None` if the module
+    /// does not report it.
     pub audit: Option<String>,
 }
 
 impl Module {
-    /// Whether it has stopped switching, since something it relies on was not so; `None` if it does not say.
+    /// Whether it has stopped switching, since a check of its assumptions failed; `None` if it does not report it.
     #[must_use]
     pub fn tripped(&self) -> Option<bool> {
         self.counters.get(TRIPPED).map(|value| *value != 0)
@@ -48,8 +47,8 @@ impl Sysfs {
         self.kernfs.is_directory(MODULE)
     }
 
-    /// Whether the module says that it can switch what is behind the IOMMUs that serve `group`. What no IOMMU lists among its
-    /// devices is not covered, as far as is known.
+    /// Whether the module reports that it can switch the devices behind the IOMMUs that serve `group`. A device that no IOMMU
+    /// lists counts as not covered.
     #[must_use]
     pub fn is_covered(&self, group: &Group) -> bool {
         let mut problems = Problems::default();
@@ -72,7 +71,7 @@ impl Sysfs {
             let path = format!("{MODULE}/{name}");
             let text = problems.note(self.kernfs.text(&path));
             if name == CLEANUPS {
-                // Empty, when nothing is under way.
+                // The file is empty if no switch is being completed.
                 let text = text.unwrap_or_default();
                 module.cleanups = Some(self.cleanups(&path, &text, problems));
                 continue;
@@ -86,7 +85,7 @@ impl Sysfs {
                 "drivers" => {
                     module.drivers = text.split_whitespace().map(str::to_owned).collect();
                 }
-                // Files of a later module that hold something other than a number are not counters.
+                // Skip a file of a later module that is not a number: it is not a counter.
                 _ => {
                     if let Ok(value) = text.parse() {
                         module.counters.insert(name, value);
@@ -97,7 +96,7 @@ impl Sysfs {
         Some(module)
     }
 
-    /// What is under way, by the text of the file at `path`. A line that cannot be read does not hide the others.
+    /// Reads the clean-ups in the file at `path`. A line that cannot be parsed does not hide the others.
     fn cleanups(&self, path: &str, text: &str, problems: &mut Problems) -> Cleanups {
         let (cleanups, wrong) = Cleanups::read(text);
         for (line, why) in wrong {
@@ -109,8 +108,7 @@ impl Sysfs {
     }
 }
 
-/// Whether the name by which the module knows an IOMMU driver is that of the driver of an IOMMU: `virtio` is `virtio_iommu` in
-/// sysfs.
+/// Whether the module's name of an IOMMU driver matches the name in sysfs: `virtio` is `virtio_iommu` there.
 fn is_same_driver(known: &str, found: &str) -> bool {
     let rest = found.strip_prefix(known);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What devices offer to the rest of the system: block devices (`class/block`) and network interfaces (`class/net`).
+//! The objects that devices provide: block devices (`class/block`) and network interfaces (`class/net`).
 
 use super::Sysfs;
 use crate::sys::kernfs::KernFsError;
@@ -37,7 +37,7 @@ impl Sysfs {
         let at = format!("class/{class}");
         let mut found = Vec::new();
         for name in self.kernfs.names(&at)?.unwrap_or_default() {
-            // Some files in `class/net` are no links, and stand for no interface.
+            // Skip the files in `class/net` that are not links: they are not interfaces.
             if let Some(path) = self.kernfs.link(&format!("{at}/{name}"))? {
                 found.push(Object { name, path });
             }
@@ -45,7 +45,7 @@ impl Sysfs {
         Ok(found)
     }
 
-    /// What the block device in the directory `path` is called by people: `dm-0 (vg-root)`.
+    /// The name of the block device in the directory `path` for people: `dm-0 (vg-root)`.
     pub fn block_title(&self, name: &str, path: &str) -> Result<String, KernFsError> {
         let mapped = self.kernfs.text(&format!("{path}/dm/name"))?;
         Ok(mapped.map_or_else(|| name.to_owned(), |m| format!("{name} ({m})")))
