@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The kernel command line of the next boot, changed through the distribution's own helper.
 //!
-//! | loader | what is changed | what makes it count |
+//! | loader | what is changed | what makes it take effect |
 //! | --- | --- | --- |
 //! | GRUB with `update-grub` (Debian and its family) | a file in `/etc/default/grub.d` | `update-grub` |
 //! | whatever `grubby` manages (Fedora and its family) | every entry | `grubby --update-kernel=ALL` |
 //! | `kernel-install` (systemd-boot, unified images) | `/etc/kernel/cmdline` | `kernel-install add-all` |
 //!
-//! Our words come last, and of each parameter the kernel takes the last. They follow a word of our own,
-//! `iommuctl.defaults=`, by which they are found again: nothing has to be remembered elsewhere, and `/proc/cmdline` says
-//! who put them there. The kernel passes over parameters of modules it does not have.
+//! Our parameters come last, and the kernel uses the last value of each parameter. They follow a marker, `iommuctl.defaults=`,
+//! by which they are found again: no other state is needed, and `/proc/cmdline` shows who added them. The kernel ignores
+//! parameters of modules that are not loaded.
 
 use std::fmt;
 
@@ -28,28 +28,28 @@ pub enum BootDefault {
     Passthrough,
 }
 
-/// The word before ours.
+/// The marker before our parameters.
 const MARK: &str = "iommuctl.defaults";
-/// Our file for GRUB, and its folder.
+/// Our file for GRUB, and its directory.
 const GRUB_FOLDER: &str = "etc/default/grub.d";
 const GRUB_FILE: &str = "zz-iommuctl.cfg";
-/// The file for `kernel-install`, and its folder.
+/// The file for `kernel-install`, and its directory.
 const KERNEL_FOLDER: &str = "etc/kernel";
 const KERNEL_FILE: &str = "cmdline";
 
-/// Who writes the command line into the boot loader's configuration.
+/// The helper that writes the command line into the boot loader's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Loader {
-    /// `update-grub`, with a folder of files that GRUB's own scripts read.
+    /// `update-grub`, with a directory of files that GRUB's scripts read.
     Grub,
     /// `grubby`.
     Grubby,
-    /// `kernel-install`, which reads `/etc/kernel/cmdline`; what is in there now.
+    /// `kernel-install`, which reads `/etc/kernel/cmdline`; the field is its present content.
     KernelInstall(String),
 }
 
 impl Loader {
-    /// The helper, relative to the root.
+    /// The program of the helper, relative to the root.
     fn program(&self) -> &'static str {
         match self {
             Self::Grub => "usr/sbin/update-grub",
@@ -58,11 +58,11 @@ impl Loader {
         }
     }
 
-    /// The one that manages the system below `root`; `None` if none of them does.
+    /// The helper that manages the system below `root`; `None` if there is none.
     ///
     /// # Errors
     ///
-    /// [`TrustError`], if a file of it cannot be read, or others can write it.
+    /// [`TrustError`], if one of its files cannot be read, or others can write it.
     pub fn find(root: &Root) -> Result<Option<Self>, TrustError> {
         if root.has_program(Self::Grubby.program()) {
             return Ok(Some(Self::Grubby));
@@ -93,19 +93,19 @@ impl fmt::Display for Loader {
     }
 }
 
-/// What `defaults set` added to the next command line.
+/// The parameters that `defaults set` added to the next command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Added {
-    /// These words.
+    /// These parameters.
     Words(String),
-    /// None.
+    /// No parameters.
     Nothing,
-    /// Only the helper knows.
+    /// Not known here: only the helper can tell.
     Unknown,
 }
 
 impl Loader {
-    /// What is set for the next boot, as far as our own files say. grubby has none.
+    /// The parameters for the next boot, according to our own files. With grubby there are none.
     ///
     /// # Errors
     ///
@@ -124,14 +124,14 @@ impl Loader {
         };
         Ok(match text.as_deref().and_then(ours) {
             Some(words) => Added::Words(words),
-            // A file of ours that somebody has edited is still one to take away.
+            // Count a file of ours that somebody has edited: it is to be removed as well.
             None if text.is_some() && *self == Self::Grub => Added::Unknown,
             None => Added::Nothing,
         })
     }
 }
 
-/// Our words in a command line or in GRUB's file, without the mark.
+/// Our parameters in a command line or in GRUB's file, without the marker.
 fn ours(text: &str) -> Option<String> {
     let (_, rest) = text.split_once(&format!("{MARK}="))?;
     let words = rest.split_ascii_whitespace().skip(1);
@@ -146,18 +146,18 @@ fn ours(text: &str) -> Option<String> {
 /// One step of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Put a file in its place.
+    /// Replace a file.
     Write {
-        /// Its folder, relative to the root.
+        /// Its directory, relative to the root.
         folder: &'static str,
         /// Its name.
         name: &'static str,
-        /// What is to be in it.
+        /// Its new content.
         text: String,
     },
-    /// Take a file away.
+    /// Remove a file.
     Remove {
-        /// Its folder, relative to the root.
+        /// Its directory, relative to the root.
         folder: &'static str,
         /// Its name.
         name: &'static str,
@@ -187,7 +187,7 @@ impl fmt::Display for Action {
     }
 }
 
-/// The kernel's words for `wanted`.
+/// The kernel parameters for `wanted`.
 #[must_use]
 pub fn words(wanted: BootDefault) -> &'static str {
     match wanted {
@@ -206,7 +206,7 @@ fn marked(wanted: BootDefault) -> String {
     format!("{MARK}={name} {}", words(wanted))
 }
 
-/// What is to be done so that groups start as `wanted`, or, with `None`, as they did before us.
+/// The steps that make groups start as `wanted`, or, with `None`, undo an earlier change.
 #[must_use]
 pub fn change(loader: &Loader, wanted: Option<BootDefault>) -> Vec<Action> {
     let run = |arguments: &[&str]| Action::Run {
@@ -254,7 +254,7 @@ pub fn change(loader: &Loader, wanted: Option<BootDefault>) -> Vec<Action> {
     }
 }
 
-/// What GRUB's scripts read. The second variable comes after the first, and is not used for recovery entries.
+/// The content of GRUB's file. GRUB appends the second variable after the first, and leaves it out of recovery entries.
 fn grub(words: &str) -> String {
     format!(
         "# Made by `iommuctl defaults set`; `iommuctl defaults undo` removes it.\n\
@@ -263,7 +263,7 @@ fn grub(words: &str) -> String {
     )
 }
 
-/// `line` without our mark and the words of ours that follow it.
+/// `line` without our marker and the parameters that follow it.
 fn without_ours(line: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
     let mut ours = false;
@@ -277,7 +277,7 @@ fn without_ours(line: &str) -> String {
     kept.join(" ")
 }
 
-/// The words on `cmdline` that say something about the defaults and are not ours.
+/// The parameters on `cmdline` that affect the defaults and are not ours.
 #[must_use]
 pub fn others(cmdline: &str) -> Vec<String> {
     let kept = without_ours(cmdline);

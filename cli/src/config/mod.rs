@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What an administrator configured: the policy files, and the helpers of boot loaders.
+//! The administrator's configuration: policy files, and the helpers of boot loaders.
 
 pub mod boot_loader;
 pub mod policy_files;

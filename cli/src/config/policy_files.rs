@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The files of the policy: which there are, which count, and what they say together.
+//! The files of the policy: which exist, which count, and what policy they make together.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::exit::{Exit, Failure};
 use crate::sys::error::{errno, OsError};
 use crate::sys::trusted::{read_untrusted, Content, Root, TrustError};
 
-/// Where policies are, the most important place first.
+/// The directories of policies, the one with the highest priority first.
 pub const FOLDERS: [&str; 4] = [
     "etc/iommuctl/policy.d",
     "run/iommuctl/policy.d",
@@ -19,7 +19,7 @@ pub const FOLDERS: [&str; 4] = [
     "usr/lib/iommuctl/policy.d",
 ];
 
-/// What became of a file.
+/// The role of a file in the policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "status")]
 pub enum Status {
@@ -28,14 +28,14 @@ pub enum Status {
         /// How many rules it has.
         rules: usize,
     },
-    /// It is a link to `/dev/null`: no file of its name counts.
+    /// It is a link to `/dev/null`, which masks all files of its name.
     Masks,
-    /// A file of the same name in a more important place counts instead.
+    /// It is overridden by a file of the same name in a directory of higher priority.
     Replaced {
-        /// That file.
+        /// The file that overrides it.
         by: String,
     },
-    /// It is in a folder of policies, but its name is not that of a policy.
+    /// It is ignored: it is in a directory of policies, but its name is not that of a policy.
     Ignored,
 }
 
@@ -44,37 +44,37 @@ pub enum Status {
 pub struct FileReport {
     /// Its path.
     pub path: String,
-    /// What became of it.
+    /// Its role.
     #[serde(flatten)]
     pub status: Status,
 }
 
-/// The policy, and the files it is from.
+/// The policy, and its files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Loaded {
     /// The policy.
     pub policy: Policy,
-    /// The files, in the order in which they are read; those that do not count follow the one that does.
+    /// The files, in the order in which they are read; the ones that a file overrides follow it.
     pub files: Vec<FileReport>,
 }
 
-/// A file is not a policy, or not to be trusted.
+/// A file is not a valid policy, or is not trusted.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// It cannot be read, or somebody else can write it.
     #[error(transparent)]
     Trust(#[from] TrustError),
-    /// What is in it is wrong.
+    /// Its content is not a valid policy.
     #[error("{path}:{error}", error = space_if_placeless(.error))]
     Parse {
         /// The file.
         path: String,
-        /// Where, and what.
+        /// The position, and the error.
         error: ParseError,
     },
 }
 
-/// `file:3:5: …` is what editors and compilers write; without a place there is a space.
+/// Use the format of editors and compilers, `file:3:5: …`; without a position there is a space after the first colon.
 fn space_if_placeless(error: &ParseError) -> String {
     match error.line {
         Some(_) => error.to_string(),
@@ -93,18 +93,18 @@ fn parsed(path: String, text: &str) -> Result<(String, PolicyFile), Vec<LoadErro
     }
 }
 
-/// Whether `name` is that of a policy. A dot at the beginning is an editor's way to hide its own files.
+/// Whether `name` is that of a policy. Editors hide their own files with a leading dot.
 fn is_policy(name: &str) -> bool {
     name.ends_with(".yaml") && !name.starts_with('.')
 }
 
-/// Whether `name` is that of a file somebody may take for a policy, and which is none.
+/// Whether `name` is that of a file that looks like a policy and is ignored.
 fn is_ignored(name: &str) -> bool {
     !name.ends_with(".yaml") && !name.starts_with('.')
 }
 
-/// The files in the folders of the system below `root` that do not count because of their names. A folder that cannot be
-/// listed has none here: [`load`] says what is wrong with it.
+/// The files in the system's directories below `root` that are ignored because of their names. A directory that cannot be
+/// listed contributes none: [`load`] reports its error.
 #[must_use]
 pub fn ignored(root: &Root) -> Vec<FileReport> {
     let mut ignored = Vec::new();
@@ -119,7 +119,7 @@ pub fn ignored(root: &Root) -> Vec<FileReport> {
     ignored
 }
 
-/// The same for the directory at `path`, whoever can write it; none if it is a file.
+/// The ignored files in the directory at `path`, whoever can write it; none if it is a file.
 #[must_use]
 pub fn ignored_in(path: &Path) -> Vec<FileReport> {
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
@@ -134,11 +134,11 @@ pub fn ignored_in(path: &Path) -> Vec<FileReport> {
     ignored
 }
 
-/// The policy of the system below `root`.
+/// Loads the policy of the system below `root`.
 ///
 /// # Errors
 ///
-/// All that is wrong, in the order of the files; nothing of the policy is to be used then.
+/// All errors, in the order of the files; no part of the policy is to be applied then.
 pub fn load(root: &Root) -> Result<Loaded, Vec<LoadError>> {
     let mut errors = Vec::new();
     let mut folders = Vec::new();
@@ -180,7 +180,7 @@ pub fn load(root: &Root) -> Result<Loaded, Vec<LoadError>> {
                 }
             },
             Ok(Content::Masked) => Status::Masks,
-            // It was there a moment ago.
+            // The file was removed since the directory was listed.
             Ok(Content::Absent) => continue,
             Err(error) => {
                 errors.push(error.into());
@@ -204,7 +204,7 @@ pub fn load(root: &Root) -> Result<Loaded, Vec<LoadError>> {
     }
 }
 
-/// The policy in the file or directory at `path`, whoever can write it: for commands that only look.
+/// Loads the policy in the file or directory at `path`, whoever can write it: for commands that change nothing.
 pub fn look(path: &Path) -> Result<Loaded, Vec<LoadError>> {
     let paths = if path.is_dir() {
         let listed = std::fs::read_dir(path).map_err(|e| vec![listing(path, &e).into()])?;
@@ -234,13 +234,13 @@ fn listing(path: &Path, error: &std::io::Error) -> TrustError {
     })
 }
 
-/// The policy in the file or directory at `path`, below `root`, if nobody but root can write it.
+/// Loads the policy in the file or directory at `path`, below `root`, if only root can write it.
 pub fn load_from(root: &Root, path: &Path) -> Result<Loaded, Vec<LoadError>> {
     let text = path.to_string_lossy();
     let text = text.trim_matches('/');
     let (folder, name) = text.rsplit_once('/').unwrap_or((".", text));
     let one = |error: TrustError| vec![error.into()];
-    // A folder of policies, or a folder with the one in it.
+    // The path names a directory of policies, or a file in a directory.
     let (folder, names) = match root.dir(text) {
         Ok(Some(folder)) => {
             let names = folder.names().map_err(one)?;
@@ -265,7 +265,8 @@ pub fn load_from(root: &Root, path: &Path) -> Result<Loaded, Vec<LoadError>> {
     gather(texts)
 }
 
-/// Why `policy apply` would not take the file or directory at `path`, which everything else does; `None` if it would.
+/// The reason why `policy apply` would refuse the file or directory at `path`, which other commands accept; `None` if it would
+/// not.
 #[must_use]
 pub fn distrust(path: &Path) -> Option<LoadError> {
     let path = std::path::absolute(path).ok()?;
@@ -284,7 +285,7 @@ fn absent(root: &Root, path: &str) -> TrustError {
     })
 }
 
-/// Parses texts in their order, and puts them together.
+/// Parses texts in their order, and merges them.
 fn gather(
     texts: impl Iterator<Item = Result<(String, String), LoadError>>,
 ) -> Result<Loaded, Vec<LoadError>> {
@@ -314,7 +315,7 @@ fn gather(
     }
 }
 
-/// The policy cannot be used. All that is wrong is said at once.
+/// The failure for a policy that cannot be used, with all errors at once.
 pub fn wrong(errors: &[LoadError]) -> anyhow::Error {
     let whole = "nothing was changed: a policy counts whole or not at all";
     let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
