@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What time it is: on the wall, which can be set, and since boot, which cannot.
+//! The wall clock, which can be set, and the time since boot, which cannot.
 
 use std::time::Duration;
 
@@ -8,25 +8,25 @@ use nix::time::{clock_gettime, ClockId};
 
 use super::event::Moment;
 
-/// By the clock on the wall.
+/// The time of the wall clock.
 #[must_use]
 pub fn now() -> Timestamp {
     Timestamp::now()
 }
 
-/// Since boot, with the time the machine was asleep (`CLOCK_BOOTTIME`).
+/// The time since boot, including suspend (`CLOCK_BOOTTIME`).
 #[must_use]
 pub fn uptime() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }
 
-/// The same in milliseconds.
+/// The time since boot in milliseconds.
 #[must_use]
 pub fn uptime_ms() -> u64 {
     u64::try_from(uptime().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Now, in the boot with this id.
+/// The current moment, in the boot with this id.
 #[must_use]
 pub fn moment(boot: &str) -> Moment {
     Moment {

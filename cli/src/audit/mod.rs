@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The audit: who changed the type of a group, from what to what, and how it ended.
 //!
-//! An [`event`] says what happened. [`trail`] records the changes of this process, [`recorder`] those of all others. Both append
-//! to the [`log`], a chain of records; [`sinks`] are the other places events go to. [`history`] is what the records say.
+//! An [`event`] describes a change. [`trail`] records the changes of this process, [`recorder`] those of all others. Both
+//! append to the [`log`], a chain of records; [`sinks`] are the other destinations of events. [`history`] evaluates the
+//! records.
 
 pub mod clock;
 pub mod event;

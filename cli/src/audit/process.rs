@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Who a process is, as far as the kernel tells (proc(5)).
+//! The identity of a process, as far as the kernel shows it (proc(5)).
 
 use crate::audit::event::{Event, Who};
 use crate::kernel::process::Process;
@@ -23,7 +23,7 @@ impl Who {
         who
     }
 
-    /// Adds what only `/proc` tells of process `pid`, which must be the one that is meant.
+    /// Adds the fields that only `/proc` has for process `pid`, which must be the right one.
     pub fn look(&mut self, proc: &Proc, pid: u32) {
         self.executable = proc.executable(pid).map(|text| printable(&text));
         self.unit = proc.unit(pid).map(|text| printable(&text));
@@ -31,7 +31,7 @@ impl Who {
 }
 
 impl Process {
-    /// Whether the process is there, and not another that has got its number.
+    /// Whether the process exists, and is not another one with its number.
     #[must_use]
     pub fn is_alive(self, proc: &Proc) -> bool {
         proc.started(self.pid) == Some(self.started)
@@ -39,7 +39,7 @@ impl Process {
 }
 
 impl Event {
-    /// Whether the process that wrote, or is about to, is there.
+    /// Whether the process that wrote, or is about to, exists.
     #[must_use]
     pub fn is_at_work(&self, proc: &Proc) -> bool {
         self.written_by()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Events in words, for people.
+//! Describes events for people.
 
 use iommuctl_policy::DomainType;
 use nix::errno::Errno;
@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use super::event::{Event, EventOutcome, Learned, Phase, Who};
 use crate::sys::printable::printable;
 
-/// What happened, in one sentence without control characters.
+/// Describes a change in one sentence without control characters.
 #[must_use]
 pub fn sentence(event: &Event) -> String {
     let names: Vec<&str> = event.devices.iter().map(|d| d.name.as_str()).collect();
@@ -55,14 +55,14 @@ fn closed(event: &Event) -> String {
     }
 }
 
-/// Who did it, as far as that is known; `None` if it is not.
+/// Describes who made the change; `None` if it is not known.
 #[must_use]
 pub fn by(who: &Who) -> Option<String> {
     let pid = who.pid?;
     Some(described(who, &format!(" [{pid}]")))
 }
 
-/// The same without the number of the process: so that what one program did again and again is one line.
+/// Describes who made the change without the process id, so that repeated changes of one program can be merged.
 #[must_use]
 pub fn by_whom(who: &Who) -> Option<String> {
     who.pid.map(|_| described(who, ""))
@@ -86,7 +86,7 @@ fn described(who: &Who, number: &str) -> String {
     words
 }
 
-/// What it means that `event` happened; `None` if nothing is to be said.
+/// Explains the consequence of `event`; `None` if there is none.
 #[must_use]
 pub fn meaning(event: &Event) -> Option<String> {
     let why = || {

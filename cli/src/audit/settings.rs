@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What is configured: `/etc/iommuctl/audit.yaml`, and the key for anchors.
+//! The configuration of the audit: `/etc/iommuctl/audit.yaml`, and the key for anchors.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -13,16 +13,16 @@ use crate::sys::trusted::{Content, Root, TrustError};
 const FOLDER: &str = "etc/iommuctl";
 const SETTINGS: &str = "audit.yaml";
 const KEY: &str = "audit.key";
-/// The same key as a credential of a unit (`LoadCredential=`, `LoadCredentialEncrypted=`; systemd.exec(5)).
+/// The name of the key as a credential of a unit (`LoadCredential=`, `LoadCredentialEncrypted=`; systemd.exec(5)).
 const CREDENTIAL: &str = "iommuctl.audit-key";
 
 /// The settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// Others can write them, or they cannot be read.
+    /// They cannot be read, or others can write them.
     #[error(transparent)]
     Trust(#[from] TrustError),
-    /// They are wrong.
+    /// They are invalid.
     #[error("{path}:{error}")]
     Wrong {
         /// The file.
@@ -30,7 +30,7 @@ pub enum SettingsError {
         /// What is wrong, and where.
         error: ParseError,
     },
-    /// The key is no secret.
+    /// Others can read the key.
     #[error("{path} can be read by others than root (mode {mode:04o}), and is no key then; make a new one, and `chmod 600` it")]
     Readable {
         /// The file.
@@ -57,7 +57,7 @@ pub enum SettingsError {
     },
 }
 
-/// The settings, and the log as they want it, below `/` or `root`.
+/// The settings, and the log configured with them, below `root` (default `/`).
 pub fn log(root: Option<&Path>) -> Result<(AuditSettings, Log), SettingsError> {
     let trusted = Root::open(root)?;
     let settings = read(&trusted)?;
@@ -83,7 +83,7 @@ fn read(root: &Root) -> Result<AuditSettings, SettingsError> {
     }
 }
 
-/// Reads the key; `None` if there is none. A credential of the unit goes before the file.
+/// Reads the key; `None` if there is none. A credential of the unit has priority over the file.
 pub fn key(root: &Root) -> Result<Option<Key>, SettingsError> {
     if let Some(folder) = std::env::var_os("CREDENTIALS_DIRECTORY") {
         let path = Path::new(&folder).join(CREDENTIAL);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The trail of the changes that this process makes.
 //!
-//! Before a change, [`Trail::open`] says what is about to be done, and waits until that is on the disk; after it,
-//! [`Trail::close`] says what came of it. Whoever is killed in between leaves an open record, which counts as failed. Many
-//! threads change groups at the same time: what they have to say at the same time is written and synced together.
+//! Before a change, [`Trail::open`] records the intention and syncs it; after it, [`Trail::close`] records the outcome. A
+//! process that is killed in between leaves an open record, which counts as failed. Many threads change groups at the same
+//! time: their records are written and synced together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,13 +21,13 @@ use super::sinks::{journald, linux_audit};
 use crate::kernel::procfs::Proc;
 use crate::kernel::sysfs::{Problems, Sysfs};
 
-/// A change that was announced.
+/// An announced change.
 #[derive(Debug)]
 #[must_use]
 pub struct Opened(Event);
 
 impl Opened {
-    /// The change is over, now: what came of it may be told a moment later, together with what came of others.
+    /// Notes the time at which the change ended; the outcome can be recorded later, together with others.
     pub fn end(&mut self) {
         let Self(event) = self;
         event.time = clock::now();
@@ -35,10 +35,10 @@ impl Opened {
     }
 }
 
-/// What an event is recorded with: whether it is, or why not.
+/// The result of recording an event.
 type Slot = Arc<OnceLock<Result<(), String>>>;
 
-/// The trail.
+/// The trail of this process.
 #[derive(Debug)]
 pub struct Trail {
     root: PathBuf,
@@ -46,28 +46,28 @@ pub struct Trail {
     who: Who,
     boot: String,
     next: AtomicU64,
-    /// What waits for the log.
+    /// The events that wait for the log.
     queue: Mutex<Vec<(Vec<Event>, Slot)>>,
     log: Mutex<Log>,
     /// The rules of a policy that decided, by group.
     rules: Mutex<BTreeMap<GroupId, Vec<String>>>,
-    /// What is done for something else than itself at the moment, by group.
+    /// The causes of changes that were not requested themselves, by group.
     causes: Mutex<BTreeMap<GroupId, &'static str>>,
-    /// What did not work on the way.
+    /// The problems so far.
     troubles: Mutex<BTreeSet<String>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Whoever panicked with it left nothing half done: what is in there is only added and taken.
+    // Ignore poisoning: the contents are only added to and taken from, so a panic leaves them consistent.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Trail {
-    /// Begins one for this process, below `/` or `root`.
+    /// Starts the trail of this process, below `root` (default `/`).
     ///
     /// # Errors
     ///
-    /// [`SettingsError`]. Whether anything can be recorded only shows when it is.
+    /// [`SettingsError`]. Whether the log can be written shows only at the first record.
     pub fn begin(root: Option<&Path>, proc: &Proc) -> Result<Self, SettingsError> {
         let (settings, log) = settings::log(root)?;
         Ok(Self {
@@ -84,12 +84,12 @@ impl Trail {
         })
     }
 
-    /// Says which rules of a policy decide for a group.
+    /// Sets the rules of a policy that decide for a group.
     pub fn because(&self, group: GroupId, rules: Vec<String>) {
         locked(&self.rules).insert(group, rules);
     }
 
-    /// Says what a group is changed for from now on: `None` if that is what this process was asked for.
+    /// Sets the cause of the changes of a group from now on: `None` if they are what this process was started for.
     pub fn cause(&self, group: GroupId, cause: Option<&'static str>) {
         let mut causes = locked(&self.causes);
         match cause {
@@ -98,11 +98,11 @@ impl Trail {
         };
     }
 
-    /// Announces that `group`, which is as it is before the change, is to become `request`.
+    /// Announces that `group`, in its state before the change, is to become `request`.
     ///
     /// # Errors
     ///
-    /// In words, if that is not recorded and the settings ask for it. Then nothing may be changed.
+    /// The reason, if it cannot be recorded and the settings require that. Then nothing may be changed.
     pub fn open(
         &self,
         group: &Group,
@@ -114,7 +114,7 @@ impl Trail {
         Ok(Opened(event))
     }
 
-    /// The same for many at once, which takes no longer.
+    /// Announces many changes at once, which takes no longer than one.
     pub fn open_all<'g>(
         &self,
         groups: impl Iterator<Item = (&'g Group, Route)>,
@@ -135,13 +135,14 @@ impl Trail {
         event
     }
 
-    /// Says what came of it, which is over now.
+    /// Records the outcome of a change that ends now.
     pub fn close(&self, mut opened: Opened, ending: Ending) {
         opened.end();
         self.close_all(std::iter::once((opened, ending)));
     }
 
-    /// Says what came of many at once, which takes no longer. Each was over when [`Opened::end`] was called.
+    /// Records the outcomes of many changes at once, which takes no longer than one. Each ended when [`Opened::end`] was
+    /// called.
     pub fn close_all(&self, ended: impl Iterator<Item = (Opened, Ending)>) {
         let close = |(Opened(mut event), ending): (Opened, Ending)| {
             event.close(ending);
@@ -150,12 +151,12 @@ impl Trail {
         self.tell(&ended.map(close).collect::<Vec<Event>>());
     }
 
-    /// Records what was not even begun, such as a refusal, about a group that is as `sysfs` has it now.
+    /// Records a change that was not begun, such as a refusal, with the group's state in `sysfs` now.
     pub fn note(&self, sysfs: &Sysfs, group: GroupId, ending: Ending) {
         self.note_all(sysfs, std::iter::once((group, ending)));
     }
 
-    /// The same for many at once, which takes hardly longer.
+    /// Records many changes that were not begun at once, which takes hardly longer than one.
     pub fn note_all(&self, sysfs: &Sysfs, endings: impl Iterator<Item = (GroupId, Ending)>) {
         let note = |(group, ending): (GroupId, Ending)| {
             let mut event = self.event(group);
@@ -168,7 +169,7 @@ impl Trail {
         self.tell(&endings.map(note).collect::<Vec<Event>>());
     }
 
-    /// The act is done or not, whatever becomes of the record; what does not work is told at the end.
+    /// Records events after the fact; a problem is only reported at the end.
     fn tell(&self, events: &[Event]) {
         if let Err(why) = self.record(events) {
             self.trouble(why);
@@ -186,7 +187,7 @@ impl Trail {
         event
     }
 
-    /// What did not work so far, each thing once.
+    /// The problems so far, each once.
     #[must_use]
     pub fn troubles(&self) -> Vec<String> {
         locked(&self.troubles).iter().cloned().collect()
@@ -196,7 +197,7 @@ impl Trail {
         locked(&self.troubles).insert(text);
     }
 
-    /// Records `events` wherever they are to go. It is only an error if one is recorded nowhere that counts.
+    /// Records `events` in all destinations. Fails only if an event is in no destination that counts.
     fn record(&self, events: &[Event]) -> Result<(), String> {
         if events.is_empty() {
             return Ok(());
@@ -205,13 +206,13 @@ impl Trail {
         let all = events
             .iter()
             .map(|event| self.record_elsewhere(event, logged.clone()));
-        // Each of them, whatever became of the one before.
+        // Evaluate all of them, even after an error.
         all.fold(Ok(()), Result::and)
     }
 
-    /// Records `event` where else it is to go, after what became of the log.
+    /// Records `event` in the other destinations, given the result of the log.
     fn record_elsewhere(&self, event: &Event, logged: Result<(), String>) -> Result<(), String> {
-        // What was announced is in the log, and of interest again only if nothing follows.
+        // Skip an announcement that is in the log: it is of interest only if nothing follows.
         let announced = event.phase == Phase::Opened && logged.is_ok();
         let journalled = match (self.settings.journal, announced) {
             (true, false) => journald::send(&self.root, event).map_err(|e| e.to_string()),
@@ -219,7 +220,7 @@ impl Trail {
             (false, _) => Err("it is switched off in audit.yaml".to_owned()),
         };
         if self.settings.linux_audit && event.phase == Phase::Closed {
-            // It does not count: a kernel whose audit is off takes messages all the same, and forgets them.
+            // The audit system does not count: a kernel with auditing off accepts messages, and discards them.
             if let Err(why) = linux_audit::send(event) {
                 self.trouble(format!("the Linux audit system was not told: {why}"));
             }
@@ -247,13 +248,13 @@ impl Trail {
         }
     }
 
-    /// Appends `events` to the log, with what other threads have to say at this moment.
+    /// Appends `events` to the log, together with the events that other threads have queued.
     fn append(&self, events: &[Event]) -> Result<(), String> {
         let slot = Slot::default();
         locked(&self.queue).push((events.to_vec(), Arc::clone(&slot)));
         let mut log = locked(&self.log);
         if let Some(done) = slot.get() {
-            // Whoever had the log before took it along.
+            // The previous holder of the log has written our events.
             return done.clone();
         }
         let batch = std::mem::take(&mut *locked(&self.queue));
@@ -262,7 +263,7 @@ impl Trail {
         let bodies: Vec<Body> = events.map(Body::Event).collect();
         let written = log.append(&bodies).map_err(|error| error.to_string());
         for slot in slots {
-            // Only set here, under the lock of the log.
+            // The slot is only set here, under the lock of the log.
             let _ = slot.set(written.clone());
         }
         written

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! When each boot of the log began, and when something was last recorded in it.
+//! When each boot in the log began, and when its last event was recorded.
 //!
-//! The clock on the wall can be set, and early in a boot it is often wrong. The time since boot cannot be set: so events
-//! are placed by it, counted from where the last record of their boot has both.
+//! The wall clock can be set, and is often wrong early in a boot. The time since boot cannot be set, so events are placed by
+//! it, relative to the last record of their boot.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use crate::audit::event::Event;
 use crate::audit::log::file::{LogError, Places};
 use crate::audit::log::read;
 
-/// Below this, two clocks agree: then an event has the time that `audit log` shows for it.
+/// Up to this difference, two clocks agree: then an event has the time that `audit log` shows for it.
 const MAX_CLOCK_DIFFERENCE_MS: i64 = 2000;
 
 /// A boot. Times are in milliseconds since 1970.
@@ -23,11 +23,11 @@ struct Boot {
     last: i64,
 }
 
-/// All boots that the log tells of, by their id.
+/// All boots in the log, by id.
 #[derive(Debug, Default)]
 pub struct Boots(HashMap<String, Boot>);
 
-/// What of a record says when it was made.
+/// The timestamps of a record.
 #[derive(Deserialize)]
 struct Stamped {
     event: Option<Stamp>,
@@ -45,7 +45,7 @@ fn uptime(ms: u64) -> i64 {
 }
 
 impl Boots {
-    /// Goes through the log.
+    /// Reads the log.
     pub fn read(places: &Places) -> Result<Self, LogError> {
         let mut boots = Self::default();
         read::each(places, &mut read::Position::default(), |line| {
@@ -57,12 +57,12 @@ impl Boots {
         Ok(boots)
     }
 
-    /// Takes in when something was recorded.
+    /// Takes the timestamps of a record.
     pub(super) fn learn(&mut self, boot: String, time: Timestamp, uptime_ms: u64) {
         let last = time.as_millisecond();
         let began = last.saturating_sub(uptime(uptime_ms));
         let known = self.0.entry(boot).or_insert(Boot { began, last });
-        // The later of two is believed more: by then the clock was set.
+        // Prefer the later record: by then the clock was set.
         if uptime(uptime_ms) >= known.last.saturating_sub(known.began) {
             *known = Boot { began, last };
         }
@@ -81,7 +81,7 @@ impl Boots {
         }
     }
 
-    /// When something was last recorded in a boot.
+    /// When the last event of a boot was recorded.
     #[must_use]
     pub fn last(&self, boot: &str) -> Option<i64> {
         self.0.get(boot).map(|boot| boot.last)

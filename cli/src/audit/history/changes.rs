@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What happened, from what was recorded of it: several records of one change become one entry.
+//! Merges the records of one change into one entry.
 //!
-//! `iommuctl` records a change when it begins and when it ends, and the kernel's word on the same write comes in between or
-//! shortly after. All of them name the process that wrote. Nothing is kept longer than it can still be told of: so a log of
-//! any length can be gone through.
+//! `iommuctl` records a change when it begins and when it ends, and the kernel's event for the same write is recorded in
+//! between or shortly after. All of them name the process that wrote. Records are kept only while a matching one can still
+//! follow, so a log of any length can be processed.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,44 +13,45 @@ use serde::Serialize;
 use crate::audit::event::{Event, EventOutcome, Learned, Phase};
 use crate::kernel::process::Process;
 
-/// How long one word on a write waits for the other.
+/// How long the record of a write waits for the other one.
 const PAIRING_TIMEOUT: SignedDuration = SignedDuration::from_secs(2);
-/// The most that are waited for.
+/// How many entries wait at most.
 const MAX_WAITING: usize = 4096;
-/// How many writes are remembered as told. The kernel's word comes within a moment, in which there may be hundreds of others.
+/// How many reported writes are remembered. The kernel's event follows within a moment, in which there may be hundreds of
+/// others.
 const MAX_REMEMBERED: usize = 1024;
 
 /// A change, or an attempt.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Entry {
-    /// What is known of it. Without an outcome it was begun, and whoever did has not said how it ended: it counts as failed.
+    /// The merged record. If it has no outcome, the change was begun and its end was never recorded: it counts as failed.
     #[serde(flatten)]
     pub event: Event,
-    /// Whether the kernel told of the same write.
+    /// Whether the kernel reported the same write.
     pub confirmed: bool,
 }
 
 impl Entry {
-    /// How it ended. What was begun and not ended counts as failed.
+    /// The outcome. A change without a recorded end counts as failed.
     #[must_use]
     pub fn outcome(&self) -> EventOutcome {
         self.event.outcome.unwrap_or(EventOutcome::Failed)
     }
 }
 
-/// A write, wherever it is recorded: in which boot, by which process, and of which group's type. One process writes to many groups,
-/// and to each once.
+/// The identity of a write in all its records: the boot, the process, and the group. A process writes to many groups, but to
+/// each only once.
 type Write = (String, Process, u32);
 
-/// Goes through events in the order in which they were recorded, and tells of them in that order.
+/// Processes events in the order in which they were recorded, and returns entries in that order.
 #[derive(Debug, Default)]
 pub struct ChangeCorrelator {
-    /// Begun, and not ended, by id.
+    /// The changes that were begun and have not ended, by id.
     open: BTreeMap<String, Event>,
-    /// What is about to be told. Each of the two words on a write waits here for the other, whichever is recorded first, and
-    /// what comes after it waits with it.
+    /// The entries that are about to be returned. The first record of a write waits here for the other one, whichever comes
+    /// first, and later entries wait behind it.
     next: VecDeque<Entry>,
-    /// Writes that were told of by whoever made them.
+    /// The writes that their writers have reported.
     told: VecDeque<Write>,
 }
 
@@ -59,7 +60,7 @@ fn write_of(event: &Event) -> Option<Write> {
 }
 
 impl ChangeCorrelator {
-    /// The next event. Calls `each` for every entry that is complete by now.
+    /// Takes the next event. Calls `each` for every entry that is now complete.
     pub fn tell(&mut self, event: Event, each: &mut dyn FnMut(Entry)) {
         let now = event.time;
         match (event.phase, event.learned) {
@@ -96,7 +97,7 @@ impl ChangeCorrelator {
             self.next
                 .retain(|e| !is_by_kernel(e) || write_of(&e.event).as_ref() != Some(&write));
             confirmed = self.next.len() < count;
-            // What took too long may have ended otherwise: then the kernel's word is news.
+            // Leave out a timeout: the write may still have ended otherwise, and then the kernel's event is needed.
             if event.outcome != Some(EventOutcome::TimedOut) {
                 self.told.push_back(write);
                 if self.told.len() > MAX_REMEMBERED {
@@ -107,7 +108,7 @@ impl ChangeCorrelator {
         self.next.push_back(Entry { event, confirmed });
     }
 
-    /// Gives up waiting, at the time `now`, for what nobody else has told of.
+    /// Returns the entries that have waited for too long at the time `now`.
     pub fn release(&mut self, now: Timestamp, each: &mut dyn FnMut(Entry)) {
         let is_over = |first: &Entry| now.duration_since(first.event.time) > PAIRING_TIMEOUT;
         while let Some(first) = self.next.front() {
@@ -118,7 +119,7 @@ impl ChangeCorrelator {
         }
     }
 
-    /// Nothing comes any more. What was begun by a process that `is_alive` is left out: it may still end.
+    /// Handles the end of the log. A change of a process that `is_alive` is left out: it may still end.
     pub fn end(self, is_alive: impl Fn(&Event) -> bool, each: &mut dyn FnMut(Entry)) {
         self.next.into_iter().for_each(&mut *each);
         let ended = self.open.into_values().filter(|event| !is_alive(event));
@@ -126,13 +127,13 @@ impl ChangeCorrelator {
     }
 }
 
-/// Whether it is the kernel's word alone.
+/// Whether the entry comes from the kernel only.
 fn is_by_kernel(entry: &Entry) -> bool {
     entry.event.learned == Learned::Kernel
 }
 
-/// Whether the other word on the same write may still come: that of whoever wrote, or the kernel's, which tells only of what
-/// goes through the module.
+/// Whether the other record of the same write may still follow: the writer's, or the kernel's, which exists only for writes
+/// that go through the module.
 fn is_waiting(entry: &Entry) -> bool {
     let by_module = entry.event.route.as_deref() == Some("module");
     is_by_kernel(entry) || (by_module && !entry.confirmed)

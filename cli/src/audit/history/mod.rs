@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What the records say about the past.
+//! The history of devices, from the records.
 
 pub mod boots;
 pub mod changes;

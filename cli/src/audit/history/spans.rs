@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What a device was, and for how long: a row of spans without end, in bounded memory.
+//! The types of a device over time, as consecutive spans in bounded memory.
 
 use std::collections::BTreeMap;
 
 use iommuctl_policy::DomainType;
 
-/// The most spans that are kept of one device. More cannot be told apart on a page.
+/// How many spans of a device are kept. A page cannot show more.
 pub const MAX_SPANS: usize = 400;
 
-/// What a device was.
+/// The state of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
     /// `blocked`: it can reach no memory.
@@ -19,14 +19,14 @@ pub enum State {
     DmaFq,
     /// `identity`: not translated.
     Identity,
-    /// A type that is none of these.
+    /// Another type.
     Other,
-    /// Nothing says what it was.
+    /// Not known.
     NotKnown,
 }
 
 impl State {
-    /// Every one of them, the best protected first.
+    /// All states, the best protected first.
     pub const ALL: [Self; 6] = [
         Self::Blocked,
         Self::Dma,
@@ -36,7 +36,7 @@ impl State {
         Self::NotKnown,
     ];
 
-    /// Of a type as the kernel says it.
+    /// The state for a type.
     #[must_use]
     pub fn of(text: &str) -> Self {
         match DomainType::from_kernel(text) {
@@ -48,7 +48,7 @@ impl State {
         }
     }
 
-    /// The type, as the kernel says it where it has a word.
+    /// The name: that of the kernel's type, if there is one.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -61,7 +61,7 @@ impl State {
         }
     }
 
-    /// Whether memory that was taken back is out of reach at once. Of what is not known, that is not known.
+    /// Whether unmapped memory is inaccessible at once; `false` if the state is not known.
     #[must_use]
     pub fn is_strict(self) -> bool {
         matches!(self, Self::Dma | Self::Blocked)
@@ -72,18 +72,18 @@ impl State {
     }
 }
 
-/// Several states.
+/// A set of states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct States(u8);
 
 impl States {
-    /// Only this one.
+    /// The set with only this state.
     #[must_use]
     pub fn only(state: State) -> Self {
         Self(state.bit())
     }
 
-    /// With this one.
+    /// The set with this state added.
     pub fn insert(&mut self, state: State) {
         self.0 |= state.bit();
     }
@@ -92,14 +92,14 @@ impl States {
         Self(self.0 | other.0)
     }
 
-    /// Each of them, the best protected first.
+    /// All states in the set, the best protected first.
     pub fn iter(self) -> impl Iterator<Item = State> {
         State::ALL
             .into_iter()
             .filter(move |state| self.0 & state.bit() != 0)
     }
 
-    /// The only one; `None` if there are several.
+    /// The only state in the set; `None` if there are several.
     #[must_use]
     pub fn single(self) -> Option<State> {
         let mut states = self.iter();
@@ -107,7 +107,7 @@ impl States {
         first.filter(|_| states.next().is_none())
     }
 
-    /// Whether a state that is known is not strict.
+    /// Whether a known state in the set is not strict.
     #[must_use]
     pub fn has_weak(self) -> bool {
         self.iter()
@@ -115,14 +115,14 @@ impl States {
     }
 }
 
-/// From when to when a device was what, in milliseconds since 1970.
+/// A span of time in which a device had a state, in milliseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// From when.
+    /// The beginning.
     pub from: i64,
-    /// To when.
+    /// The end.
     pub to: i64,
-    /// What it was; several, in turn, where they changed too often to be told apart.
+    /// The states; several, alternating, where they changed too often to be listed.
     pub states: States,
 }
 
@@ -134,14 +134,14 @@ pub struct Spans {
     /// Its end.
     to: i64,
     list: Vec<Span>,
-    /// How long it was what, to the millisecond, however few spans are kept.
+    /// The exact duration of each state, however few spans are kept.
     time: BTreeMap<State, i64>,
-    /// What it was, were it for less than a millisecond.
+    /// All states that occurred, even for less than a millisecond.
     seen: States,
 }
 
 impl Spans {
-    /// None yet, of a period.
+    /// Starts a period without spans.
     #[must_use]
     pub fn new(from: Option<i64>, to: i64) -> Self {
         Self {
@@ -153,7 +153,7 @@ impl Spans {
         }
     }
 
-    /// Adds one behind those that are there.
+    /// Appends a span.
     pub fn push(&mut self, from: i64, to: i64, state: State) {
         let to = to.max(from);
         let begin = self.from.unwrap_or(i64::MIN);
@@ -178,7 +178,7 @@ impl Spans {
         }
     }
 
-    /// Makes one of the two neighbours that are shortest together.
+    /// Merges the two neighbouring spans that are shortest together.
     fn join_shortest(&mut self) {
         let pairs = self.list.windows(2).enumerate();
         let shortest = pairs.min_by_key(|(_, pair)| match pair {
@@ -196,19 +196,19 @@ impl Spans {
         }
     }
 
-    /// How long it was what. What is not in here of the period is not known.
+    /// How long it had the state. The rest of the period is not known.
     #[must_use]
     pub fn time(&self) -> &BTreeMap<State, i64> {
         &self.time
     }
 
-    /// What it was at any time.
+    /// All states that it had at any time.
     #[must_use]
     pub fn seen(&self) -> States {
         self.seen
     }
 
-    /// All of them, from `begin` (of the period, if it has one) without a gap: what is between is not known.
+    /// All spans, without gaps from `begin` (of the period, if it has one): the gaps are filled with [`State::NotKnown`].
     #[must_use]
     pub fn filled(&self, begin: i64) -> Vec<Span> {
         let mut at = self.from.unwrap_or(begin);

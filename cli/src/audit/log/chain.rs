@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The chain of records: each line carries the hash of the line before it.
+//! The chain of records: each line contains the hash of the line before it.
 //!
-//! A line of the log is one JSON object with `v` (1), `seq` (from 1, without a gap), `prev` (SHA-256 of the bytes of the
-//! line before it without its newline; zeros for the first) and either an `event` or a `note` about the log itself. So
-//! whatever happens to a line in the middle shows in the line after it; what happens at the end shows in the
-//! [`super::head`], which is kept elsewhere.
+//! A line of the log is one JSON object with `v` (1), `seq` (from 1, without gaps), `prev` (SHA-256 of the bytes of the
+//! previous line without its newline; zeros for the first) and either an `event` or a `note` about the log itself. So a
+//! manipulated line is detected by the line after it, and a manipulated end by the [`super::head`], which is kept elsewhere.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,15 +14,15 @@ use sha2::{Digest, Sha256};
 
 use crate::audit::event::{Event, VERSION};
 
-/// The longest line there can be. A group with a thousand devices has some 200 KiB.
+/// The longest possible line, in bytes. A group with a thousand devices has about 200 KiB.
 pub const LINE_LIMIT: usize = 1024 * 1024;
 
-/// A SHA-256, written in hexadecimal.
+/// A SHA-256, printed in hexadecimal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Hash([u8; 32]);
 
 impl Hash {
-    /// Of some bytes.
+    /// Hashes `bytes`.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
@@ -77,7 +76,7 @@ impl<'de> Deserialize<'de> for Hash {
     }
 }
 
-/// A secret that others do not have, for anchors.
+/// A secret key for anchors.
 #[derive(Clone)]
 pub struct Key(Hmac<Sha256>);
 
@@ -88,10 +87,10 @@ impl fmt::Debug for Key {
 }
 
 impl Key {
-    /// The fewest bytes that are taken for a secret.
+    /// The shortest key that is accepted, in bytes.
     pub const SHORTEST: usize = 16;
 
-    /// From the bytes of a file; a newline at the end is not part of it. `None` if it is too short.
+    /// Takes the key from the bytes of a file, without a newline at the end. `None` if it is too short.
     #[must_use]
     pub fn new(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
@@ -101,13 +100,13 @@ impl Key {
         Hmac::new_from_slice(bytes).ok().map(Self)
     }
 
-    /// Vouches for record `seq`, whose hash is `hash`, and so for everything before it.
+    /// Authenticates record `seq` with the hash `hash`, and so everything before it.
     #[must_use]
     pub fn anchor(&self, seq: u64, hash: Hash) -> Hash {
         Hash(self.mac(seq, hash).finalize().into_bytes().into())
     }
 
-    /// Whether [`Key::anchor`] of the same record gave `mac`. Takes as long whatever the answer.
+    /// Whether `mac` is the [`Key::anchor`] of the record. Takes constant time.
     #[must_use]
     pub fn vouches(&self, seq: u64, hash: Hash, mac: Hash) -> bool {
         self.mac(seq, hash).verify_slice(&mac.0).is_ok()
@@ -120,41 +119,41 @@ impl Key {
     }
 }
 
-/// Something about the log itself.
+/// A note about the log itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "about")]
 pub enum Note {
-    /// What stands between this and the line before it was not written whole, as after a power cut.
+    /// The bytes between this line and the record before it were written incompletely, as after a power failure.
     Torn {
-        /// How many bytes that is, without the newline that ends it.
+        /// How many bytes, without the newline that ends them.
         bytes: u64,
         /// Their hash.
         sha256: Hash,
     },
-    /// A file begins, since the one before it was full.
+    /// A new file starts, since the previous one was full.
     Rotated {
         /// The last record that was dropped with the oldest files; 0 if none was.
         dropped: u64,
     },
-    /// There was a log, but no word of where it had ended; so what may have been cut off before this cannot be known.
+    /// A log existed, but not the head that says where it ended, so a truncation before this record cannot be detected.
     HeadLost,
-    /// Who has the key vouches for the record before this.
+    /// The holder of the key authenticates the record before this one.
     Anchor {
         /// [`Key::anchor`] of that record.
         mac: Hash,
     },
     /// The recorder started.
     Started {
-        /// Whether `iommu_live` was loaded, and so the kernel tells of every write.
+        /// Whether `iommu_live` was loaded, so that the kernel reports every write.
         module: bool,
     },
     /// The recorder was told to stop.
     Stopped,
-    /// There were more events than could be taken; what they changed is found by comparison.
+    /// Events were lost, since the socket was full; their effects are found by comparison.
     Overrun,
 }
 
-/// A line of the log, as it is read.
+/// A line of the log, for reading.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Record {
     /// The version of the format.
@@ -166,12 +165,12 @@ pub struct Record {
     /// What happened.
     #[serde(default)]
     pub event: Option<Event>,
-    /// Or, what is to be said of the log.
+    /// The note about the log, if it is not an event.
     #[serde(default)]
     pub note: Option<Note>,
 }
 
-/// The same, as it is written.
+/// A line of the log, for writing.
 #[derive(Serialize)]
 struct Written<'a> {
     v: u32,
@@ -183,16 +182,16 @@ struct Written<'a> {
     note: Option<&'a Note>,
 }
 
-/// What is to become a record.
+/// The content of a new record.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Body {
-    /// Something happened.
+    /// An event.
     Event(Box<Event>),
-    /// Something is to be said of the log.
+    /// A note about the log.
     Note(Note),
 }
 
-/// The place behind which the next record goes.
+/// The end of the chain, after which the next record goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tip {
     /// The number of the last record; 0 if there is none.
@@ -223,7 +222,7 @@ impl Tip {
         Ok(())
     }
 
-    /// The place behind the record in `line`; `None` if that is not one.
+    /// The end of a chain whose last record is `line`; `None` if that is not a record.
     #[must_use]
     pub fn of(line: &[u8]) -> Option<Self> {
         let link = Link::of(line)?;
@@ -234,7 +233,7 @@ impl Tip {
     }
 }
 
-/// What of a record makes the chain. What it says is only skipped, so a record of a later kind is one, too.
+/// The part of a record that makes the chain. The content is skipped, so records of later kinds are accepted.
 #[derive(Debug, Deserialize)]
 pub struct Link {
     /// As in [`Record`].
@@ -243,25 +242,25 @@ pub struct Link {
     pub seq: u64,
     /// As in [`Record`].
     pub prev: Hash,
-    /// A note is looked at, since some are about the chain.
+    /// The note, since some notes are about the chain.
     #[serde(default)]
     pub note: Option<serde_json::Value>,
 }
 
 impl Link {
-    /// What makes the chain of the record in `line`; `None` if that is not one.
+    /// Parses the link in `line`; `None` if that is not a record.
     #[must_use]
     pub fn of(line: &[u8]) -> Option<Self> {
         serde_json::from_slice(line).ok()
     }
 
-    /// Whether it was written behind the record at `tip`.
+    /// Whether the record was written directly after the record at `tip`.
     #[must_use]
     pub fn follows(&self, tip: Tip) -> bool {
         self.seq == tip.seq + 1 && self.prev == tip.hash
     }
 
-    /// The note, if it is one that is known.
+    /// The note, if its kind is known.
     #[must_use]
     pub fn note(&self) -> Option<Note> {
         self.note

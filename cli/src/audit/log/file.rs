@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The log: `/var/log/iommuctl/audit.jsonl`, and those before it, `audit.jsonl.1` and so on. Only appended to, one process
-//! at a time, and synced before it is taken for written.
+//! The log: `/var/log/iommuctl/audit.jsonl`, and the rotated files `audit.jsonl.1` and so on. One process at a time appends to
+//! it, and syncs it before it reports success.
 //!
-//! While there is no `/var/log` (in the initramfs, or before it is mounted), events wait in `/run/iommuctl`, which is handed
-//! on; whoever writes to the log next takes them in first.
+//! While there is no `/var/log` (in the initramfs, or before it is mounted), events are spooled in `/run/iommuctl`, which
+//! survives the switch to the root file system; the next process that appends to the log moves them there.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -21,57 +21,58 @@ use crate::sys::error::{errno, OsError};
 use crate::sys::ofd_lock::try_lock;
 use crate::sys::private_dir::{PrivateDir, PrivateDirError};
 
-/// The file that is written to.
+/// The file that is appended to.
 pub const NAME: &str = "audit.jsonl";
-/// Who has this file locked may write.
+/// The lock file: only the process that has it locked may write.
 pub const LOCK: &str = "audit.lock";
-/// What waits for the log, in `/run/iommuctl`.
+/// The spool in `/run/iommuctl`.
 pub const SPOOL: &str = "audit-spool.jsonl";
-/// How long another process may keep the log to itself. Whoever appends is done in milliseconds.
+/// How long to wait for the lock of the log. Appending takes milliseconds.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
-/// What waits is in memory, and must be read whole. A machine with thousands of groups has some megabytes in the initramfs.
+/// The size limit of the spool, which is in memory and is read whole. A machine with thousands of groups has some megabytes in
+/// the initramfs.
 const SPOOL_LIMIT: u64 = 64 * 1024 * 1024;
 
 /// The log cannot be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// A folder or file is not ours alone, or cannot be used.
+    /// A directory or file cannot be used, or somebody else can write it.
     #[error(transparent)]
     Run(#[from] PrivateDirError),
-    /// What is known of its end cannot be read or written.
+    /// The head of the log cannot be read or written.
     #[error(transparent)]
     Head(#[from] StateError),
     /// A system call failed.
     #[error(transparent)]
     Os(#[from] OsError),
-    /// Another process has it and does not let go.
+    /// Another process holds the lock for too long.
     #[error("another process has had {0} locked for {LOCK_TIMEOUT:?}")]
     Locked(String),
-    /// Too much waits for the log.
+    /// The spool is full.
     #[error("{0} is full: there is no /var/log to take it in")]
     Full(String),
-    /// An event cannot be put into words.
+    /// An event cannot be serialized.
     #[error("an event cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
 }
 
-/// When a file is full, and how many are kept.
+/// When a file is rotated, and how many are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rotation {
-    /// A file that has this many bytes is not written to any more.
+    /// The size in bytes from which a file is rotated.
     pub bytes: u64,
-    /// How many full ones are kept.
+    /// How many rotated files are kept.
     pub keep: u32,
 }
 
-/// Where the log is.
+/// The directories of the log.
 #[derive(Clone, Debug)]
 pub struct Places {
     root: PathBuf,
 }
 
 impl Places {
-    /// Below `/`, or below `root` if it is given.
+    /// The directories below `root` (default `/`).
     #[must_use]
     pub fn new(root: Option<&Path>) -> Self {
         Self {
@@ -79,12 +80,12 @@ impl Places {
         }
     }
 
-    /// `/var/log`, where the folder of the log is made.
+    /// `/var/log`, in which the directory of the log is created.
     fn log(&self) -> PathBuf {
         self.root.join("var/log")
     }
 
-    /// `/var/lib`, where the folder is of what is known about the log.
+    /// `/var/lib`, in which the directory for the state of the log is created.
     #[must_use]
     pub fn state(&self) -> PathBuf {
         self.root.join("var/lib")
@@ -102,7 +103,7 @@ impl Places {
     }
 }
 
-/// The log, to be appended to.
+/// The log, for appending.
 #[derive(Debug)]
 pub struct Log {
     places: Places,
@@ -111,7 +112,7 @@ pub struct Log {
     known: Option<Known>,
 }
 
-/// How we left the log. While it is still so, nothing has to be read again.
+/// The state in which we left the log. While it is unchanged, nothing has to be read again.
 #[derive(Clone, Debug)]
 struct Known {
     inode: u64,
@@ -120,16 +121,16 @@ struct Known {
     head: Head,
 }
 
-/// What an open log needs, and the lock.
+/// The files of an open log, and the lock.
 struct Open {
     folder: PrivateDir,
     state: PrivateDir,
-    // Dropped last, and only to let go.
+    // Kept last, so that the lock is released after everything else is dropped.
     _lock: File,
 }
 
 impl Log {
-    /// A log that is opened when it is written to.
+    /// Returns a log that is opened at the first write.
     #[must_use]
     pub fn new(places: Places, rotation: Rotation, key: Option<Key>) -> Self {
         Self {
@@ -140,7 +141,7 @@ impl Log {
         }
     }
 
-    /// Appends `bodies`, after what waited for the log, and waits until they are on the disk: all of them, or none.
+    /// Appends `bodies` after the spooled events, and syncs: all of them, or none.
     ///
     /// # Errors
     ///
@@ -193,7 +194,7 @@ impl Log {
                 if end.open {
                     text.push(b'\n');
                 }
-                // Just rotated, and then interrupted: the chain goes on behind the file before.
+                // The process was interrupted right after a rotation: continue the chain of the previous file.
                 let tip = match end.tip {
                     None if end.torn.is_none() => newest_full(&open.folder)?,
                     tip => tip,
@@ -201,7 +202,7 @@ impl Log {
                 let mut tip = tip.unwrap_or_default();
                 let is_lost = head.is_none() && tip.seq > 0;
                 let head = head.unwrap_or_default();
-                // More was written than there is. The gap stays visible.
+                // The head is ahead of the log. Leave the gap visible.
                 if head.tip.seq > tip.seq {
                     tip = head.tip;
                 }
@@ -237,7 +238,7 @@ impl Log {
         }
         let written = file.write_all(&text).and_then(|()| file.sync_data());
         if let Err(error) = written {
-            // No space left, most likely. What came half onto the disk would look torn; if it stays, the next one says so.
+            // Most likely the disk is full. Truncate the incomplete lines; if that fails, the next append notes them as torn.
             let _ = file.set_len(length).and_then(|()| file.sync_data());
             return Err(failed("write", &error));
         }
@@ -264,7 +265,7 @@ impl Log {
         })
     }
 
-    /// Puts what happened where it waits for the log.
+    /// Appends events to the spool.
     fn spool(&self, bodies: &[Body]) -> Result<(), LogError> {
         let run = PrivateDir::make(Some(&self.places.run()))?;
         let mut file = run.open_to_append(SPOOL)?;
@@ -274,7 +275,7 @@ impl Log {
         }
         let mut text = Vec::new();
         for body in bodies {
-            // Notes are about the log, which is not there yet.
+            // Skip notes: they are about the log, which does not exist yet.
             if let Body::Event(event) = body {
                 serde_json::to_writer(&mut text, event)?;
                 text.push(b'\n');
@@ -290,7 +291,7 @@ impl Log {
     }
 }
 
-/// What waits for the log. A line that is not an event was torn, when whoever wrote it was killed.
+/// Parses the spool. A line that is not an event is incomplete, because its writer was killed.
 fn read_spool(run: &PrivateDir) -> Result<Vec<Body>, LogError> {
     let file = match run.open_to_read(SPOOL) {
         Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(Vec::new()),
@@ -310,7 +311,7 @@ fn read_spool(run: &PrivateDir) -> Result<Vec<Body>, LogError> {
     Ok(events.map(Body::Event).collect())
 }
 
-/// Waits until nobody else writes.
+/// Waits for the lock of the log.
 fn lock(folder: &PrivateDir) -> Result<File, LogError> {
     let file = folder.open(LOCK)?;
     let begin = Instant::now();
@@ -332,7 +333,7 @@ fn lock(folder: &PrivateDir) -> Result<File, LogError> {
     }
 }
 
-/// The numbers of the full files, from the newest (1).
+/// The numbers of the rotated files, from the newest (1).
 pub(super) fn full_files(folder: &PrivateDir) -> Result<Vec<u32>, PrivateDirError> {
     let names = folder.names()?;
     let number = |name: &String| name.strip_prefix(NAME)?.strip_prefix('.')?.parse().ok();
@@ -341,7 +342,7 @@ pub(super) fn full_files(folder: &PrivateDir) -> Result<Vec<u32>, PrivateDirErro
     Ok(numbers)
 }
 
-/// The name of full file `number`.
+/// The name of rotated file `number`.
 pub(super) fn full_file(number: u32) -> String {
     format!("{NAME}.{number}")
 }
@@ -366,7 +367,7 @@ fn end_of(folder: &PrivateDir, number: u32) -> Result<Option<Tip>, LogError> {
     Ok(end.tip)
 }
 
-/// Makes room for a new file. What is dropped is written down first: otherwise it would seem to have been removed.
+/// Rotates the files. The head records what is dropped before it is removed: otherwise it would look like tampering.
 fn rotate(open: &Open, keep: u32, head: &mut Head) -> Result<(), LogError> {
     let numbers = full_files(&open.folder)?;
     let too_many: Vec<u32> = numbers.iter().copied().filter(|n| *n >= keep).collect();
@@ -388,12 +389,12 @@ fn rotate(open: &Open, keep: u32, head: &mut Head) -> Result<(), LogError> {
     Ok(())
 }
 
-/// The log as it is at one moment, to be read.
+/// The log at one moment, for reading.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// The files, the oldest first, each with its name and the bytes of it that count.
+    /// The files, the oldest first, each with its name and its length at that moment.
     pub files: Vec<(String, File, u64)>,
-    /// What was written last, or why that is not known.
+    /// The head, or why it is not known.
     pub head: Result<Head, String>,
 }
 

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What was written last: `/var/lib/iommuctl/audit-head.json`. In another folder than the log, so that a log that was cut,
-//! restored or replaced does not fit to it.
+//! The last record that was written: `/var/lib/iommuctl/audit-head.json`. It is in another directory than the log, so that a
+//! log that was truncated, restored or replaced does not match it.
 //!
-//! It is written after the log, and synced: so after a power cut the log can be further than the head, never the other way
-//! round.
+//! It is written and synced after the log: after a power failure the log can be ahead of the head, but never behind it.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +12,7 @@ use super::chain::Tip;
 use super::json_file::Kept;
 use crate::audit::event::{Event, Phase};
 
-/// What was written last, and how much in all.
+/// The last record that was written, and statistics of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     /// The last record.
@@ -21,8 +20,7 @@ pub struct Head {
     pub tip: Tip,
     /// The last record that was dropped when the log was rotated.
     pub dropped: u64,
-    /// How many changes ended how, since the first record: by how they were learned of and what came of them, such as
-    /// `kernel refused`.
+    /// How many changes ended in which way, since the first record: by the source and the outcome, such as `kernel refused`.
     pub totals: BTreeMap<String, u64>,
 }
 

@@ -1,44 +1,44 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What is known about the log, in `/var/lib/iommuctl`: one JSON object in a file, replaced whole.
+//! The state of the log, in `/var/lib/iommuctl`: one JSON object in a file, replaced atomically.
 
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 
 use crate::sys::private_dir::{PrivateDir, PrivateDirError};
 
-/// What is kept in a file of its own.
+/// A state that has a file of its own.
 pub trait Kept: Serialize + DeserializeOwned {
     /// The name of the file.
     const NAME: &'static str;
-    /// What it is, for messages.
+    /// A description of the state, for messages.
     const WHAT: &'static str;
 
-    /// Reads it; `None` if there is none yet.
+    /// Reads the file; `None` if there is none yet.
     fn read(folder: &PrivateDir) -> Result<Option<Self>, StateError> {
         let bytes = folder.read(Self::NAME)?;
         let kept = bytes.map(|bytes| serde_json::from_slice(&bytes));
         kept.transpose().map_err(broken::<Self>(folder))
     }
 
-    /// Puts it in the place of the one before: whole, and synced, or not at all.
+    /// Replaces the file, atomically and synced.
     fn write(&self, folder: &PrivateDir) -> Result<(), StateError> {
         let text = serde_json::to_vec(self).map_err(broken::<Self>(folder))?;
         Ok(folder.replace(Self::NAME, &text)?)
     }
 }
 
-/// It cannot be read or written.
+/// The file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// Its folder or file is not ours alone, or cannot be used.
+    /// The directory or file cannot be used, or somebody else can write it.
     #[error(transparent)]
     Run(#[from] PrivateDirError),
-    /// It is not what is written here.
+    /// The content is not such a state.
     #[error("{path} is not {what}: {error}")]
     Broken {
         /// The file.
         path: String,
-        /// What it should be.
+        /// The description of the state.
         what: &'static str,
         /// What is wrong.
         error: serde_json::Error,

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! When the log was last verified, and what came of it: `/var/lib/iommuctl/audit-verified.json`. For monitoring: a log that
-//! nobody verifies vouches for nothing.
+//! The result of the last verification: `/var/lib/iommuctl/audit-verified.json`. For monitoring: tampering with a log that is
+//! never verified goes unnoticed.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::json_file::Kept;
 
-/// What `audit verify` found last.
+/// The result of the last `audit verify`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastVerified {
-    /// When.
+    /// The time of the verification.
     pub time: Timestamp,
-    /// Whether nothing spoke against the log.
+    /// Whether the log was intact.
     pub intact: bool,
     /// How many records it had.
     pub records: u64,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Reading the log: line by line, the oldest first, with no more than a line in memory.
+//! Reads the log line by line, the oldest first, with one line in memory.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Take};
@@ -15,18 +15,19 @@ use crate::sys::error::{errno, OsError};
 pub struct Line<'a> {
     /// Its bytes, without the newline.
     pub bytes: &'a [u8],
-    /// Whether a newline ends it. Only the last line of a file can be without.
+    /// Whether it ends with a newline. Only the last line of a file can be without one.
     pub whole: bool,
 }
 
-/// How far a reader is: in which file, and behind which byte.
+/// The position of a reader: the file, and the offset in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position {
     inode: u64,
     offset: u64,
 }
 
-/// Calls `each` for every line of `snapshot` behind `position`, which is behind the last of them then. A file that was read before and is not kept any more makes no difference: all that are kept are newer.
+/// Calls `each` for every line of `snapshot` after `position`, which moves to the end. If the file of `position` was dropped by
+/// rotation, reads everything: all remaining files are newer.
 pub fn lines(
     snapshot: Snapshot,
     position: &mut Position,
@@ -64,7 +65,7 @@ pub fn lines(
     Ok(())
 }
 
-/// Calls `found` for every event behind `position`.
+/// Calls `found` for every event after `position`.
 pub fn events(
     places: &Places,
     position: &mut Position,
@@ -77,7 +78,7 @@ pub fn events(
     })
 }
 
-/// Calls `found` for every line behind `position`.
+/// Calls `found` for every line after `position`.
 pub fn each(
     places: &Places,
     position: &mut Position,
@@ -89,8 +90,8 @@ pub fn each(
     }
 }
 
-/// Reads one line into `bytes`; `None` at the end. A line that is longer than any record is read in pieces, none of which is
-/// whole.
+/// Reads one line into `bytes`; `None` at the end of the file. A line that is longer than any record is read in pieces, none of
+/// which counts as whole.
 fn line(reader: &mut BufReader<Take<File>>, bytes: &mut Vec<u8>) -> io::Result<Option<bool>> {
     bytes.clear();
     let limit = u64::try_from(LINE_LIMIT).unwrap_or(u64::MAX);
@@ -104,7 +105,7 @@ fn line(reader: &mut BufReader<Take<File>>, bytes: &mut Vec<u8>) -> io::Result<O
     Ok(Some(whole))
 }
 
-/// The event in a line; `None` if it is something else.
+/// The event in a line; `None` if the line is not an event.
 #[must_use]
 pub fn event(line: &Line<'_>) -> Option<Event> {
     if !line.whole {

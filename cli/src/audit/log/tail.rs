@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! How a file of the log ends: where the next record goes, and whether something before it was torn.
+//! The end of a file of the log: where the next record goes, and whether a write before it was incomplete.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
 use super::chain::{Hash, Link, Tip, LINE_LIMIT};
 
-/// How a file ends.
+/// The end of a file.
 pub(super) struct Tail {
     pub(super) tip: Option<Tip>,
     pub(super) torn: Option<Torn>,
@@ -14,16 +14,16 @@ pub(super) struct Tail {
     pub(super) open: bool,
 }
 
-/// What was not written whole.
+/// The bytes of an incomplete write.
 pub(super) struct Torn {
     pub(super) bytes: u64,
     pub(super) sha256: Hash,
-    /// Whether a newline ends it.
+    /// Whether they end with a newline.
     pub(super) ends: bool,
 }
 
 impl Tail {
-    /// Looks back from the end of `file` for the last line that is a record.
+    /// Searches `file` backwards for the last line that is a record.
     pub(super) fn of(file: &mut File) -> std::io::Result<Self> {
         let length = file.metadata()?.len();
         let mut reach = u64::try_from(LINE_LIMIT).unwrap_or(u64::MAX);
@@ -33,7 +33,7 @@ impl Tail {
             let mut bytes = Vec::new();
             (&*file).take(length - begin).read_to_end(&mut bytes)?;
             let end = Self::within(&bytes, begin == 0);
-            // Waste of any length is looked through, as far as the beginning.
+            // Extend the part that is searched until it has a record, up to the whole file.
             if end.tip.is_some() || begin == 0 {
                 return Ok(end);
             }
@@ -41,10 +41,10 @@ impl Tail {
         }
     }
 
-    /// The same for the last bytes of a file, or all of them.
+    /// Searches the last bytes of a file, or all of them.
     fn within(bytes: &[u8], all: bool) -> Self {
         let mut end = bytes.len();
-        // What is behind the last newline is not whole.
+        // The bytes after the last newline are incomplete.
         let mut behind = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |n| n + 1);
         while behind > 0 {
             let newline = behind - 1;
@@ -68,7 +68,7 @@ impl Tail {
         }
     }
 
-    /// With `waste` behind a record, which is another record if all of it was written but the newline.
+    /// Takes `waste` after a record into account: it is another record if only its newline is missing.
     fn behind(tip: Tip, waste: &[u8]) -> Self {
         let next = Tip::of(waste).filter(|_| Link::of(waste).is_some_and(|l| l.follows(tip)));
         Self {

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Whether the log is as it was written: what was edited, removed, swapped or cut off, and what a power cut tore.
+//! Verifies the log: finds lines that were edited, removed, swapped or truncated, and those torn by a power failure.
 //!
-//! Looks at one line after the other, and keeps nothing of them but what is wrong, so the log may be of any length. How
-//! the cases are told apart: a line that carries the hash of the line before it stands where it was written. If it has the
-//! right number and does not, one of the two was edited. A number that comes too early means that lines are missing; if they
-//! come later, they were moved.
+//! Reads one line at a time and keeps only the findings, so the log may have any length. The cases are distinguished like this:
+//! a line with the hash of the line before it is in its original place. If it has the right number but not that hash, one of
+//! the two was edited. A number that is too high means that lines are missing; if they follow later, they were moved.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,14 +15,14 @@ use super::head::Head;
 use super::read::{self, Position};
 use crate::audit::event::VERSION;
 
-/// How many findings are listed. A log that was replaced by another has one for each line.
+/// How many findings are listed. A log that was replaced by another one has a finding for each line.
 const MAX_FINDINGS: usize = 1000;
 
-/// Something that should not be.
+/// A deviation from the log that was written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "finding")]
 pub enum LogFinding {
-    /// A record is not what was written: its hash is not what the one after it says, or it is no record any more.
+    /// A record was edited: its hash is not the one in the record after it, or it is no longer a record.
     Edited {
         /// Its number, by its place.
         seq: u64,
@@ -35,58 +34,58 @@ pub enum LogFinding {
         /// The last.
         to: u64,
     },
-    /// A record does not stand where it was written.
+    /// A record is not in its original place.
     Moved {
         /// Its number.
         seq: u64,
     },
-    /// A record is there twice.
+    /// A record occurs twice.
     Repeated {
         /// Its number.
         seq: u64,
     },
-    /// A line is no record, and none was torn there.
+    /// A line is not a record, and no note explains it as torn.
     Foreign {
         /// The number of the record before it.
         after: u64,
     },
-    /// Records at the end are missing: more were written.
+    /// Records at the end are missing: the head says that more were written.
     Truncated {
         /// The first of them.
         from: u64,
         /// The last.
         to: u64,
     },
-    /// The end of the log is not the one that was written.
+    /// The end of the log is not the one in the head.
     Replaced {
         /// The record that differs.
         seq: u64,
     },
-    /// What was written last is not known, so what may be missing at the end is not either.
+    /// The head is not known, so missing records at the end cannot be detected.
     NoHead {
         /// Why.
         why: String,
     },
-    /// When this record was written, it was not known where the log had ended: what was cut off before it does not show.
+    /// The head was lost before this record was written, so a truncation before it cannot be detected.
     HeadLost {
         /// Its number.
         seq: u64,
     },
-    /// An anchor is not by the holder of the key.
+    /// An anchor was not made with the key.
     Forged {
         /// The record it is for.
         seq: u64,
     },
-    /// There is a key, and nothing is anchored with it.
+    /// There is a key, but no anchor.
     NoAnchor,
-    /// A record is of a later version of the format, and its contents are not judged.
+    /// A record is of a later version of the format, and its content is not verified.
     Later {
         /// Its number.
         seq: u64,
     },
 }
 
-/// What was found.
+/// The result of a verification.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Verdict {
     /// How many records there are.
@@ -95,18 +94,18 @@ pub struct Verdict {
     pub first: u64,
     /// The last.
     pub last: u64,
-    /// How often what was written was torn, and is accounted for.
+    /// How many incomplete writes a note accounts for.
     pub torn: u64,
-    /// Whether the last line is torn, and not accounted for yet. That is no tampering.
+    /// Whether the last line is torn, and no note accounts for it yet. That is not tampering.
     pub torn_at_the_end: bool,
-    /// The last record that the holder of the key vouches for; `None` without a key or an anchor.
+    /// The last record that an anchor authenticates; `None` without a key or an anchor.
     pub anchored: Option<u64>,
-    /// What should not be, in order; at most a thousand.
+    /// The findings, in order; at most a thousand.
     pub findings: BTreeSet<LogFinding>,
 }
 
 impl Verdict {
-    /// Whether nothing speaks against the log.
+    /// Whether the log is intact.
     #[must_use]
     pub fn is_intact(&self) -> bool {
         let later = |f: &LogFinding| matches!(f, LogFinding::Later { .. });
@@ -115,14 +114,14 @@ impl Verdict {
 }
 
 impl Waste {
-    /// Whether a note is about this. The newline at its end is not part of it.
+    /// Whether a note describes these bytes. The newline at their end is not part of them.
     fn is(&self, length: u64, hash: Hash) -> bool {
         let bytes = self.bytes.strip_suffix(b"\n").unwrap_or(&self.bytes);
         !self.too_long && u64::try_from(bytes.len()) == Ok(length) && Hash::of(bytes) == hash
     }
 }
 
-/// Goes through the whole log.
+/// Verifies the whole log.
 pub fn verify(mut snapshot: Snapshot, key: Option<&Key>) -> Result<Verdict, LogError> {
     let unknown = Err("it was taken".to_owned());
     let head = std::mem::replace(&mut snapshot.head, unknown);
@@ -133,21 +132,21 @@ pub fn verify(mut snapshot: Snapshot, key: Option<&Key>) -> Result<Verdict, LogE
     Ok(verifier.end(head.as_ref().err().cloned()))
 }
 
-/// Goes through the log, from its oldest line.
+/// The state of a verification, from the oldest line.
 #[derive(Debug)]
 struct Verifier<'a> {
     key: Option<&'a Key>,
     head: Option<&'a Head>,
     verdict: Verdict,
-    /// The last line that is a record, by its place.
+    /// The last line that is a record, numbered by its place.
     last: Tip,
-    /// Whether it carries the hash of the one before it.
+    /// Whether it contains the hash of the record before it.
     link_held: bool,
-    /// The numbers that were skipped.
+    /// The numbers that are missing so far.
     missing: Ranges,
-    /// What came since the last record and is none.
+    /// The bytes since the last record that are not a record.
     waste: Option<Waste>,
-    /// The hash of the record that the head is about, by its number.
+    /// The hash of the record that has the number of the head.
     at_head: Option<Hash>,
 }
 
@@ -155,12 +154,12 @@ struct Verifier<'a> {
 struct Waste {
     bytes: Vec<u8>,
     too_long: bool,
-    /// Whether a newline ends it.
+    /// Whether they end with a newline.
     whole: bool,
 }
 
 impl<'a> Verifier<'a> {
-    /// With what is known of its end, and the key, if there is one.
+    /// Starts a verification with the head and the key, if there are any.
     fn new(head: Option<&'a Head>, key: Option<&'a Key>) -> Self {
         Self {
             key,
@@ -174,7 +173,7 @@ impl<'a> Verifier<'a> {
         }
     }
 
-    /// The next line, without its newline. `whole` is false for the last one if it has none.
+    /// Takes the next line, without its newline. `whole` is false for a last line that has none.
     fn line(&mut self, line: &[u8], whole: bool) {
         let link = serde_json::from_slice::<Link>(line);
         match link {
@@ -214,7 +213,7 @@ impl<'a> Verifier<'a> {
         let torn = matches!((&waste, &note), (Some(waste), Some(Note::Torn { bytes, sha256 }))
             if waste.is(*bytes, *sha256));
         self.verdict.torn += u64::from(torn);
-        // A line that is no record, where records are missing, is what became of one.
+        // A line that is not a record, in the place of a missing record, is that record, edited.
         let foreign = waste.is_some() && !torn;
         if link.follows(self.last) {
             if foreign {
@@ -222,7 +221,7 @@ impl<'a> Verifier<'a> {
                 self.find(LogFinding::Foreign { after });
             }
         } else if follows || (foreign && link.seq == expected + 1) {
-            // It stands where it was written, so its number is not what was written; or it follows what was.
+            // The record is in its original place, so its number was edited; or it follows a record that was edited.
             self.find(LogFinding::Edited { seq: expected });
         } else if link.seq == expected {
             self.find_edited(expected);
@@ -244,7 +243,7 @@ impl<'a> Verifier<'a> {
         let seq = if follows { expected } else { link.seq };
         let hash = Hash::of(line);
         self.link_held = follows;
-        // Only the furthest counts as the end: one that was moved here from before is not it.
+        // The record with the highest number is the end: a record that was moved here is not.
         if seq > self.last.seq {
             self.last = Tip { seq, hash };
         }
@@ -254,7 +253,7 @@ impl<'a> Verifier<'a> {
         self.verdict.records += 1;
     }
 
-    /// What is before the first line of all: nothing, or what was dropped when the log was rotated, which cannot be checked.
+    /// The origin before the first line: zeros, or the last record that rotation dropped, which cannot be verified.
     fn origin(&self, first: &Link, note: Option<&Note>) -> Tip {
         let before = first.seq.saturating_sub(1);
         let dropped = match note {
@@ -268,10 +267,10 @@ impl<'a> Verifier<'a> {
         }
     }
 
-    /// The link between this record and the one before it is broken. If the one before does not fit to what is before *it*
-    /// either, then that one was edited already; if it does, either can be it, and the earlier one is named.
+    /// Handles a broken link between this record and the one before it. If the record before does not match its own predecessor
+    /// either, it was edited; otherwise either of the two may be edited, and the earlier one is reported.
     fn find_edited(&mut self, expected: u64) {
-        // With nothing before it, it is itself that differs.
+        // With no record before it, the record itself is reported.
         let before = expected.saturating_sub(1).max(1);
         let known = self
             .verdict
@@ -300,7 +299,7 @@ impl<'a> Verifier<'a> {
         }
     }
 
-    /// Nothing comes any more.
+    /// Handles the end of the log.
     fn end(mut self, no_head: Option<String>) -> Verdict {
         let last = self.last;
         self.verdict.last = last.seq;
@@ -321,11 +320,12 @@ impl<'a> Verifier<'a> {
         self.verdict
     }
 
-    /// The end as it is, and as it was written.
+    /// Compares the end of the log with the head.
     fn compare(&mut self, last: Tip, head: Tip) {
         let waste = self.waste.take();
         if head.seq > last.seq {
-            // What the head knows to have been whole is not torn but cut; a line that ends is there, but not as it was.
+            // The head was written after complete records, so a missing one was truncated and not torn; a line with a newline
+            // was edited.
             let edited = waste.is_some_and(|waste| waste.whole);
             let from = last.seq + 1;
             if edited {
@@ -340,7 +340,7 @@ impl<'a> Verifier<'a> {
         }
         self.verdict.torn_at_the_end = waste.is_some();
         if self.at_head.is_some_and(|hash| hash != head.hash) {
-            // Nothing follows whose hash would fit: then only this one record differs.
+            // If this is the last record, no later hash contradicts it, and only this one was edited.
             self.find(match head.seq == last.seq {
                 true => LogFinding::Edited { seq: head.seq },
                 false => LogFinding::Replaced { seq: head.seq },
@@ -349,7 +349,7 @@ impl<'a> Verifier<'a> {
     }
 }
 
-/// Numbers, as ranges: the first of each, and the last.
+/// A set of numbers, as ranges: the first of each, and the last.
 #[derive(Debug, Default)]
 struct Ranges(BTreeMap<u64, u64>);
 
@@ -358,7 +358,7 @@ impl Ranges {
         self.0.insert(from, to);
     }
 
-    /// Takes `number` out, and says whether it was in.
+    /// Removes `number`, and returns whether it was in the set.
     fn remove(&mut self, number: u64) -> bool {
         let range = self.0.range(..=number).next_back();
         let Some((from, to)) = range.map(|(from, to)| (*from, *to)) else {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What is known of the groups in this boot: from the log, from the kernel's events, and from what was seen.
+//! The known state of the groups in this boot: from the log, the kernel's events, and sysfs.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -7,13 +7,13 @@ use crate::audit::event::{Event, Learned, Phase};
 use crate::kernel::process::Process;
 use crate::kernel::procfs::Proc;
 
-/// The most that are remembered as begun. Each takes some hundred bytes, and whoever ends, in whatever way, is forgotten.
+/// How many unfinished changes are remembered. Each takes a few hundred bytes, and is forgotten when it ends in whatever way.
 const MAX_OPEN: usize = 4096;
 
-/// A group, as it was last known.
+/// The last known state of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
-    /// The directories of its devices: with others it is another group, whatever its number.
+    /// The directories of its devices. A group of the same number with other devices is another group.
     pub devices: BTreeSet<String>,
     /// Its type.
     pub domain_type: String,
@@ -28,19 +28,20 @@ impl Known {
     }
 }
 
-/// All groups, as they were last known.
+/// The last known state of all groups.
 #[derive(Debug, Default)]
 pub struct Ledger {
     boot: String,
     groups: BTreeMap<u32, Known>,
-    /// Changes that were announced, and not yet ended: their group, and who is at it.
+    /// The changes that were announced and have not ended: their group, and the process.
     open: BTreeMap<String, (u32, Option<Process>)>,
-    /// Who wrote, and to which group, as the kernel said, the latest last. What they say themselves of the same write is older news.
+    /// The writers and groups of the kernel's events, the latest last. What a writer records itself about the same write is
+    /// older.
     told: VecDeque<(u32, Process)>,
 }
 
 impl Ledger {
-    /// Of the boot with this id; nothing is known yet.
+    /// Starts empty for the boot with this id.
     #[must_use]
     pub fn new(boot: String) -> Self {
         Self {
@@ -49,7 +50,7 @@ impl Ledger {
         }
     }
 
-    /// Takes in an event of the log, or one that is about to be recorded.
+    /// Takes an event of the log, or one that is about to be recorded.
     pub fn learn(&mut self, event: &Event) {
         if event.boot != self.boot {
             return;
@@ -90,18 +91,18 @@ impl Ledger {
         self.groups.insert(event.group, known);
     }
 
-    /// A group, as it was last known.
+    /// The last known state of a group.
     #[must_use]
     pub fn group(&self, id: u32) -> Option<&Known> {
         self.groups.get(&id)
     }
 
-    /// Takes back what is known of groups that are not there any more.
+    /// Forgets the groups that no longer exist.
     pub fn keep(&mut self, ids: &BTreeSet<u32>) {
         self.groups.retain(|id, _| ids.contains(id));
     }
 
-    /// The groups that somebody who is alive has announced to change.
+    /// The groups that a living process has announced to change.
     pub fn in_progress(&mut self, proc: &Proc) -> BTreeSet<u32> {
         self.open
             .retain(|_, (_, process)| process.is_some_and(|process| process.is_alive(proc)));

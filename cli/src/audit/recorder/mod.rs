@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The recorder: what happens to the types of groups, whoever does it.
+//! The recorder: records every change of a group's type, whoever makes it.
 //!
-//! With `iommu_live` loaded the kernel tells of every write, with who made it. What it could not tell (before the recorder
-//! ran, without the module, after more events than the socket could hold) is found by comparison: what is seen against
-//! what is known. Such an event says so, and names nobody.
+//! With `iommu_live` loaded the kernel reports every write, with its writer. Changes that it could not report (before the
+//! recorder ran, without the module, or after the socket overflowed) are found by comparing sysfs with the known state. Such an
+//! event says so, and has no author.
 //!
-//! The memory it takes has a bound: [`BATCH`] events at a time, one entry for each group, and a few thousand processes. What
-//! comes faster waits in the socket, in the kernel.
+//! Its memory is bounded: [`BATCH`] events at a time, one entry for each group, and a few thousand processes. Further events
+//! wait in the kernel's socket buffer.
 
 pub mod ledger;
 pub mod run;
@@ -25,19 +25,19 @@ use crate::kernel::process::Process;
 use crate::kernel::procfs::Proc;
 use crate::kernel::sysfs::{Problems, Sysfs};
 
-/// The most events that are recorded at once.
+/// How many events are recorded at once.
 pub const BATCH: usize = 1024;
-/// Processes that are remembered, so that a flood of writes of one is not a flood of lookups.
+/// How many processes are cached, so that many writes of one process cost only one lookup.
 const MAX_PROCESSES: usize = 1024;
 
-/// What turns reports and sights into events.
+/// Converts reports and differences into events.
 #[derive(Debug)]
 pub struct Recorder<'a> {
     sysfs: &'a Sysfs,
     proc: &'a Proc,
     boot: String,
     ledger: Ledger,
-    /// Devices of groups, so that a flood of writes to one is not a flood of lookups.
+    /// The devices of groups, cached so that many writes to one group cost only one lookup.
     devices: BTreeMap<u32, Vec<Member>>,
     processes: HashMap<Process, Who>,
     /// The number of the last write.
@@ -47,7 +47,7 @@ pub struct Recorder<'a> {
 }
 
 impl<'a> Recorder<'a> {
-    /// One that knows nothing yet.
+    /// Starts without any knowledge.
     #[must_use]
     pub fn new(sysfs: &'a Sysfs, proc: &'a Proc) -> Self {
         let boot = proc.boot_id();
@@ -63,28 +63,28 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    /// Whether the module is loaded, and so the kernel tells of every write.
+    /// Whether the module is loaded, so that the kernel reports every write.
     #[must_use]
     pub fn has_module(&self) -> bool {
         self.sysfs.has_module()
     }
 
-    /// Takes in what somebody has recorded.
+    /// Takes an event that somebody has recorded.
     pub fn learn(&mut self, event: &Event) {
         self.ledger.learn(event);
     }
 
-    /// Devices came or went: which are in a group has to be looked up again.
+    /// Drops the cached devices of groups, after devices were added or removed.
     pub fn forget_devices(&mut self) {
         self.devices.clear();
     }
 
-    /// The module was loaded, and counts from 1 again.
+    /// Resets the sequence number, after the module was loaded: it counts from 1 again.
     pub fn forget_sequence(&mut self) {
         self.seq = None;
     }
 
-    /// The event that `report` makes, and whether others before it were missed.
+    /// The event for `report`, and whether reports before it were missed.
     pub fn report(&mut self, report: Report) -> (Event, bool) {
         let missed = match (self.seq, report.seq) {
             (Some(last), Some(seq)) => seq != last + 1,
@@ -123,7 +123,7 @@ impl<'a> Recorder<'a> {
         found
     }
 
-    /// Adds what `/proc` tells of a process, if it is still the one that wrote.
+    /// Adds what `/proc` shows of a process, if it is still the one that wrote.
     fn process(&mut self, mut who: Who) -> Who {
         let Some(process) = who.process() else {
             return who;
@@ -135,7 +135,7 @@ impl<'a> Recorder<'a> {
         }
         if process.is_alive(self.proc) {
             who.look(self.proc, process.pid);
-            // It may have ended meanwhile, and another have got its number.
+            // The process may have ended meanwhile, and its number may be in use by another.
             if !process.is_alive(self.proc) {
                 (who.executable, who.unit) = (None, None);
             }
@@ -147,11 +147,11 @@ impl<'a> Recorder<'a> {
         who
     }
 
-    /// Groups that are not what is known of them, and nobody is at.
+    /// The groups that differ from their known state, and that no process is changing.
     pub fn differing(&mut self) -> BTreeSet<GroupId> {
         let ids = match self.sysfs.group_ids() {
             Ok(ids) => ids,
-            // sysfs is there as long as the kernel; if it cannot be read now, it is at the next look.
+            // Skip this round if sysfs cannot be read now; the next one will see the difference.
             Err(_) => return BTreeSet::new(),
         };
         self.ledger.keep(&ids.iter().map(|id| id.0).collect());
@@ -160,7 +160,7 @@ impl<'a> Recorder<'a> {
         ids.into_iter().filter(differs).collect()
     }
 
-    /// Whether a group is what is known of it.
+    /// Whether a group matches its known state.
     fn is_known(&self, id: GroupId) -> bool {
         let now = self.sysfs.domain_type(id).ok().flatten();
         let devices = self.sysfs.member_paths(id).unwrap_or_default();
@@ -170,7 +170,7 @@ impl<'a> Recorder<'a> {
         })
     }
 
-    /// The event for a group of [`Recorder::differing`]; `None` if it is gone, or known by now.
+    /// The event for a group of [`Recorder::differing`]; `None` if it is gone, or no longer differs.
     pub fn found(&mut self, id: GroupId) -> Option<Event> {
         if self.is_known(id) {
             return None;
@@ -189,7 +189,7 @@ impl<'a> Recorder<'a> {
                 event.old_type = Some(known.domain_type.clone());
                 event.outcome = Some(EventOutcome::Changed);
             }
-            // New here, or with other devices.
+            // The group is new, or has other devices.
             _ => event.outcome = Some(EventOutcome::FirstSeen),
         }
         event.new_type = Some(now);

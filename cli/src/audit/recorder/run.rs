@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The recorder at work: takes what comes, and looks at every group now and then.
+//! The main loop of the recorder: receives events, and compares every group from time to time.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -14,37 +14,37 @@ use crate::audit::event::Event;
 use crate::audit::log::chain::Note;
 use crate::sys::signals::Signals;
 
-/// How often every group is looked at if the kernel tells of each write: only for what went wrong.
+/// How often every group is compared if the kernel reports each write: only to find what went wrong.
 const RESCAN_INTERVAL: Duration = Duration::from_secs(60);
-/// How often without the module. Nothing else tells then.
+/// How often every group is compared without the module, when there are no reports.
 const POLL_INTERVAL: Duration = Duration::from_secs(10);
-/// How long after a device came or went: its group is not there in the same moment.
+/// How long to wait after a device was added or removed: its group does not change in the same moment.
 const SETTLE_DELAY: Duration = Duration::from_millis(500);
-/// How long a write can have changed a type and not have told of it.
+/// How long after a write the kernel's event may arrive.
 const EVENT_DELAY: Duration = Duration::from_millis(100);
-/// How often signals are looked for.
+/// How often signals are polled.
 const SIGNAL_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Where events go, and what others have put there.
+/// The destination of events, and the source of those that others have recorded.
 pub trait Sink {
-    /// Takes what happened, in order.
+    /// Records events, in order.
     fn record(&mut self, events: Vec<Event>, notes: Vec<Note>);
 
-    /// Calls `each` for what was recorded since the last time, by whomever.
+    /// Calls `each` for every event that anybody has recorded since the last call.
     fn news(&mut self, each: &mut dyn FnMut(&Event));
 
-    /// How often every group is looked at while nothing else tells.
+    /// How often every group is compared while the kernel reports nothing.
     fn gently(&self) -> Duration {
         POLL_INTERVAL
     }
 
-    /// Whether nobody takes any more.
+    /// Whether the destination is closed.
     fn is_done(&self) -> bool {
         false
     }
 }
 
-/// Runs until a signal asks to stop, or the sink is done.
+/// Runs until a termination signal arrives, or the sink is done.
 pub fn run(
     recorder: &mut Recorder<'_>,
     socket: &mut Socket,
@@ -80,12 +80,12 @@ pub fn run(
     Ok(())
 }
 
-/// What came.
+/// The messages that were received.
 #[derive(Default)]
 struct Taken {
     events: Vec<Event>,
     notes: Vec<Note>,
-    /// When to look at every group, if there is a reason to.
+    /// When to compare every group, if there is a reason to.
     look: Option<Duration>,
 }
 
@@ -134,7 +134,7 @@ fn take(recorder: &mut Recorder<'_>, socket: &mut Socket) -> nix::Result<Taken> 
     Ok(taken)
 }
 
-/// Looks at every group, and records what differs from what is known.
+/// Compares every group with its known state, and records the differences.
 fn compare(
     recorder: &mut Recorder<'_>,
     socket: &mut Socket,
@@ -145,7 +145,7 @@ fn compare(
     if differing.is_empty() {
         return Ok(());
     }
-    // A write that was seen in sysfs may not have told yet, and who made it may not have recorded it.
+    // Wait for the report and the record of a write that is already visible in sysfs.
     if recorder.has_module() {
         std::thread::sleep(EVENT_DELAY);
         take(recorder, socket)?.hand_on(sink);

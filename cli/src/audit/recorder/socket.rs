@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The socket that the kernel's events come from (netlink(7), `NETLINK_KOBJECT_UEVENT`).
+//! The socket for the kernel's events (netlink(7), `NETLINK_KOBJECT_UEVENT`).
 
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -10,19 +10,19 @@ use nix::sys::socket::{
     SockFlag, SockProtocol, SockType,
 };
 
-/// Events of the kernel itself, as opposed to those udev hands on.
+/// The multicast group of the kernel's own events, as opposed to those that udev forwards.
 const KERNEL: u32 = 1;
-/// The kernel's own limit is 2 KiB of variables and a path.
+/// The largest message, in bytes: the kernel's limit is 2 KiB of variables and a path.
 const MAX_MESSAGE: usize = 16 * 1024;
 
-/// What came.
+/// The result of a receive.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Received<'a> {
     /// An event.
     Event(&'a [u8]),
-    /// Something that is not from the kernel.
+    /// A message that is not from the kernel.
     Stranger,
-    /// Nothing more at the moment.
+    /// No message at the moment.
     Nothing,
     /// The kernel had to drop events.
     Overrun,
@@ -36,8 +36,8 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Takes the one that systemd has opened for this service, and listens by itself if there is none. Then the kernel keeps
-    /// `buffer` bytes for us while we are busy, or as much as it lets us have.
+    /// Takes the socket that systemd has opened for this service, or opens one. Then the kernel buffers `buffer` bytes, or as
+    /// much as it permits.
     pub fn open(buffer: usize) -> nix::Result<Self> {
         let fd = match handed_on() {
             Some(fd) => fd,
@@ -49,14 +49,14 @@ impl Socket {
         })
     }
 
-    /// The next event. Does not wait.
+    /// Receives the next event. Does not block.
     pub fn receive(&mut self) -> nix::Result<Received<'_>> {
         let (length, from_kernel) = {
             let mut parts = [IoSliceMut::new(&mut self.buffer)];
             let flags = MsgFlags::MSG_DONTWAIT;
             match recvmsg::<NetlinkAddr>(self.fd.as_raw_fd(), &mut parts, None, flags) {
                 Ok(message) => {
-                    // No process can send with the kernel's address, which is 0.
+                    // Only the kernel can send with its address, which is 0.
                     let from_kernel = message.address.is_some_and(|from| from.pid() == 0);
                     let whole = !message.flags.contains(MsgFlags::MSG_TRUNC);
                     (message.bytes, from_kernel && whole)
@@ -81,7 +81,7 @@ impl AsFd for Socket {
     }
 }
 
-/// The socket of the socket unit, which is our standard input then (`StandardInput=socket`, systemd.exec(5)).
+/// The socket of the socket unit, which is our standard input (`StandardInput=socket`, systemd.exec(5)).
 fn handed_on() -> Option<OwnedFd> {
     let stdin = std::io::stdin();
     getsockname::<NetlinkAddr>(stdin.as_raw_fd()).ok()?;
@@ -95,7 +95,7 @@ fn listen(buffer: usize) -> nix::Result<OwnedFd> {
         SockFlag::SOCK_CLOEXEC,
         SockProtocol::NetlinkKObjectUEvent,
     )?;
-    // Beyond the limit for everybody only with CAP_NET_ADMIN; what is refused is cut to the limit.
+    // Exceeding the system limit takes CAP_NET_ADMIN; without it, fall back to SO_RCVBUF, which is capped.
     if setsockopt(&fd, sockopt::RcvBufForce, &buffer).is_err() {
         setsockopt(&fd, sockopt::RcvBuf, &buffer)?;
     }

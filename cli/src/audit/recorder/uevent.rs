@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Events of the kernel, as they come: `ACTION@DEVPATH`, and then `KEY=value`, each with a NUL behind it
-//! (`lib/kobject_uevent.c`; those of `iommu_live` in `kmod/src/report.rs`).
+//! Parses events of the kernel: `ACTION@DEVPATH`, and then `KEY=value`, each terminated by a NUL (`lib/kobject_uevent.c`; those
+//! of `iommu_live` in `kmod/src/report.rs`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,18 +17,18 @@ const BUSES: [&str; 5] = ["pci", "platform", "amba", "fsl-mc", "cdx"];
 /// The clock ticks of proc(5) are a hundredth of a second on every architecture that has an IOMMU.
 const NS_PER_TICK: u64 = 10_000_000;
 
-/// What an event is about.
+/// The subject of an event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Message {
     /// A write of a group's type.
     Write(Box<Report>),
-    /// A device came or went, and perhaps a group with it.
+    /// A device was added or removed, and perhaps a group with it.
     Devices,
-    /// `iommu_live` came or went.
+    /// `iommu_live` was loaded or unloaded.
     Module,
 }
 
-/// A write of a group's type, as `iommu_live` tells of it.
+/// A write of a group's type, as reported by `iommu_live`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// The group.
@@ -51,7 +51,7 @@ pub struct Report {
     pub who: Who,
 }
 
-/// What `message` is about; `None` if it is nothing of ours, or not as the kernel writes it.
+/// Parses `message`; `None` if it is irrelevant, or malformed.
 #[must_use]
 pub fn parse(message: &[u8]) -> Option<Message> {
     let text = String::from_utf8_lossy(message);
@@ -79,7 +79,7 @@ fn report<'a>(group: &str, get: impl Fn(&str) -> Option<&'a str>) -> Option<Repo
     if get("GROUP") != Some(group) {
         return None;
     }
-    // The kernel's words are short; anything longer is not from it.
+    // Reject longer text: the kernel's words are short.
     let word = |key: &str| get(key).filter(|w| w.len() <= 16).map(printable);
     let (old_type, new_type) = (word("OLD_TYPE"), word("NEW_TYPE"));
     let errno: Option<i32> = get("ERRNO").and_then(|e| e.parse().ok());
@@ -89,7 +89,7 @@ fn report<'a>(group: &str, get: impl Fn(&str) -> Option<&'a str>) -> Option<Repo
         "unchanged" => EventOutcome::Unchanged,
         "refused" => EventOutcome::Refused,
         "denied" => EventOutcome::Denied,
-        // So the kernel refuses, too (`EBUSY` is of the days of 5.15).
+        // The kernel refuses with these errnos, too (`EBUSY` in Linux 5.15).
         "failed" if matches!(errno, Some(libc::EPERM | libc::EBUSY)) => EventOutcome::Refused,
         "failed" => EventOutcome::Failed,
         _ => return None,

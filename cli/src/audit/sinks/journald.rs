@@ -15,7 +15,7 @@ pub const MESSAGE_ID: &str = "3cd768da2d60453a88a39243c5957c0c";
 /// The socket of the journal, below the root.
 const SOCKET: &str = "run/systemd/journal/socket";
 
-/// Tells the journal of `event`.
+/// Sends `event` to the journal.
 ///
 /// # Errors
 ///
@@ -23,7 +23,7 @@ const SOCKET: &str = "run/systemd/journal/socket";
 pub fn send(root: &Path, event: &Event) -> io::Result<()> {
     let mut text = Text(Vec::new());
     let failed = event.outcome.is_some_and(|outcome| outcome.is_failure());
-    // As syslog(3) has them: warning, notice.
+    // The priorities of syslog(3): warning, notice.
     text.field("PRIORITY", if failed { "4" } else { "5" });
     text.field("MESSAGE_ID", MESSAGE_ID);
     text.field("SYSLOG_IDENTIFIER", "iommuctl");
@@ -57,7 +57,7 @@ pub fn send(root: &Path, event: &Event) -> io::Result<()> {
     }
     text.optional("IOMMUCTL_CAUSE", event.who.cause.as_deref());
     let socket = UnixDatagram::unbound()?;
-    // Who changes groups does not wait for a journal that does not read.
+    // Do not block: a change must not wait for a journal that does not read.
     socket.set_nonblocking(true)?;
     socket.send_to(&text.0, root.join(SOCKET)).map(|_| ())
 }
@@ -68,7 +68,7 @@ impl Text {
     fn field(&mut self, name: &str, value: &str) {
         self.0.extend_from_slice(name.as_bytes());
         if value.contains('\n') {
-            // The form for any value: its length in eight bytes, little endian, and the bytes.
+            // Use the form for arbitrary values: the length in eight bytes, little endian, and the bytes.
             self.0.push(b'\n');
             let length = u64::try_from(value.len()).unwrap_or(u64::MAX);
             self.0.extend_from_slice(&length.to_le_bytes());

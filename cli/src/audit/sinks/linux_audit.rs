@@ -21,15 +21,15 @@ const NLM_F_ACK: u16 = 4;
 const HEADER: usize = 16;
 /// The kernel cuts a longer message (`MAX_AUDIT_MESSAGE_LENGTH` is 8970).
 const MAX_MESSAGE: usize = 8000;
-/// How long the kernel may take. With a full backlog it can make the sender wait for a minute; that is in sendto(2), and
-/// cannot be cut short.
+/// How long to wait for the reply. With a full backlog the kernel can block the sender for a minute; that happens in sendto(2),
+/// and cannot be interrupted.
 const ANSWER_TIMEOUT_MS: u16 = 1000;
 
-/// Tells the audit system of `event`, which has ended. That there is none, or that it is off, is no trouble.
+/// Sends `event`, which has ended, to the audit system. A missing or disabled audit system is no error.
 pub fn send(event: &Event) -> Result<(), String> {
     match try_send(event) {
         Ok(()) | Err(Errno::EPROTONOSUPPORT | Errno::ECONNREFUSED) => Ok(()),
-        // As root of a container, or without the capability.
+        // Not permitted: this is root in a container, or the capability is missing.
         Err(Errno::EPERM) => Err("CAP_AUDIT_WRITE is missing".to_owned()),
         Err(errno) => Err(errno.desc().to_owned()),
     }
@@ -49,14 +49,14 @@ fn try_send(event: &Event) -> nix::Result<()> {
     answer(&socket)
 }
 
-/// The message with its header, which is in the machine's byte order.
+/// The message with its header, in native byte order.
 fn message(text: &str) -> Vec<u8> {
     let length = HEADER + text.len() + 1;
     let mut message = Vec::with_capacity(length + 3);
     message.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes());
     message.extend_from_slice(&AUDIT_USER_DEVICE.to_ne_bytes());
     message.extend_from_slice(&(NLM_F_REQUEST | NLM_F_ACK).to_ne_bytes());
-    // Sequence number and sender.
+    // The sequence number and the sender.
     message.extend_from_slice(&1u32.to_ne_bytes());
     message.extend_from_slice(&0u32.to_ne_bytes());
     message.extend_from_slice(text.as_bytes());
@@ -84,7 +84,7 @@ fn answer(socket: &OwnedFd) -> nix::Result<()> {
     }
 }
 
-/// The fields, named as the audit system's own where it has them.
+/// The fields, with the names of the audit system where it has them.
 fn text(event: &Event) -> String {
     let mut text = String::from("op=iommu-type");
     let mut field = |name: &str, value: &str| {
@@ -118,7 +118,7 @@ fn text(event: &Event) -> String {
     if let Some(cause) = &who.cause {
         field("cause", cause);
     }
-    // Whole fields, as many as fit.
+    // Append only whole fields, as many as fit.
     if text.len() > MAX_MESSAGE {
         let cut = text
             .char_indices()
@@ -137,9 +137,10 @@ fn text(event: &Event) -> String {
     text
 }
 
-/// As audit_encode_nv_string(3): in quotes, or in hexadecimal if there is anything in it that could end the value.
+/// Encodes a value like audit_encode_nv_string(3): in quotes, or in hexadecimal if it contains a character that could end the
+/// value.
 fn encode(value: &str) -> String {
-    // The kernel puts the whole message into single quotes.
+    // Encode single quotes too: the kernel puts the whole message into single quotes.
     let is_plain = |b: u8| b > b' ' && b != b'"' && b != b'\'' && b < 0x7f;
     let is_number = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
     if is_number || value == "?" {

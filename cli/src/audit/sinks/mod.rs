@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Where events go beside the log.
+//! The destinations of events besides the log.
 
 pub mod journald;
 pub mod linux_audit;
