@@ -1,31 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What went wrong, in words, and what would work instead. Pure functions from raw errnos and facts to text.
+//! Explains failures, and advises what would work instead, from raw errnos and facts.
 //!
-//! Errnos and never `std::io::ErrorKind`: EPERM and EACCES are one kind to the standard library, and two very
-//! different answers from the kernel.
+//! Uses errnos and not `std::io::ErrorKind`: the standard library maps EPERM and EACCES to one kind, and the kernel means
+//! different things by them.
 
 use iommuctl_policy::{DomainType, Group, TypeRequest};
 use nix::errno::Errno;
 
 use crate::kernel::procfs::Capabilities;
 
-/// What a kernel without the `type` attribute needs.
+/// The requirement for the `type` attribute.
 pub const NEEDS_TYPE_FILE: &str =
     "the type can be read and changed from Linux 5.11 on; this kernel is older, or the file could not be read";
 
-/// What became of a group that was there a moment ago.
+/// The message for a group that no longer exists.
 pub const VANISHED: &str = "it has vanished: its devices were removed";
 
-/// How a failed write is to be counted.
+/// How a failed write counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
-    /// The kernel or the module has a rule against it.
+    /// The kernel or the module forbids it.
     Refused,
-    /// It went wrong.
+    /// It failed.
     Failed,
 }
 
-/// A failed write, explained.
+/// The explanation of a failed write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
     /// How it counts.
@@ -36,16 +36,16 @@ pub struct Explanation {
     pub advice: Vec<String>,
 }
 
-/// What was known when the write failed.
+/// The facts at the time of the failed write.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
     /// The group, as it was just before the write.
     pub group: &'a Group,
-    /// What was asked for.
+    /// The requested type.
     pub request: TypeRequest,
     /// Whether the module is loaded.
     pub module: bool,
-    /// What the process may do; `None` if that is not known.
+    /// The capabilities of the process; `None` if they are not known.
     pub capabilities: Option<Capabilities>,
 }
 
@@ -67,11 +67,11 @@ pub fn holders(group: &Group) -> String {
     }
 }
 
-/// What is to be known before devices are interrupted for nothing.
+/// The hint that an interruption is not necessary.
 pub const WORKS_LIVE: &str =
     "this change works without an interruption: leave out `--route rebind`";
 
-/// What speaks against the rebind that [`ways_to`] would advise.
+/// The reason against the rebind that [`ways_to`] would advise.
 #[must_use]
 pub fn no_rebind(why: &str) -> String {
     format!("`set-mode --route rebind` would be refused as well: {why}")
@@ -90,11 +90,11 @@ const REBIND: &str = "`set-mode --route rebind`, or `route: rebind` in a policy'
 
 const LOAD_MODULE: &str = "`modprobe iommu_live` makes this change live, then repeat the command";
 
-/// Why it did not, where it is loaded.
+/// The reason why a loaded module did not make the change.
 const NOT_ON_THE_LIST: &str = "iommu_live is loaded and left this group to the kernel: its IOMMU driver is none of those that \
                                `iommuctl status` shows for the module";
 
-/// What gets a group with bound drivers from `current` to `request`, one line each. `module`: whether it is loaded.
+/// The ways to change a group with bound drivers from `current` to `request`, one line each. `module`: whether it is loaded.
 #[must_use]
 pub fn ways_to(current: &DomainType, request: TypeRequest, module: bool) -> Vec<String> {
     let mut ways = Vec::new();
@@ -172,7 +172,7 @@ pub fn explain(errno: Errno, facts: &Facts<'_>) -> Explanation {
     }
 }
 
-/// EACCES: the kernel asks for two capabilities, and the file mode for root.
+/// Explains EACCES: the kernel requires two capabilities, and the file mode requires root.
 #[must_use]
 pub fn not_permitted(capabilities: Option<Capabilities>) -> Explanation {
     let missing = capabilities.map(Capabilities::missing).unwrap_or_default();
@@ -195,7 +195,7 @@ pub fn not_permitted(capabilities: Option<Capabilities>) -> Explanation {
     }
 }
 
-/// EPERM and EBUSY: the kernel found the group empty or in use, or the module has a rule against it.
+/// Explains EPERM and EBUSY: the kernel found the group empty or in use, or the module forbids the change.
 fn in_use(errno: Errno, facts: &Facts<'_>) -> Explanation {
     let Facts { group, request, .. } = facts;
     let relax = group.domain_type == Some(DomainType::Dma) && *request == TypeRequest::DmaFq;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Changing the type of groups: read, decide, write, read back.
+//! Changes the type of groups while their devices keep working: read, decide, write, read back.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,27 +22,27 @@ use crate::kernel::procfs::{Capabilities, Proc};
 use crate::kernel::sysfs::{Problems, Sysfs};
 use crate::state::change_lock::Lock;
 
-/// How many groups are switched at the same time, at most, each by a process of its own. A kernel that answers at once keeps no
-/// more than the first few busy. One that waits for grace periods shares them among the switches that run together, so many
-/// groups then take hardly longer than one.
+/// How many groups are switched at the same time, at most, each by a process of its own. A kernel that answers at once keeps
+/// only the first few busy. One that waits for grace periods shares them among concurrent switches, so many groups take hardly
+/// longer than one.
 const MAX_PARALLEL: usize = 64;
-/// How many are switched at the same time to begin with.
+/// How many groups are switched at the same time initially.
 const INITIAL_PARALLEL: usize = 4;
-/// While the kernel has not answered for this long, there are more of them; and it is looked again after twice as long.
+/// When the kernel has not answered for this long, more groups are switched at the same time; the interval doubles each time.
 const SLOW_AFTER: Duration = Duration::from_millis(2);
-/// How often somebody is told how far it is, at least.
+/// The longest interval between two progress reports.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
-/// How many groups are announced together. It takes as long as to announce one: until what is said is on the disk.
+/// How many groups are announced together. It takes as long as announcing one: until the records are synced.
 const MAX_ANNOUNCED: usize = 256;
 
-/// What is to be done, the same for each group.
+/// The parameters of a switch, the same for each group.
 #[derive(Clone, Debug)]
 pub struct Switch<'a> {
     /// The open sysfs, for reading and for writing.
     pub sysfs: &'a Sysfs,
     /// The open procfs.
     pub proc: &'a Proc,
-    /// The type wanted.
+    /// The requested type.
     pub request: TypeRequest,
     /// The routes allowed.
     pub allowed: Allowed,
@@ -52,9 +52,9 @@ pub struct Switch<'a> {
     pub force: bool,
     /// How long to wait for each write.
     pub timeout: Duration,
-    /// What this process may do, for explanations.
+    /// The capabilities of this process, for explanations.
     pub capabilities: Option<Capabilities>,
-    /// The lock, if it is to be held until the kernel has ended what was begun, even if this process is killed.
+    /// The lock, if the kernel's work is to keep it held even after this process is killed.
     pub keep: Option<&'a Lock>,
 }
 
@@ -62,7 +62,7 @@ pub struct Switch<'a> {
 type Decide = fn(&Group, TypeRequest, bool, Allowed) -> Decision;
 
 impl<'a> Switch<'a> {
-    /// A change to `request` with no more allowed than `allowed` says.
+    /// A change to `request` by the routes in `allowed`.
     #[must_use]
     pub fn new(
         context: &'a Context,
@@ -85,7 +85,7 @@ impl<'a> Switch<'a> {
 }
 
 impl Switch<'_> {
-    /// What would be done about all of `groups`, by number, as they are in `inventory`. Nothing is.
+    /// Decides about all of `groups`, by number, as they are in `inventory`, without changing anything.
     #[must_use]
     pub fn survey(&self, groups: &BTreeSet<GroupId>, inventory: &Inventory) -> Vec<GroupResult> {
         let module = self.sysfs.has_module();
@@ -101,8 +101,8 @@ impl Switch<'_> {
     /// number; one that needs a rebind is only planned. `tick` is called at least ten times a second with the number of
     /// groups that are done.
     ///
-    /// One thread looks at the groups and announces what is about to be done, many together; some others write; and this one
-    /// records what came of that, again many together.
+    /// One thread reads the groups and announces the changes, many together; several threads write; and the calling one records
+    /// the outcomes, again many together.
     pub fn run(
         &self,
         groups: &BTreeSet<GroupId>,
@@ -132,7 +132,7 @@ impl Switch<'_> {
                         wait = SLOW_AFTER;
                         work.record(std::iter::once(first).chain(ended.try_iter()), &mut results);
                     }
-                    // A thread that panicked has no result for us: what it has to say is said when all are joined.
+                    // Ignore the error: a thread that panicked sends no result, and its panic is propagated by join.
                     Err(_) if work.at_work.load(Ordering::Acquire) == 0 => {
                         work.record(ended.try_iter(), &mut results);
                         break;
@@ -151,7 +151,7 @@ impl Switch<'_> {
         results
     }
 
-    /// What would be done about one group.
+    /// Decides about one group.
     fn look(&self, group: &Group, module: bool, seen: &Seen) -> GroupResult {
         let mut result = GroupResult::of(group);
         let decide: Decide = if self.force {
@@ -189,7 +189,7 @@ impl Switch<'_> {
         result
     }
 
-    /// Advice that would be refused is none: what speaks against a rebind now is said in its place.
+    /// Replaces advice to rebind by the reason why a rebind would be refused now.
     fn check_the_advice(&self, group: &Group, seen: &Seen, result: &mut GroupResult) {
         let mut tried = GroupResult::of(group);
         tried.route = Some(Route::Rebind);
@@ -197,7 +197,7 @@ impl Switch<'_> {
         if tried.outcome != Outcome::Refused {
             return;
         }
-        // The first reason is enough to know.
+        // Name only the first reason.
         let why = match tried.findings.as_slice() {
             [] => tried.message.unwrap_or_default(),
             [one] => one.message.clone(),
@@ -210,7 +210,7 @@ impl Switch<'_> {
         }
     }
 
-    /// Who asks for a rebind by name may not know that nothing has to be interrupted.
+    /// Mentions that no interruption is necessary: a user who requests a rebind may not know.
     fn mention_live(&self, group: &Group, decide: Decide, module: bool, result: &mut GroupResult) {
         let live = decide(group, self.request, module, Allowed::Live);
         if matches!(live, Decision::Go { .. }) {
@@ -218,7 +218,7 @@ impl Switch<'_> {
         }
     }
 
-    /// What unbinds drivers, for the same change.
+    /// The parameters of a rebind for the same change.
     #[must_use]
     pub fn interrupt(&self) -> Interrupt<'_> {
         Interrupt {
@@ -239,10 +239,10 @@ impl Switch<'_> {
         }
     }
 
-    /// Starts what writes.
+    /// Starts the process that writes.
     fn writer(&self) -> Result<WriteHelper, String> {
-        // Left behind, a live switch needs no lock of its own: no device is unbound, and the kernel itself keeps the group. Who
-        // wants to know that nobody writes any more has it kept.
+        // A child that is left behind by a timeout needs no lock: no device is unbound, and the kernel serializes writes to the
+        // group. A caller that must know that no write is in progress sets `keep`.
         let keep = self.keep.and_then(|lock| lock.share().ok());
         WriteHelper::start(self.sysfs.kernfs(), keep)
     }
@@ -281,11 +281,11 @@ impl Switch<'_> {
             Written::Rejected(errno, took) => {
                 result.milliseconds = Some(milliseconds(took));
                 explain(errno, result);
-                // It is said in the message if it did not even stay as it was.
+                // Read the type: the message says so if the write changed it all the same.
                 result.new_type = self.sysfs.domain_type(group.id).ok().flatten();
             }
             Written::StillWorking => {
-                // Not read back: reading takes the group's mutex, which the kernel now holds.
+                // Do not read the type: that takes the group's mutex, which the kernel now holds.
                 result.new_type = None;
                 result.outcome = Outcome::TimedOut;
                 result.message = Some(format!(
@@ -304,13 +304,13 @@ impl Switch<'_> {
         }
     }
 
-    /// Believes the kernel's word on the type it has now, and not that a write was accepted.
+    /// Reads the type back: an accepted write alone does not count.
     fn read_back(&self, result: &mut GroupResult) {
         result.new_type = self.sysfs.domain_type(result.group).ok().flatten();
         let wanted = self.request.result();
         match (&result.new_type, wanted) {
             (Some(now), Some(wanted)) if *now == wanted => result.outcome = Outcome::Changed,
-            // What `auto` means is the kernel's choice, and may be what it was.
+            // For `auto` the kernel chooses the type, which may be the old one.
             (Some(now), None) => {
                 let same = result.old_type.as_ref() == Some(now);
                 result.outcome = if same {
@@ -341,27 +341,27 @@ struct Job {
     opened: Opened,
 }
 
-/// What became of a group; and the record that is to be closed, if one was opened.
+/// The result of a group, and its open record, if any.
 struct Ended {
     result: GroupResult,
     opened: Option<Opened>,
 }
 
-/// What the threads of [`Switch::run`] share.
+/// The state shared by the threads of [`Switch::run`].
 struct Work<'a> {
     switch: &'a Switch<'a>,
     trail: &'a Trail,
-    /// What was announced.
+    /// The announced groups.
     todo: Mutex<Receiver<Job>>,
-    /// How many groups were announced that nobody has taken yet.
+    /// How many announced groups no thread has taken yet.
     waiting: AtomicUsize,
-    /// How many threads write, or have.
+    /// How many writing threads were started.
     writers: AtomicUsize,
-    /// How many threads there are, besides the one that waits for them.
+    /// How many threads are running, besides the calling one.
     at_work: AtomicUsize,
 }
 
-/// One less is at work when this goes.
+/// Counts a running thread until it is dropped.
 struct AtWork<'a>(&'a AtomicUsize);
 
 impl Drop for AtWork<'_> {
@@ -384,7 +384,7 @@ impl<'env> Work<'env> {
         });
     }
 
-    /// Has another thread write for each of so many groups, until there are `most`.
+    /// Starts writing threads, one for each of so many groups, until there are `most`.
     fn more<'scope>(
         &'scope self,
         scope: &'scope Scope<'scope, 'env>,
@@ -400,7 +400,7 @@ impl<'env> Work<'env> {
         }
     }
 
-    /// Looks at all of `groups`, each as it is now: what was resolved a moment ago may have changed. What is to be done is announced.
+    /// Reads each of `groups` again, since it may have changed since it was resolved, and announces the changes.
     fn announce<'scope>(
         &'scope self,
         scope: &'scope Scope<'scope, 'env>,
@@ -428,7 +428,7 @@ impl<'env> Work<'env> {
                     _ => settled.push(result),
                 }
             }
-            // Those who write make themselves ready while it is announced what they are to do.
+            // Start the writing threads now: they get ready while the changes are announced.
             self.more(scope, planned.len(), INITIAL_PARALLEL, done);
             let opening = planned.iter().map(|(group, route, _)| (group, *route));
             match trail.open_all(opening, switch.request) {
@@ -441,7 +441,7 @@ impl<'env> Work<'env> {
                             result,
                             opened,
                         };
-                        // Whoever writes is there until we are not.
+                        // The receiver exists for as long as this thread.
                         let _ = jobs.send(job);
                     }
                 }
@@ -487,7 +487,7 @@ impl<'env> Work<'env> {
         }
     }
 
-    /// Takes the next group that is to be written to; `None` if there will be none.
+    /// Takes the next group to write to; `None` if no more will follow.
     fn next(&self) -> Option<Job> {
         let todo = self.todo.lock().unwrap_or_else(PoisonError::into_inner);
         let job = todo.recv().ok()?;
@@ -495,7 +495,7 @@ impl<'env> Work<'env> {
         Some(job)
     }
 
-    /// Records what came of some of them, and adds that to `results`.
+    /// Records the outcomes of some groups, and adds their results to `results`.
     fn record(&self, ended: impl Iterator<Item = Ended>, results: &mut Vec<GroupResult>) {
         let from = results.len();
         let mut opened = Vec::new();
@@ -512,7 +512,7 @@ impl<'env> Work<'env> {
 }
 
 fn say(done: &Sender<Ended>, result: GroupResult, opened: Option<Opened>) {
-    // It is heard until there is a result for each group.
+    // The receiver exists until there is a result for each group.
     let _ = done.send(Ended { result, opened });
 }
 

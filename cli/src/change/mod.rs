@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Changing the type of groups.
+//! Changes the type of groups.
 //!
 //! [`route`] decides what can be done about a group. [`live`] changes groups while their devices keep working, many at a time;
 //! [`rebind_queue`] makes rebinds one after the other: [`checks`] look for what is in use, [`rebind`] unbinds, writes and binds

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What came of a change, for each group, as it is reported.
+//! The outcome of a change for each group, for reports.
 
 use std::time::Duration;
 
@@ -21,13 +21,13 @@ pub enum Outcome {
     Changed,
     /// It would be changed (dry run).
     Planned,
-    /// A rule was against it.
+    /// A rule forbids it.
     Refused,
     /// The user stopped it before it was changed.
     Stopped,
-    /// It went wrong.
+    /// It failed.
     Failed,
-    /// The kernel was not done in time.
+    /// The write timed out.
     TimedOut,
 }
 
@@ -44,7 +44,7 @@ impl From<Outcome> for event::EventOutcome {
     }
 }
 
-/// A device, as far as a switch is concerned.
+/// A device of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Member {
     /// Its name in sysfs.
@@ -53,16 +53,16 @@ pub struct Member {
     pub driver: Option<String>,
 }
 
-/// A write into an attribute.
+/// A write to an attribute.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WriteReport {
     /// The attribute.
     pub path: String,
-    /// What is written, without the newline that follows it.
+    /// The text, without the newline.
     pub text: String,
 }
 
-/// A device that was without its driver for a moment.
+/// A device that was unbound for a moment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Interrupted {
     /// Its name in sysfs.
@@ -71,12 +71,11 @@ pub struct Interrupted {
     pub driver: String,
     /// The driver it has now; `None` if it has none, or is gone.
     pub driver_now: Option<String>,
-    /// From the moment its driver was told to let go until all it offers was there again, in milliseconds; `None` if it
-    /// is not there again.
+    /// The time from its unbinding until all it offers was there again, in milliseconds; `None` if it is not there again.
     pub milliseconds: Option<f64>,
 }
 
-/// What was done about a group. Types are what the kernel said, never what was asked for.
+/// The result for a group. Types are read from the kernel, and never taken from the request.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GroupResult {
     /// The group.
@@ -114,7 +113,7 @@ pub struct GroupResult {
 }
 
 impl GroupResult {
-    /// Nothing done yet about the group with this number.
+    /// An empty result for the group with this number.
     #[must_use]
     pub fn new(group: GroupId) -> Self {
         Self {
@@ -136,7 +135,7 @@ impl GroupResult {
         }
     }
 
-    /// Nothing done yet about `group`, which is as it was just read.
+    /// An empty result for `group`, as it was just read.
     #[must_use]
     pub fn of(group: &Group) -> Self {
         let members = group.devices.iter().map(|d| Member {
@@ -151,14 +150,14 @@ impl GroupResult {
         }
     }
 
-    /// The group stays as it is.
+    /// Sets the outcome of a group that is not changed.
     pub fn leave(&mut self, outcome: Outcome, why: &str) {
         self.outcome = outcome;
         self.message = Some(format!("nothing was done: {why}"));
         self.writes.clear();
     }
 
-    /// The same for the audit, with the type that was asked for.
+    /// The end of the change for the audit, with the requested type.
     #[must_use]
     pub fn ending(&self, request: TypeRequest) -> Ending {
         let interrupted = self.interrupted.iter().map(|i| Interruption {
@@ -179,7 +178,7 @@ impl GroupResult {
         }
     }
 
-    /// Whether what was asked for is so, or would be.
+    /// Whether the group has the requested type, or would get it.
     #[must_use]
     pub fn is_done(&self) -> bool {
         match self.outcome {
@@ -189,19 +188,19 @@ impl GroupResult {
     }
 }
 
-/// To the microsecond; more would be noise.
+/// Converts to milliseconds, rounded to microseconds; more digits would be noise.
 #[must_use]
 pub fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// How a command is to end after `results`.
+/// The exit code of a command after `results`.
 #[must_use]
 pub fn exit(results: &[GroupResult]) -> Exit {
     exit_by(results.iter(), |result| !result.is_done())
 }
 
-/// The same, where only some of what was not done is a failure.
+/// The exit code of a command in which only some unsuccessful results are failures.
 pub fn exit_by<'a>(
     results: impl Iterator<Item = &'a GroupResult> + Clone,
     is_failure: impl Fn(&GroupResult) -> bool,

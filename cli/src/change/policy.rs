@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Making a machine as a policy wants it, or finding out what that would take.
+//! Applies a policy to a machine, or finds out which changes it requires.
 //!
-//! What can be done live goes in one batch: the groups that are to become strict, those that are to become lazy, and so on,
-//! all at the same time, since the waits of tightens that run together are shared. Where a rule allows a rebind and nothing
-//! else works, that comes after it, one group at a time. Each group has one type and gets it in one write, so it is changed
-//! whole or not at all.
+//! All live changes, to strict, to lazy and so on, are made in one batch at the same time, since concurrent tightens share
+//! their grace periods. Where a rule allows a rebind and there is no other route, the rebinds follow, one group at a time. Each
+//! group has one type and gets it in one write, so it is changed completely or not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,41 +28,41 @@ use crate::kernel::machine::Context;
 use crate::state::lockdown::in_force;
 use crate::state::lockdown::{self, is_laxer};
 
-/// A rule can allow a rebind, and none of what speaks against it.
+/// The message for a rebind that a rule allows and a check refuses: a rule cannot override checks.
 const IN_USE: &str = "a policy interrupts nothing that is in use, whatever its rules say; `iommuctl set-mode --route \
                       rebind` has a flag for each reason";
 
-/// What came of a policy for one group.
+/// The result of a policy for one group.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PolicyResult {
-    /// What was done about the group.
+    /// The result of the change.
     #[serde(flatten)]
     pub result: GroupResult,
-    /// What the policy wants it to be.
+    /// The type that the policy requires.
     pub wanted: TypeRequest,
     /// The rules that decided; empty if the defaults did.
     pub rules: Vec<RuleName>,
-    /// Whether the devices of the group want different things, so that the strictest wish decided.
+    /// Whether the devices of the group require different types, so that the strictest one decided.
     pub conflict: bool,
-    /// What it means if it did not get that.
+    /// How it counts if the group did not get the type.
     pub on_failure: OnFailure,
 }
 
 impl PolicyResult {
-    /// Whether the group is not what the policy wants, and a rule says that this is a failure.
+    /// Whether the group does not have the type that the policy requires, and a rule says that this is a failure.
     #[must_use]
     pub fn is_failure(&self) -> bool {
         self.is_unmet() && self.on_failure == OnFailure::Fail
     }
 
-    /// Whether the group could not be made what the policy wants.
+    /// Whether the group could not get the type that the policy requires.
     #[must_use]
     pub fn is_unmet(&self) -> bool {
         !self.result.is_done()
     }
 }
 
-/// A policy on a machine.
+/// A policy to apply to a machine.
 #[derive(Debug)]
 pub struct Application<'a> {
     /// The machine.
@@ -74,13 +73,13 @@ pub struct Application<'a> {
     pub inventory: &'a Inventory,
     /// Only these groups; `None` for all.
     pub only: Option<&'a BTreeSet<GroupId>>,
-    /// The session that groups are changed in; without one, only what would be done is found out.
+    /// The session in which groups are changed; without one, only the required changes are found out.
     pub session: Option<&'a Session>,
     /// How long to wait for each write.
     pub timeout: Duration,
 }
 
-/// What is the same for many groups, so that they go in one batch.
+/// The parameters that groups in one batch have in common.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Batch {
     request: TypeRequest,
@@ -89,9 +88,9 @@ struct Batch {
 }
 
 impl Application<'_> {
-    /// Does it, or finds out what it would take. Returns one result for each group the policy wants something of, by group
-    /// number. `tick` is called about ten times a second with the number of groups that are done, of those to change, and
-    /// with what is being done now.
+    /// Applies the policy, or finds out the required changes. Returns one result for each group the policy has a requirement
+    /// for, by group number. `tick` is called about ten times a second with the number of groups that are done, the number to
+    /// change, and the current activity.
     pub fn run(&self, tick: impl FnMut(usize, usize, &str) + Send) -> Vec<PolicyResult> {
         let decisions = evaluate(self.policy, self.inventory);
         let steps = plan(&decisions, self.inventory);
@@ -147,7 +146,7 @@ impl Application<'_> {
         results
     }
 
-    /// Records that a group is kept from what the policy wants.
+    /// Records that a group is refused what the policy requires.
     fn note(&self, result: &GroupResult, request: TypeRequest) {
         if let (Some(session), Outcome::Refused) = (self.session, result.outcome) {
             let ending = result.ending(request);
@@ -157,15 +156,15 @@ impl Application<'_> {
         }
     }
 
-    /// Whether a lockdown is in force. Who changes groups and cannot find out makes nothing laxer; who only looks may not
-    /// be permitted to know.
+    /// Whether a lockdown is in force. If that cannot be read, a command that changes groups assumes one, and a command that
+    /// only reports, which may lack the permission, assumes none.
     fn is_locked_down(&self) -> bool {
         let lockdown = in_force(self.context.run_root.as_deref());
         lockdown.map_or(self.session.is_some(), |lockdown| lockdown.is_some())
     }
 
-    /// All batches at the same time, and then one rebind after the other. Returns each group's result with what was asked
-    /// for.
+    /// Makes all live changes at the same time, and then one rebind after the other. Returns each group's result with the
+    /// requested type.
     fn switch(
         &self,
         batches: &BTreeMap<Batch, BTreeSet<GroupId>>,
@@ -233,10 +232,10 @@ impl Application<'_> {
     }
 }
 
-/// A switch, and what came of it for one group.
+/// A switch, and its result for one group.
 type Done<'a> = (&'a Switch<'a>, GroupResult);
 
-/// What would be done.
+/// Decides about all groups, without changing anything.
 fn survey<'a>(
     work: &[(&'a Switch<'a>, &BTreeSet<GroupId>)],
     inventory: &Inventory,
@@ -249,7 +248,7 @@ fn survey<'a>(
     work.iter().flat_map(survey).collect()
 }
 
-/// What can be done live, all of it at the same time.
+/// Makes all live changes at the same time.
 fn live<'a>(
     work: &[(&'a Switch<'a>, &BTreeSet<GroupId>)],
     trail: &Trail,
@@ -260,7 +259,7 @@ fn live<'a>(
     let done: Vec<AtomicUsize> = work.iter().map(|_| AtomicUsize::new(0)).collect();
     let report = |mine: &AtomicUsize, count: usize| {
         mine.store(count, Ordering::Relaxed);
-        // One of them says it for all; if another is just saying it, that is as good.
+        // Skip the report if another thread is just making one: it counts for all of them.
         if let Ok(mut tick) = tick.try_lock() {
             let done = done.iter().map(|d| d.load(Ordering::Relaxed)).sum();
             tick(done, total, rebind_queue::LIVE);
@@ -284,7 +283,7 @@ fn live<'a>(
     })
 }
 
-/// The result for a group about which nothing is to be done.
+/// The result for a group that is not to be changed.
 fn settled(group: &Group, planned: &Planned) -> GroupResult {
     let (outcome, message, advice) = match &planned.step {
         Step::Forbidden { request, external } => (
@@ -325,7 +324,7 @@ fn locked_down(group: &Group) -> GroupResult {
     }
 }
 
-/// How a command that applied a policy is to end after `results`.
+/// The exit code of a command that applied a policy.
 #[must_use]
 pub fn exit(results: &[PolicyResult]) -> Exit {
     let failures: BTreeSet<GroupId> = results

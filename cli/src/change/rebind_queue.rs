@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Rebinds, one after the other: what could not be done live, and may interrupt.
+//! Makes rebinds, one after the other: the changes that could not be made live, and may interrupt.
 
 use iommuctl_policy::Route;
 
@@ -11,7 +11,7 @@ use super::session::Session;
 use crate::kernel::sysfs::Problems;
 use crate::sys::signals::Signals;
 
-/// What is being done before the first of them, for people.
+/// The activity before the first rebind, for people.
 pub const LIVE: &str = "waiting for the kernel";
 
 /// Whether a group still waits for its rebind.
@@ -19,9 +19,9 @@ fn is_next(result: &GroupResult) -> bool {
     result.outcome == Outcome::Planned && result.route == Some(Route::Rebind)
 }
 
-/// Rebinds those of `all` that were planned so, in their order. After the first that does not end whole, or when the user
-/// wants to stop, the rest is left as it is. `tick` is called with the number of groups that are done, and with what is
-/// being done now.
+/// Rebinds those of `all` for which a rebind is planned, in their order. After the first that does not end whole, or when the
+/// user stops the command, the rest is left alone. `tick` is called with the number of groups that are done, and with the
+/// current activity.
 pub fn run<'a>(
     all: impl Iterator<Item = (&'a Switch<'a>, &'a mut GroupResult)>,
     session: &Session,
@@ -56,7 +56,7 @@ pub fn run<'a>(
             continue;
         }
         let id = result.group;
-        // What is to be done is only planned here: everything is looked at again, and a group that is gone by now said so.
+        // Read the group again for the record: the rebind repeats all checks, and reports a group that is gone.
         let group = switch.sysfs.group(id, &mut Problems::default());
         let opened = group.map(|group| session.trail.open(&group, switch.request, Route::Rebind));
         let opened = match opened.transpose() {

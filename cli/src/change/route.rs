@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Which way a change of type takes, and why. Pure: a value in, a decision out.
+//! Decides by which route a type is changed, from values alone.
 //!
-//! The rules follow `iommu_group_store_type` in `drivers/iommu/iommu.c`: the kernel relaxes `DMA` to `DMA-FQ` at any
-//! time, and changes anything else only in a group that has devices, none of which is in use by a driver. On top of
-//! them come safety rules of our own, because the kernel's live relax checks less than its other paths do.
+//! The rules follow `iommu_group_store_type` in `drivers/iommu/iommu.c`: the kernel relaxes `DMA` to `DMA-FQ` at any time, and
+//! makes any other change only in a group with devices of which none is in use by a driver. They are extended by safety rules
+//! of our own, because the kernel's live relax checks less than its other paths do.
 
 use iommuctl_policy::{DomainType, Group, Route, RouteLimit, TypeRequest};
 
 use super::advice;
 
-/// What the user allows.
+/// The routes that the user allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Allowed {
-    /// Only what interrupts no device.
+    /// Routes that interrupt no device.
     Live,
-    /// What interrupts no device, and a rebind where nothing else works.
+    /// Routes that interrupt no device, and a rebind where there is no other route.
     Any,
-    /// A rebind, wherever a driver would have to be unbound for a change to be certain.
+    /// A rebind, whenever a driver would have to be unbound for the change to be certain.
     Rebind,
 }
 
 impl Allowed {
-    /// From a policy. `boot` is a permission to wait for the next boot, and none to interrupt.
+    /// The routes that a policy allows. `boot` permits waiting for the next boot, and no interruption.
     #[must_use]
     pub fn of_policy(limit: RouteLimit) -> Self {
         match limit {
@@ -31,26 +31,26 @@ impl Allowed {
     }
 }
 
-/// What will be done about one group.
+/// The decision about one group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// This route will do it.
+    /// Change it by this route.
     Go {
         /// The route.
         route: Route,
         /// Why this one.
         why: &'static str,
     },
-    /// It is not to be done.
+    /// Do not change it.
     Refuse(Refusal),
 }
 
-/// An expected no.
+/// A refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The route it would take, if there is one at all.
+    /// The route it would need, if there is one.
     pub needs: Option<Route>,
-    /// Why not.
+    /// The reason.
     pub reason: String,
     /// What would work instead, one line each.
     pub advice: Vec<String>,
@@ -80,7 +80,7 @@ pub fn decide(group: &Group, request: TypeRequest, module: bool, allowed: Allowe
     }
 }
 
-/// The same without our own safety rules: for a rule of a policy that says `force` and why.
+/// The decision without our own safety rules: for a policy rule with `force` and a reason.
 #[must_use]
 pub fn decide_by_force(
     group: &Group,
@@ -92,7 +92,7 @@ pub fn decide_by_force(
         let reason = "the kernel does not show its type".to_owned();
         return refuse(None, reason, vec![advice::NEEDS_TYPE_FILE.to_owned()]);
     };
-    // A stock kernel answers EPERM to the type a group has already, so it must not even be asked.
+    // Do not even write it: a stock kernel returns EPERM for the type that a group has already.
     if request.result().as_ref() == Some(current) {
         return go(Route::None, "the group has this type already");
     }
@@ -137,7 +137,7 @@ fn safety(group: &Group, request: TypeRequest) -> Option<Refusal> {
     })
 }
 
-/// A change that replaces the group's domain: only without drivers.
+/// A change that replaces the group's domain: only possible without drivers.
 fn replace(
     group: &Group,
     current: &DomainType,
@@ -161,7 +161,7 @@ fn replace(
         "the kernel does not change {current} to {request} while a driver is bound: {}",
         advice::holders(group)
     );
-    // What a loaded module may make live does not come here.
+    // Not reached for changes that a loaded module may make live.
     let ways = advice::ways_to(current, request, false);
     refuse(Some(Route::Rebind), reason, ways)
 }

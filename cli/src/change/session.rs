@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What a command has while it changes groups: the directory in `/run`, the lock in it, and the audit trail. One process at a
-//! time has a session, whichever command it runs and whoever started it.
+//! The resources of a command that changes groups: the directory in `/run`, the lock in it, and the audit trail. Only one
+//! process at a time has a session.
 
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ use crate::terminal::output::Output;
 /// Permission to change groups, until this is dropped.
 #[derive(Debug)]
 pub struct Session {
-    /// Where journals and records are.
+    /// The directory of journals and records.
     pub run: PrivateDir,
     /// The lock, which this process holds.
     pub lock: Lock,
-    /// Where changes are recorded.
+    /// The audit trail of the changes.
     pub trail: Trail,
 }
 
@@ -45,7 +45,7 @@ impl Session {
     }
 }
 
-/// Whether this process may change a group, as far as that can be known; a failure that says what it lacks if not.
+/// Checks whether this process may change a group, as far as that can be known; fails with what it lacks.
 pub fn may_change(context: &Context) -> Result<(), Failure> {
     let capabilities = context.proc.capabilities();
     if capabilities.is_none_or(|c| c.missing().is_empty()) {
@@ -55,7 +55,7 @@ pub fn may_change(context: &Context) -> Result<(), Failure> {
     Err(Failure::new(Exit::Failed, explained.message).with_advice(explained.advice))
 }
 
-/// Takes the lock that everything which changes a group needs, and says so if that means to wait.
+/// Takes the lock for changing groups, and tells the user if it has to wait for it.
 pub fn lock(run: &PrivateDir, timeout: Duration, output: &mut Output) -> anyhow::Result<Lock> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let command = format!("iommuctl {}", words.join(" "));

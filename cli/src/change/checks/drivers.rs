@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Whether a driver can be unbound and bound again, and what else that would take away.
+//! Checks whether a driver can be unbound and bound again, and which other devices would go with it.
 
 use iommuctl_policy::Device;
 
@@ -33,7 +33,7 @@ impl Inspector<'_> {
         Ok(findings)
     }
 
-    /// Why a device would not come back to its driver, if so.
+    /// The reason why a device would not get its driver back, if any.
     fn cannot_return(&self, device: &Device, driver: &str) -> Result<Option<String>, KernFsError> {
         let name = &device.name;
         let bus = device.bus.as_deref().unwrap_or_default();
@@ -50,9 +50,9 @@ impl Inspector<'_> {
         }
     }
 
-    /// PCI devices that hang from this one, and its virtual functions. Most drivers of bridges leave what is behind
-    /// them alone; but without its driver a bridge may stop passing on DMA (`pci_disable_device`), and some, such as
-    /// `vmd`, take their whole bus with them. A driver's virtual functions go when it does.
+    /// The PCI devices below this one, and its virtual functions. Most bridge drivers leave the devices behind them alone; but
+    /// an unbound bridge may stop forwarding DMA (`pci_disable_device`), and some drivers, such as `vmd`, remove their whole
+    /// bus. Virtual functions are removed with their driver.
     fn taken_along(&self, device: &Device, present: &Present) -> Result<Vec<String>, KernFsError> {
         let kernfs = self.sysfs.kernfs();
         let mut others = Vec::new();

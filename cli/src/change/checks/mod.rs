@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What would be lost if a device went away for a moment: looked at before a rebind touches anything.
+//! Checks what would be lost if a device went away for a moment, before a rebind changes anything.
 //!
-//! Each check has its own message, and can be overridden by its own flag and no other. What cannot be read refuses as
-//! well, and nothing overrides that.
+//! Each check has its own message, and its own flag that overrides it. If something cannot be read, the rebind is refused as
+//! well, and no flag overrides that.
 //!
-//! What cannot be seen here: file systems that come over the network (a root on NFS needs an interface that no mount
-//! names), routes outside the main table, connections that are not SSH, and programs that use a device by other means
-//! than a mount, such as a raw disk that is being read, a sound card or a screen.
+//! Not detected are: network file systems (a root on NFS needs an interface that no mount names), routes outside the main
+//! table, connections other than SSH, and programs that use a device without a mount, such as one that reads a raw disk, a
+//! sound card or a screen.
 
 mod drivers;
 mod network;
@@ -22,11 +22,11 @@ use crate::kernel::procfs::Proc;
 use crate::kernel::sysfs::{Object, Sysfs};
 use crate::sys::kernfs::KernFsError;
 
-/// What is looked for.
+/// A condition that a rebind is checked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Check {
-    /// A file system on it is mounted, or something else in the kernel has a disk of it for itself.
+    /// A file system on it is mounted, or the kernel has claimed a disk of it otherwise.
     Mounted,
     /// The kernel swaps to it.
     Swap,
@@ -34,13 +34,13 @@ pub enum Check {
     Stacked,
     /// A default route leads through it.
     DefaultRoute,
-    /// The connection of whoever types this comes in through it.
+    /// The user's own connection comes in through it.
     OwnConnection,
     /// A program has it open through VFIO.
     Vfio,
-    /// Its driver cannot be unbound, or not be bound again.
+    /// Its driver cannot be unbound, or cannot be bound again.
     LeftBound,
-    /// Devices hang from it that would go with it.
+    /// Other devices depend on it, and would go with it.
     Others,
 }
 
@@ -73,14 +73,14 @@ impl Check {
     }
 }
 
-/// Something that speaks against a rebind.
+/// A reason against a rebind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CheckFinding {
-    /// Which check found it.
+    /// The check.
     pub check: Check,
     /// The device in question.
     pub device: String,
-    /// What there is, in words.
+    /// The message.
     pub message: String,
     /// The flag that overrides it.
     pub flag: &'static str,
@@ -99,19 +99,19 @@ impl CheckFinding {
     }
 }
 
-/// What there is on the machine besides the devices that are looked at, read once for any number of them.
+/// The block devices and PCI devices of the machine, read once for any number of groups.
 #[derive(Debug)]
 pub struct Present {
     /// Every block device.
     blocks: Vec<Object>,
-    /// What some of them are made of: each of these with what it is a part of.
+    /// The block devices that others are stacked on, each with the one on top.
     parts: Vec<(Object, Object)>,
     /// Every PCI device: its name, and its directory.
     pci: Vec<(String, String)>,
 }
 
 impl Present {
-    /// As it is now.
+    /// Reads the current state.
     pub fn read(sysfs: &Sysfs) -> Result<Self, KernFsError> {
         let kernfs = sysfs.kernfs();
         let blocks = sysfs.blocks()?;
@@ -134,7 +134,7 @@ impl Present {
     }
 }
 
-/// Looks at the machine.
+/// Makes the checks.
 #[derive(Clone, Copy, Debug)]
 pub struct Inspector<'a> {
     /// The open sysfs.
@@ -144,12 +144,13 @@ pub struct Inspector<'a> {
 }
 
 impl Inspector<'_> {
-    /// Everything that speaks against unbinding the drivers that hold `group`.
+    /// All reasons against unbinding the drivers that hold `group`.
     pub fn findings(&self, group: &Group) -> Result<Vec<CheckFinding>, KernFsError> {
         self.findings_among(group, &Present::read(self.sysfs)?)
     }
 
-    /// The same, where it has been read what there is: for many groups, of which none is changed yet.
+    /// All reasons against unbinding the drivers that hold `group`, with `present` read before: for many groups, none of which
+    /// is changed yet.
     pub fn findings_among(
         &self,
         group: &Group,
@@ -164,8 +165,8 @@ impl Inspector<'_> {
     }
 }
 
-/// The devices of `group` that are to be unbound, when `findings` were found and `allowed` was overridden: those whose
-/// driver holds the group, without those that cannot be, and with those that VFIO has, if that was allowed.
+/// The devices of `group` to unbind, given `findings` and the overridden checks in `allowed`: those whose driver holds the
+/// group, without those that cannot be unbound, and with those that VFIO has if that is overridden.
 pub fn to_unbind<'a>(
     group: &'a Group,
     findings: &'a [CheckFinding],
@@ -181,7 +182,7 @@ pub fn to_unbind<'a>(
         .filter(move |d| (d.holds_group() && !found(Check::LeftBound, d)) || found(Check::Vfio, d))
 }
 
-/// A list for a sentence, in which only the first few are named.
+/// Lists names for a sentence; only the first few are named.
 fn some_of(names: &[String]) -> String {
     const MAX_NAMES: usize = 4;
     match names.get(MAX_NAMES..) {

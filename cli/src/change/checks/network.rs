@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Whether the machine, or whoever types this, is reached through a device.
+//! Checks whether the machine, or the user's own connection, is reached through a device.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -25,7 +25,7 @@ impl Inspector<'_> {
         let Some(connection) = self.proc.ssh_connection() else {
             return Ok(findings);
         };
-        // Where packets to the other side leave, and what they came in by: as a rule the same.
+        // Check both the route to the peer and the address it connected to: as a rule they are of one interface.
         let mut interfaces: BTreeSet<String> = BTreeSet::new();
         interfaces.extend(self.proc.interface_towards(connection.client)?);
         if self.sysfs.is_real() {
@@ -43,7 +43,7 @@ impl Inspector<'_> {
         Ok(findings)
     }
 
-    /// Those of `devices` that an interface comes down to: a bridge, a bond or a VLAN to all it is made of.
+    /// Those of `devices` that an interface is made of: a bridge, a bond or a VLAN is followed to all its lower devices.
     fn devices_of<'a>(
         &self,
         interface: &str,

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Whether something is stored on a device that the running system needs.
+//! Checks whether the running system uses storage on a device.
 //!
-//! Most file systems say which block device they are on. Those that do not, such as btrfs, are found by the name of the
-//! device they were mounted from. Whatever that misses, a second disk of btrfs, a pool of ZFS, a file system that is
-//! mounted only in a container, has still claimed its disks in the kernel; an exclusive open (open(2), `O_EXCL` on a
-//! block device) then fails, and that is tried for each disk and partition in the end.
+//! Most file systems report their block device. Those that do not, such as btrfs, are found by the name of the device they were
+//! mounted from. Whatever that misses (a second disk of btrfs, a pool of ZFS, a file system that is mounted only in a
+//! container) has still claimed its disks in the kernel; an exclusive open (open(2), `O_EXCL` on a block device) then fails,
+//! and is tried for each disk and partition at the end.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ use crate::kernel::sysfs::Object;
 use crate::sys::kernfs::KernFsError;
 use crate::sys::printable::printable;
 
-/// What was found to be in use: directories in sysfs, relative to its root.
+/// The block devices that are in use: directories, relative to the root of sysfs.
 type Known = Vec<String>;
 
 impl Inspector<'_> {
@@ -46,7 +46,7 @@ impl Inspector<'_> {
         known: &mut Known,
     ) -> Result<Vec<CheckFinding>, KernFsError> {
         let mounts = self.proc.mounts()?;
-        // By device and block device: a file system can be mounted at many places.
+        // Report each device and block device once: a file system can be mounted at many places.
         let mut places: Vec<(&Device, &Object, Vec<String>)> = Vec::new();
         for mount in mounts.iter() {
             for block in self.blocks_of(mount, blocks)? {
@@ -70,7 +70,7 @@ impl Inspector<'_> {
         Ok(findings)
     }
 
-    /// A device that holds a block device somebody needs.
+    /// The finding for a device with a block device that is in use.
     fn holds(
         &self,
         check: Check,
@@ -85,7 +85,7 @@ impl Inspector<'_> {
         Ok(CheckFinding::new(check, device, message))
     }
 
-    /// The block devices a mounted file system is known to be on.
+    /// The block devices that a mounted file system reports.
     fn blocks_of<'a>(
         &self,
         mount: &MountInfo,
@@ -103,7 +103,7 @@ impl Inspector<'_> {
                 .filter(|b| Some(&b.path) == link.as_ref())
                 .collect());
         }
-        // Several are separated by colons (bcachefs).
+        // Split the source: bcachefs separates several devices by colons.
         let source = mount.mount_source.as_deref().unwrap_or_default();
         let mut found = Vec::new();
         for path in source.split(':') {
@@ -112,7 +112,7 @@ impl Inspector<'_> {
         Ok(found)
     }
 
-    /// The block device whose node is at `path`, going by its name alone.
+    /// The block device with the node `path`, by its name alone.
     fn block_named<'a>(
         &self,
         path: &str,
@@ -153,7 +153,7 @@ impl Inspector<'_> {
             let path = Path::new(&swap.path);
             let on: Vec<&Object> = if swap.is_file {
                 let covers = |m: &&MountInfo| path.starts_with(&m.mount_point);
-                // The last of the longest: a later mount covers an earlier one.
+                // Take the last of the longest matches: a later mount hides an earlier one.
                 let depth = |m: &&MountInfo| m.mount_point.components().count();
                 let mount = mounts.iter().filter(covers).max_by_key(depth);
                 mount.map_or(Ok(Vec::new()), |m| self.blocks_of(m, blocks))?
@@ -191,7 +191,7 @@ impl Inspector<'_> {
         Ok(findings)
     }
 
-    /// Those of `devices` that a block device comes down to.
+    /// Those of `devices` that a block device is made of.
     fn below<'a>(
         &self,
         block: &Object,
@@ -203,12 +203,12 @@ impl Inspector<'_> {
     }
 }
 
-/// Block devices that something in the kernel has for itself, and that are not among what is known already.
+/// The block devices that something in the kernel has claimed, and that are not known to be in use already.
 fn claimed(devices: &[&Device], blocks: &[Object], mut known: Known) -> Vec<CheckFinding> {
     let mut findings = Vec::new();
     for device in devices {
         let mut own: Vec<&Object> = blocks.iter().filter(|b| b.is_below(&device.path)).collect();
-        // Partitions first: a claim on one is a claim on its disk, and the partition is the better answer.
+        // Check partitions first: a claim on a partition is one on its disk, and the partition is the more precise finding.
         own.sort_by_key(|b| std::cmp::Reverse(b.path.len()));
         for block in own {
             let is_inside =
@@ -231,7 +231,7 @@ fn claimed(devices: &[&Device], blocks: &[Object], mut known: Known) -> Vec<Chec
     findings
 }
 
-/// Whether an exclusive open fails. A node that is missing or may not be opened tells nothing.
+/// Whether an exclusive open fails. A node that is missing or may not be opened counts as free.
 fn is_claimed(name: &str) -> bool {
     let node = Path::new("/dev").join(name.replace('!', "/"));
     let flags = OFlag::O_RDONLY | OFlag::O_EXCL | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Whether a program, a virtual machine as a rule, has a device of a group open through VFIO. The kernel does not show
-//! that in sysfs; it shows who has the device node open.
+//! Checks whether a program, usually a virtual machine, has a device of a group open through VFIO. sysfs does not show that;
+//! the open files of processes do.
 
 use iommuctl_policy::{Device, Group};
 
@@ -13,7 +13,7 @@ impl Inspector<'_> {
         let driven = |d: &&Device| d.driver.as_deref().is_some_and(|n| n.contains("vfio"));
         let mut findings = Vec::new();
         for device in group.devices.iter().filter(driven) {
-            // Of the group as a whole, and of the device alone (`Documentation/driver-api/vfio.rst`).
+            // Check the node of the group and that of each device (`Documentation/driver-api/vfio.rst`).
             let mut nodes = vec![
                 format!("/dev/vfio/{}", group.id),
                 format!("/dev/vfio/noiommu-{}", group.id),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What came of a rebind, as a value.
+//! The result of a rebind, as a value.
 
 use std::time::Duration;
 
@@ -9,27 +9,27 @@ use nix::errno::Errno;
 use super::machine::{Bound, WriteError};
 use super::plan::Write;
 
-/// How it ended.
+/// How a rebind ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum End {
-    /// As wanted.
+    /// Successfully.
     Done,
     /// The user stopped it.
     Stopped,
-    /// The kernel was not done in time.
+    /// A write timed out.
     TimedOut,
     /// A step failed.
     Failed,
 }
 
-/// What went wrong.
+/// The error of a rebind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
-    /// How that counts.
+    /// How the rebind ends because of it.
     pub end: End,
-    /// In words.
+    /// The message.
     pub message: String,
-    /// The kernel's answer, if it was to the write of the type.
+    /// The errno, if the write of the type failed.
     pub errno: Option<Errno>,
 }
 
@@ -43,25 +43,25 @@ impl Trouble {
     }
 }
 
-/// What was done to one device.
+/// The interruption of one device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interruption {
-    /// How long it was of no use; `None` if it never was, or still is.
+    /// How long it could not be used; `None` if it always could, or still cannot.
     pub took: Option<Duration>,
-    /// Where it is now.
+    /// Its driver now.
     pub now: Bound,
-    /// Whether it was unbound at all.
+    /// Whether it was unbound.
     pub interrupted: bool,
 }
 
-/// What was done.
+/// The result of a rebind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
     /// How it ended.
     pub end: End,
-    /// What went wrong first; `None` if nothing did.
+    /// The first error; `None` if there was none.
     pub trouble: Option<Trouble>,
-    /// What else there is to say.
+    /// Further remarks.
     pub notes: Vec<String>,
     /// The type of the group now; `None` if that is not known.
     pub domain_type: Option<DomainType>,
@@ -73,7 +73,7 @@ pub struct Account {
     pub whole: bool,
 }
 
-/// How a write that failed so counts.
+/// How the rebind ends because of a failed write.
 pub(super) fn end_of(error: &WriteError) -> End {
     match error {
         WriteError::StillWorking => End::TimedOut,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The way back: every device gets the driver it had.
+//! The second half of a rebind: binds every device to the driver it had.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::machine::{Bound, Machine, WriteError};
 use super::plan::{Step, Subject, Write};
 
 impl<M: Machine> Rebind<'_, M> {
-    /// Binds every device to its driver. Goes on past failures, and returns the first.
+    /// Binds every device to its driver. Continues after failures, and returns the first.
     pub(super) fn bring_back(&mut self) -> Result<(), Trouble> {
         let mut first = Ok(());
         for (n, subject) in self.plan.subjects.iter().enumerate() {
@@ -31,7 +31,7 @@ impl<M: Machine> Rebind<'_, M> {
         match self.machine.bound(subject) {
             Bound::To(driver) if driver == subject.driver => {}
             Bound::To(other) if self.was_given_away(subject) => {
-                // Whoever changed driver_override since then has decided what becomes of the device.
+                // Leave the device alone: somebody has changed driver_override since then, and so chosen another driver.
                 self.note(format!(
                     "{} is bound to {other} by somebody else's choice",
                     subject.name
@@ -64,13 +64,13 @@ impl<M: Machine> Rebind<'_, M> {
         }
     }
 
-    /// Whether the device was ours alone to bind, and somebody has changed that.
+    /// Whether we had reserved the device by its `driver_override`, and somebody has changed that.
     fn was_given_away(&mut self, subject: &Subject) -> bool {
         let named = self.machine.driver_override(subject);
         subject.is_reserved() && named.as_ref() != Some(&subject.driver)
     }
 
-    /// Takes a device from a driver that grabbed it. Whether that worked shows when it is bound.
+    /// Unbinds a device from a driver that has taken it. The later bind shows whether that worked.
     fn evict(&mut self, subject: &Subject, other: &str) {
         let write = Write {
             path: subject.attribute_of(other, "unbind"),
@@ -93,7 +93,7 @@ impl<M: Machine> Rebind<'_, M> {
             match (self.machine.bound(subject), &result) {
                 (Bound::To(driver), _) if driver == subject.driver => return Ok(()),
                 (Bound::Gone, _) => return Ok(()),
-                // The driver waits for another one, and the kernel will try again by itself.
+                // Wait: the driver has deferred its probe until another one is ready, and the kernel will retry.
                 (Bound::Nothing, Err(WriteError::Errno(Errno::EAGAIN)))
                     if self.machine.now() < end =>
                 {
@@ -114,7 +114,7 @@ impl<M: Machine> Rebind<'_, M> {
         }
     }
 
-    /// Waits for what the device offered before.
+    /// Waits until the device offers what it did before.
     fn wait_until_back(&mut self, subject: &Subject, end: Duration) -> Result<(), Trouble> {
         loop {
             let offers = self.machine.offers(subject);
@@ -139,8 +139,8 @@ impl<M: Machine> Rebind<'_, M> {
         }
     }
 
-    /// Clears `driver_override` again, if it is as we left it. That this failed is no reason to undo anything: it names
-    /// the driver that the device has.
+    /// Clears `driver_override` again, if it is as we left it. A failure undoes nothing: it names the driver that the device
+    /// has.
     fn release(&mut self, n: usize, subject: &Subject) {
         let ours = subject.is_reserved()
             && self.machine.driver_override(subject).as_ref() == Some(&subject.driver);

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The order of a rebind, and what is done when a step of it fails.
+//! The order of the steps of a rebind, and the recovery when one of them fails.
 //!
-//! 1. Take apart: unbind every device of the plan.
-//! 2. Change: write the type, and read it back.
-//! 3. Bring back: bind every device to the driver it had, and wait until its disks and interfaces are there again.
+//! 1. Unbind every device of the plan.
+//! 2. Write the type, and read it back.
+//! 3. Bind every device to the driver it had, and wait until its disks and interfaces are there again.
 //!
-//! Whatever fails, and whenever the user wants to stop, the rest is this: the old type is written again if it is not the
-//! type any more, and every device is brought back. Bringing back goes on past failures, so one lost device does not
-//! cost the others. What the kernel is still working on is left alone: to look at it would mean to wait for it.
+//! After a failure, or if the user stops the command, the old type is written again if the group has another one, and every
+//! device is bound again. Binding continues after failures, so that one lost device does not cost the others. Whatever the
+//! kernel is still working on is left alone: even reading it would block.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::account::{end_of, Account, End, Interruption, Trouble};
 use super::machine::{Bound, Machine, WriteError};
 use super::plan::{Plan, Step, Write};
 
-/// Does what `plan` says; `timeout` is for each step of each device.
+/// Executes `plan`; `timeout` is for each step of each device.
 pub fn run<M: Machine>(machine: &mut M, plan: &Plan, timeout: Duration) -> Account {
     let mut rebind = Rebind::new(machine, plan, timeout);
     let changed = rebind.take_apart(true).and_then(|()| rebind.change());
@@ -25,27 +25,26 @@ pub fn run<M: Machine>(machine: &mut M, plan: &Plan, timeout: Duration) -> Accou
     rebind.finish(result)
 }
 
-/// Brings back what a killed process left. The type stays what it is, the old or the new one, unless a device cannot be
-/// bound with it.
+/// Binds the devices that a killed process left unbound. The type stays what it is, the old or the new one, unless a device
+/// cannot be bound with it.
 pub fn recover<M: Machine>(machine: &mut M, plan: &Plan, timeout: Duration) -> Account {
     let mut rebind = Rebind::new(machine, plan, timeout);
     let result = rebind.bring_back();
     rebind.finish(result)
 }
 
-/// What is known about one device on the way.
+/// The progress with one device.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Progress {
     pub(super) began: Option<Duration>,
     pub(super) back: Option<Duration>,
-    /// The kernel works on it, and does not stop.
+    /// A write for it has timed out, and the kernel still works on it.
     pub(super) stuck: bool,
-    /// Somebody else has decided which driver it gets.
+    /// Somebody else has chosen another driver for it.
     pub(super) given_away: bool,
 }
 
-/// A rebind under way. What it does is in three files: here is how a step is taken, in `apart` the way there, in `back`
-/// the way back.
+/// A rebind in progress. This file has the execution of a step, `unbind` the first half, and `bring_back` the second.
 pub(super) struct Rebind<'a, M> {
     pub(super) machine: &'a mut M,
     pub(super) plan: &'a Plan,
@@ -53,7 +52,7 @@ pub(super) struct Rebind<'a, M> {
     pub(super) progress: Vec<Progress>,
     notes: Vec<String>,
     writes: Vec<Write>,
-    /// The kernel works on the type, and does not stop.
+    /// The write of the type has timed out, and the kernel still works on it.
     pub(super) type_is_stuck: bool,
 }
 
@@ -70,11 +69,11 @@ impl<'a, M: Machine> Rebind<'a, M> {
         }
     }
 
-    /// The end of every rebind: if anything went wrong, back to how it was.
+    /// Ends the rebind; after a failure, restores the old state.
     fn finish(mut self, result: Result<(), Trouble>) -> Account {
         let trouble = result.err();
         if trouble.is_some() {
-            // Both are tried, whatever comes of the first: a device with the wrong type is better than none.
+            // Try both, even if the first fails: a bound device with the wrong type is better than an unbound one.
             for more in [self.restore(), self.bring_back()] {
                 if let Err(more) = more {
                     self.note(more.message);
@@ -104,7 +103,7 @@ impl<'a, M: Machine> Rebind<'a, M> {
         };
         Account {
             end: trouble.as_ref().map_or(End::Done, |t| t.end),
-            // Reading it would wait for what the kernel does not finish.
+            // Do not read the type: that would block on the write that the kernel has not finished.
             domain_type: if self.type_is_stuck {
                 None
             } else {
@@ -135,7 +134,7 @@ impl<'a, M: Machine> Rebind<'a, M> {
         }
     }
 
-    /// Records and takes a step that is not taken without its record.
+    /// Records and takes a step that must not be taken without its record.
     pub(super) fn step(&mut self, step: Step) -> Result<(), WriteError> {
         self.machine.record(step).map_err(|why| {
             WriteError::Broken(format!(
@@ -145,8 +144,8 @@ impl<'a, M: Machine> Rebind<'a, M> {
         self.take(step)
     }
 
-    /// Takes a step back. A record of it is nice to have, but a device without its driver is worse than a journal
-    /// without this line: its first record says all that is needed.
+    /// Takes a step that restores the old state, even if it cannot be recorded: an unbound device is worse than a journal
+    /// without this line, whose plan is sufficient for recovery.
     pub(super) fn step_back(&mut self, step: Step) -> Result<(), WriteError> {
         if let Err(why) = self.machine.record(step) {
             self.note(format!("a step back was not recorded: {why}"));
@@ -166,7 +165,7 @@ impl<'a, M: Machine> Rebind<'a, M> {
         result
     }
 
-    /// What went wrong with a device.
+    /// The error of a step for a device.
     pub(super) fn trouble(
         &mut self,
         n: usize,
@@ -189,7 +188,7 @@ impl<'a, M: Machine> Rebind<'a, M> {
         Trouble::new(end_of(error), format!("Failed to {verb} {name}: {why}"))
     }
 
-    /// What went wrong with the type.
+    /// The error of a step for the type.
     pub(super) fn type_trouble(&mut self, text: &str, error: &WriteError) -> Trouble {
         self.type_is_stuck = *error == WriteError::StillWorking;
         let message = format!("Failed to write {text}: {}", self.why(error));

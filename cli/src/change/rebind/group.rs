@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Changes that interrupt devices: checked, planned, done one group at a time, and accounted for.
+//! Changes that interrupt devices: checks, plans, executes and reports a rebind, one group at a time.
 //!
-//! One at a time, so that never more than one group is without its drivers, and the first that does not come back whole
-//! keeps the others from being touched.
+//! At no time are the drivers of more than one group unbound, and after the first group that is not fully restored the others
+//! are left alone.
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
@@ -28,14 +28,14 @@ use crate::sys::kernfs::KernFsError;
 use crate::sys::private_dir::PrivateDir;
 use crate::sys::signals::Signals;
 
-/// What is to be done, the same for each group.
+/// The parameters of a rebind, the same for each group.
 #[derive(Clone, Copy, Debug)]
 pub struct Interrupt<'a> {
     /// The open sysfs.
     pub sysfs: &'a Sysfs,
     /// The open procfs.
     pub proc: &'a Proc,
-    /// The type wanted.
+    /// The requested type.
     pub request: TypeRequest,
     /// The routes allowed.
     pub allowed: Allowed,
@@ -45,22 +45,22 @@ pub struct Interrupt<'a> {
     pub timeout: Duration,
 }
 
-/// What a rebind works with while it runs.
+/// The resources of a rebind that is executed.
 pub struct Tools<'a> {
-    /// Where journals are.
+    /// The directory of the journals.
     pub run: &'a PrivateDir,
-    /// Held.
+    /// The lock of the change, which this process holds.
     pub lock: &'a Lock,
-    /// Asked between two steps.
+    /// The termination signals, polled between two steps.
     pub signals: &'a mut Signals,
-    /// For tests.
+    /// The point at which a test kills the process.
     pub kill_point: &'a mut KillPoint,
 }
 
-/// What is the same for many groups that are looked at, none of which is changed yet, and is read once.
+/// The state of the machine, read once to examine many groups while none of them is changed.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// `None` if it cannot be read: then each group says why.
+    /// The block devices and PCI devices; `None` if they cannot be read, which each group then reports.
     present: OnceLock<Option<Present>>,
 }
 
@@ -72,8 +72,8 @@ impl Seen {
 }
 
 impl Interrupt<'_> {
-    /// Plans a rebind of `group`, and says in `result` what it would do, or what speaks against it. `seen` is what there was when
-    /// the first of many groups was looked at.
+    /// Plans a rebind of `group`, and sets `result` to what it would do, or why it is refused. `seen` is the state of the
+    /// machine from before the first of many groups.
     pub fn survey(&self, group: &Group, seen: &Seen, result: &mut GroupResult) {
         if let Some(plan) = self.plan(group, seen.present(self.sysfs), result) {
             result.outcome = Outcome::Planned;
@@ -82,7 +82,7 @@ impl Interrupt<'_> {
         }
     }
 
-    /// Looks for what the kernel's own check of a group without drivers would answer with no more than EPERM.
+    /// Checks for the conditions that the kernel itself would refuse with just EPERM, in a group without drivers.
     pub fn look_for_vfio(&self, group: &Group, seen: &Seen, result: &mut GroupResult) {
         let relax =
             group.domain_type == Some(DomainType::Dma) && self.request == TypeRequest::DmaFq;
@@ -91,7 +91,7 @@ impl Interrupt<'_> {
             return;
         }
         let (sysfs, proc) = (self.sysfs, self.proc);
-        // What cannot be found out here is the kernel's to answer.
+        // Continue if it cannot be read: the kernel checks it again.
         let findings = Inspector { sysfs, proc }.vfio(group).unwrap_or_default();
         if findings.is_empty() {
             return;
@@ -117,8 +117,8 @@ impl Interrupt<'_> {
         }
     }
 
-    /// The plan, if nothing speaks against it that was not overridden; otherwise `result` says what does. Without `present`, what
-    /// there is on the machine is looked up now.
+    /// Makes the plan, if no check refuses it or all that do are overridden; otherwise sets `result` to the findings. Without
+    /// `present`, the machine's devices are read now.
     fn plan(
         &self,
         group: &Group,
@@ -154,8 +154,8 @@ impl Interrupt<'_> {
         }
     }
 
-    /// Rebinds the group with number `id`, for which `result` was planned. Everything is looked at again first. Whether
-    /// every device is back is returned.
+    /// Rebinds the group with number `id`, for which `result` was planned. Repeats all checks first. Returns whether every
+    /// device is bound again.
     pub fn run(
         &self,
         id: GroupId,
@@ -202,14 +202,14 @@ impl Interrupt<'_> {
         whole
     }
 
-    /// Puts what was done into words.
+    /// Describes the outcome in `result`.
     fn tell(&self, group: &Group, plan: &Plan, account: Account, result: &mut GroupResult) {
         result.new_type = account.domain_type;
         result.writes = account.writes.into_iter().map(|w| self.report(w)).collect();
         result.interrupted = interrupted(plan, &account.devices);
         let same = result.old_type == result.new_type;
         result.outcome = match account.end {
-            // What `auto` means is the kernel's choice, and may be what it was.
+            // For `auto` the kernel chooses the type, which may be the old one.
             End::Done if same => Outcome::Unchanged,
             End::Done => Outcome::Changed,
             End::Stopped => Outcome::Stopped,
@@ -237,7 +237,7 @@ impl Interrupt<'_> {
         }
     }
 
-    /// Explains the kernel's answer to the write of the type, which it gave when the drivers were unbound.
+    /// Explains the errno of the write of the type, with the drivers unbound.
     fn explain(&self, errno: nix::errno::Errno, group: &Group) -> advice::Explanation {
         let mut group = group.clone();
         for device in group.devices.iter_mut().filter(|d| d.holds_group()) {
@@ -285,7 +285,7 @@ fn interrupted(plan: &Plan, devices: &[super::account::Interruption]) -> Vec<Int
     report.collect()
 }
 
-/// How things stand after something went wrong.
+/// Describes the state of the devices after an error.
 fn how_it_is(whole: bool, same_type: bool) -> &'static str {
     match (whole, same_type) {
         (true, true) => "the type is what it was, and every device has its driver",
@@ -294,7 +294,7 @@ fn how_it_is(whole: bool, same_type: bool) -> &'static str {
     }
 }
 
-/// What brings back what is missing.
+/// The advice that restores the missing devices.
 pub fn way_back(plan: &Plan) -> Vec<String> {
     let modules: BTreeSet<&str> = plan
         .subjects

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The journal of a rebind: `/run/iommuctl/rebind-N`, one file for the group with number N.
 //!
-//! The first line is the whole plan, each line after it a step, written and synced before the step is taken. The file
-//! goes when every device has its driver again, so a file that is there is work for `iommuctl recover`. Each line is one
-//! JSON object. A last line without its newline was being written when the process was killed, and its step was not
-//! taken; a first line like that means that nothing was done at all.
+//! The first line is the whole plan, and each line after it is a step, written and synced before the step is taken. The file is
+//! removed when every device has its driver again, so a remaining file is work for `iommuctl recover`. Each line is one JSON
+//! object. A last line without its newline was being written when the process was killed, and its step was not taken; if that
+//! is the first line, nothing was done.
 //!
-//! `recover` needs no more than the plan: what is missing is seen in sysfs. The steps are for people.
+//! `recover` needs only the plan, and compares it with sysfs. The steps are for people.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -21,10 +21,10 @@ use crate::state::unfinished::REBIND_PREFIX;
 use crate::sys::error::{errno, OsError};
 use crate::sys::private_dir::{PrivateDir, PrivateDirError};
 
-/// The journal cannot be read, written or believed.
+/// The journal cannot be read or written, or is damaged.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// The folder or the file.
+    /// The directory or the file cannot be used.
     #[error(transparent)]
     Run(#[from] PrivateDirError),
     /// It is of another version of this program.
@@ -35,7 +35,7 @@ pub enum JournalError {
         /// Its version.
         version: u64,
     },
-    /// It holds something that this program never writes.
+    /// It is damaged: this program never writes such content.
     #[error("{path} is damaged ({why}); it was left alone")]
     Damaged {
         /// The file.
@@ -55,11 +55,11 @@ pub struct Journal<'a> {
 }
 
 impl<'a> Journal<'a> {
-    /// Begins the journal of `plan`; nothing of it may be done before this returns.
+    /// Starts the journal of `plan`; no step may be taken before this returns.
     ///
     /// # Errors
     ///
-    /// [`PrivateDirError`], if it cannot be made; that one is there already shows as `EEXIST`.
+    /// [`PrivateDirError`], if it cannot be created; an existing journal results in `EEXIST`.
     pub fn begin(
         run: &'a PrivateDir,
         plan: &Plan,
@@ -79,18 +79,18 @@ impl<'a> Journal<'a> {
         match journal.line(&Begin { version, plan }) {
             Ok(()) => Ok(journal),
             Err(error) => {
-                // Nothing was done, so there must be nothing to recover. What stays is taken for a torn first line.
+                // Remove the journal, since nothing was done. If that fails, the file is taken for a torn first line.
                 let _ = run.remove(&journal.name);
                 Err(error)
             }
         }
     }
 
-    /// Goes on with a journal that was found.
+    /// Continues an existing journal.
     ///
     /// # Errors
     ///
-    /// [`PrivateDirError`], if it cannot be opened, or a line that was torn cannot be taken off.
+    /// [`PrivateDirError`], if it cannot be opened, or a torn line cannot be removed.
     pub fn resume(
         run: &'a PrivateDir,
         found: &Found,
@@ -113,17 +113,17 @@ impl<'a> Journal<'a> {
         }
     }
 
-    /// Records `step`, which may be taken when this has returned.
+    /// Records `step`, which may be taken after this has returned.
     ///
     /// # Errors
     ///
-    /// [`PrivateDirError`], if the record may be lost.
+    /// [`PrivateDirError`], if the record may not be on the disk.
     pub fn record(&mut self, step: Step) -> Result<(), PrivateDirError> {
         self.kill_point.point();
         self.line(&Record { step })
     }
 
-    /// A step was taken.
+    /// Notes that a step was taken.
     pub fn taken(&mut self) {
         self.kill_point.point();
     }
@@ -168,17 +168,17 @@ fn name(group: GroupId) -> String {
     format!("{REBIND_PREFIX}{group}")
 }
 
-/// A journal that somebody left.
+/// The journal of an interrupted rebind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// The group it is about, from its name.
     pub group: GroupId,
     name: String,
-    /// What was planned; `None` if not even that was recorded whole, and so nothing was done.
+    /// The plan; `None` if its line is torn, so that nothing was done.
     pub plan: Option<Plan>,
     /// The last step that was recorded.
     pub last: Option<Step>,
-    /// Bytes that are whole.
+    /// The length of the complete lines, in bytes.
     length: u64,
 }
 
@@ -193,7 +193,7 @@ impl Found {
 ///
 /// # Errors
 ///
-/// [`JournalError`], if there is one that cannot be read or believed.
+/// [`JournalError`], if it exists and cannot be read, or is damaged.
 pub fn read(run: &PrivateDir, group: GroupId) -> Result<Option<Found>, JournalError> {
     let name = name(group);
     let Some(bytes) = run.read(&name)? else {

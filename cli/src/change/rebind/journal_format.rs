@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The lines of a journal. Pure.
+//! The format of the lines of a journal, without any access to files.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ pub const VERSION: u32 = 1;
 pub struct Begin {
     /// [`VERSION`].
     pub version: u32,
-    /// What is going to be done.
+    /// The plan.
     pub plan: Plan,
 }
 
@@ -26,33 +26,33 @@ pub struct Record {
     pub step: Step,
 }
 
-/// What a journal says.
+/// The content of a journal.
 #[derive(Debug)]
 pub struct Parsed {
-    /// What was planned; `None` if not even that is whole.
+    /// The plan; `None` if its line is torn.
     pub plan: Option<Plan>,
     /// The last step.
     pub last: Option<Step>,
-    /// Bytes that are whole.
+    /// The length of the complete lines, in bytes.
     pub length: u64,
 }
 
-/// Why a journal cannot be believed.
+/// The reason why a journal is not accepted.
 #[derive(Debug)]
 pub enum Wrong {
-    /// It is of this version.
+    /// It has this version.
     Version(u64),
-    /// Its first line says something that this program never writes.
+    /// Its first line is damaged: this program never writes such content.
     Text(String),
 }
 
-/// Reads a journal.
+/// Parses a journal.
 ///
 /// # Errors
 ///
-/// [`Wrong`], if its first line is whole and cannot be believed.
+/// [`Wrong`], if its first line is complete and not accepted.
 pub fn parse(bytes: &[u8]) -> Result<Parsed, Wrong> {
-    // What follows the last newline is torn.
+    // The bytes after the last newline are a torn line.
     let mut lines = bytes.split_inclusive(|b| *b == b'\n');
     let mut lines = lines.by_ref().take_while(|l| l.ends_with(b"\n"));
     let damaged = |error: serde_json::Error| Wrong::Text(error.to_string());
@@ -71,7 +71,7 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, Wrong> {
     }
     let mut last = None;
     for line in lines {
-        // The plan is all that is needed: a bad line after it shall not keep anybody from recovering.
+        // Ignore a damaged line after the plan: recovery needs only the plan.
         let Ok(record) = serde_json::from_slice::<Record>(line) else {
             break;
         };
@@ -85,7 +85,7 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, Wrong> {
     })
 }
 
-/// Whether everything that becomes part of a path is one plain name, or a path of them.
+/// Whether every part of the plan that goes into a path is a plain name, or a path of plain names.
 fn check(plan: &Plan) -> Result<(), &'static str> {
     let path = |text: &str| text.split('/').all(is_plain);
     for subject in &plan.subjects {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What a rebind needs from the world: little enough that a test can stand in for it.
+//! The interface between a rebind and the kernel, small enough for a fake in tests.
 
 use std::time::Duration;
 
@@ -8,35 +8,35 @@ use nix::errno::Errno;
 
 use super::plan::{Offers, Step, Subject, Write};
 
-/// The driver of a device, now.
+/// The current driver of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bound {
     /// It is bound to this one.
     To(String),
-    /// It is there, and no driver is bound to it.
+    /// The device exists, and no driver is bound to it.
     Nothing,
-    /// It is not there (any more).
+    /// The device does not exist.
     Gone,
 }
 
-/// A write that did not work.
+/// A failed write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WriteError {
-    /// The kernel answered with this errno.
+    /// The kernel returned this errno.
     Errno(Errno),
-    /// The kernel was not done in time, and still works on it.
+    /// The write timed out, and the kernel still works on it.
     StillWorking,
-    /// It could not be tried, or nobody learned what came of it.
+    /// The write could not be tried, or its result is not known.
     Broken(String),
 }
 
-/// The world. Every method looks anew: anything may have changed since the last.
+/// The kernel. Every method reads the current state: anything may have changed since the last call.
 pub trait Machine {
-    /// Makes sure that `step` will be known of after this process was killed.
+    /// Records `step`, so that it is known even after this process is killed.
     ///
     /// # Errors
     ///
-    /// Why that is not sure; then the step must not be taken.
+    /// The reason why the record may be lost; the step must not be taken then.
     fn record(&mut self, step: Step) -> Result<(), String>;
 
     /// Makes one write.
@@ -45,21 +45,21 @@ pub trait Machine {
     /// The driver of a device.
     fn bound(&mut self, subject: &Subject) -> Bound;
 
-    /// What the `driver_override` of a device names.
+    /// The driver in the `driver_override` of a device.
     fn driver_override(&mut self, subject: &Subject) -> Option<String>;
 
-    /// What a device offers.
+    /// Counts what a device offers.
     fn offers(&mut self, subject: &Subject) -> Offers;
 
     /// The type of the group; `None` if it cannot be read, or the devices are no longer in it.
     fn domain_type(&mut self) -> Option<DomainType>;
 
-    /// Why the user wants to stop, if so.
+    /// The reason to stop, if the user wants to.
     fn stop(&mut self) -> Option<String>;
 
-    /// Time since some moment.
+    /// The time since an arbitrary moment.
     fn now(&mut self) -> Duration;
 
-    /// Lets a little time pass.
+    /// Sleeps for a short time.
     fn pause(&mut self);
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What a rebind will do, as a value: which devices, and which writes in which order.
+//! The plan of a rebind, as a value: the devices, and the writes in their order.
 
 use iommuctl_policy::{DomainType, GroupId, TypeRequest};
 use serde::{Deserialize, Serialize};
 
-/// What a device offers to the rest of the system, counted: so it can be told when all of it is back.
+/// The number of objects that a device offers, by which it is known to be complete again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Offers {
@@ -15,14 +15,14 @@ pub struct Offers {
 }
 
 impl Offers {
-    /// Whether everything that `wanted` counts is there.
+    /// Whether there are at least as many as in `wanted`.
     #[must_use]
     pub fn covers(self, wanted: Self) -> bool {
         self.blocks >= wanted.blocks && self.interfaces >= wanted.interfaces
     }
 }
 
-/// The `driver_override` of a device before anything was done.
+/// The `driver_override` of a device before the rebind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Override {
@@ -34,7 +34,7 @@ pub enum Override {
     Driver(String),
 }
 
-/// A device that loses its driver for a moment.
+/// A device that is unbound for a moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Subject {
@@ -44,11 +44,11 @@ pub struct Subject {
     pub path: String,
     /// Its bus.
     pub bus: String,
-    /// The driver it has, and shall have again.
+    /// The driver it has, and is bound to again.
     pub driver: String,
     /// The module of that driver; `None` if it is built in.
     pub module: Option<String>,
-    /// What its `driver_override` says.
+    /// Its `driver_override`.
     pub driver_override: Override,
     /// What it offers while it is bound.
     pub offers: Offers,
@@ -68,54 +68,53 @@ impl Subject {
     }
 }
 
-/// One write into one attribute.
+/// One write to an attribute.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Write {
     /// The attribute, relative to the root of sysfs.
     pub path: String,
-    /// What is written; a newline follows it.
+    /// The text, without the newline.
     pub text: String,
 }
 
-/// A step: what is recorded before it is taken. Numbers are places in [`Plan::subjects`].
+/// A step, which is recorded before it is taken. Numbers are indices of [`Plan::subjects`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
-    /// `driver_override` is made to name the device's own driver.
+    /// Set `driver_override` to the device's own driver.
     Reserve(usize),
-    /// The device is unbound.
+    /// Unbind the device.
     Unbind(usize),
-    /// The type is written.
+    /// Write the type.
     Type,
-    /// The old type is written again.
+    /// Write the old type again.
     Restore,
-    /// The device is bound to its driver.
+    /// Bind the device to its driver.
     Bind(usize),
-    /// `driver_override` is cleared again.
+    /// Clear `driver_override` again.
     Release(usize),
 }
 
-/// Everything a rebind is going to do, and everything `recover` needs to know.
+/// The steps of a rebind, and everything `recover` needs to know.
 ///
 /// # Invariants
 ///
-/// `subjects` are in the order in which they are bound: what others hang from comes first. They are unbound in the
-/// opposite order.
+/// `subjects` are in the order in which they are bound: parents before their children. They are unbound in the reverse order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     /// The group's number.
     pub group: u32,
-    /// The type asked for, as the kernel takes it.
+    /// The requested type, as the kernel accepts it.
     pub request: String,
-    /// The type it had, as the kernel showed it.
+    /// The former type, as the kernel showed it.
     pub old_type: String,
-    /// The devices that lose their driver.
+    /// The devices that are unbound.
     pub subjects: Vec<Subject>,
 }
 
 impl Plan {
-    /// A plan for `subjects`, in any order.
+    /// Makes the plan for `subjects`, in any order.
     #[must_use]
     pub fn new(
         group: GroupId,
@@ -123,7 +122,7 @@ impl Plan {
         old_type: &DomainType,
         mut subjects: Vec<Subject>,
     ) -> Self {
-        // INVARIANT: a device is deeper in the tree than what it hangs from; functions of one slot are by number.
+        // INVARIANT: a device's path is longer than its parent's; functions of one slot are sorted by number.
         subjects.sort_by_key(|s| (s.path.split('/').count(), s.name.clone()));
         Self {
             group: group.0,
@@ -194,7 +193,7 @@ impl Plan {
         steps.filter_map(|step| self.write(step)).collect()
     }
 
-    /// The type the group shall have; `None` if the kernel chooses it.
+    /// The type the group is to have; `None` if the kernel chooses it.
     #[must_use]
     pub fn wanted(&self) -> Option<DomainType> {
         let request: TypeRequest = self.request.parse().ok()?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The running kernel, as a rebind sees it.
+//! The running kernel, for a rebind.
 
 use std::time::{Duration, Instant};
 
@@ -15,10 +15,10 @@ use crate::kernel::sysfs::Sysfs;
 use crate::state::change_lock::Lock;
 use crate::sys::signals::Signals;
 
-/// How long a wait for something to come back lasts, before it is looked for again.
+/// How long to sleep between two checks whether a device is complete again.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The kernel.
+/// The running kernel.
 pub struct Kernel<'a> {
     sysfs: &'a Sysfs,
     lock: &'a Lock,
@@ -27,15 +27,15 @@ pub struct Kernel<'a> {
     plan: &'a Plan,
     timeout: Duration,
     begin: Instant,
-    /// Called before each write and during each wait, with what is being done.
+    /// Called before each write and during each wait, with the current activity.
     tick: &'a mut dyn FnMut(&str),
     doing: String,
-    /// Who wrote the type last.
+    /// The process that wrote the type last.
     writer: Option<Process>,
 }
 
 impl<'a> Kernel<'a> {
-    /// The kernel of `sysfs`, for the rebind that `journal` is of. `signals` are only looked at if there are any.
+    /// The kernel of `sysfs`, for the rebind that `journal` describes. `signals` are polled if there are any.
     pub fn new(
         sysfs: &'a Sysfs,
         lock: &'a Lock,
@@ -65,15 +65,14 @@ impl<'a> Kernel<'a> {
         self.writer
     }
 
-    /// The journal, when all is done.
+    /// Returns the journal after the rebind.
     #[must_use]
     pub fn into_journal(self) -> Journal<'a> {
         self.journal
     }
 }
 
-/// A device that cannot be looked at is taken for one that is there and unbound: then it is bound, which does no harm to
-/// one that is.
+/// A device that cannot be read counts as existing and unbound: it is then bound, which does no harm to a bound device.
 impl Machine for Kernel<'_> {
     fn record(&mut self, step: Step) -> Result<(), String> {
         self.journal.record(step).map_err(|e| e.to_string())
@@ -85,7 +84,7 @@ impl Machine for Kernel<'_> {
             text => format!("{text} > {}", write.path),
         };
         (self.tick)(&self.doing);
-        // A child that outlives us keeps the lock, so that nobody begins while the kernel is still at it.
+        // Share the lock: a child that outlives us keeps it, so that no other change starts while the kernel still works.
         let keep = self.lock.share();
         let keep =
             keep.map_err(|e| WriteError::Broken(format!("Failed to share the lock: {e}")))?;
@@ -126,7 +125,7 @@ impl Machine for Kernel<'_> {
 
     fn domain_type(&mut self) -> Option<DomainType> {
         let group = GroupId(self.plan.group);
-        // Numbers are used again: after a device was removed and found, its group may be another, and this one too.
+        // Check the devices: group numbers are reused after a device was removed and found again.
         let is_ours = |s: &Subject| self.sysfs.group_of(&s.path).ok().flatten() == Some(group);
         if !self.plan.subjects.iter().any(is_ours) {
             return None;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! From sysfs to a plan.
+//! Makes the plan of a rebind from sysfs.
 
 use iommuctl_policy::{Device, DomainType, Group, TypeRequest};
 
@@ -8,15 +8,15 @@ use super::plan::{Offers, Override, Plan, Subject};
 use crate::kernel::sysfs::Sysfs;
 use crate::sys::kernfs::KernFsError;
 
-/// Plans to give `request` to `group`, for which `devices` of it lose their driver.
+/// Plans to give `request` to `group`, with the drivers of `devices` unbound.
 ///
-/// Only those whose driver holds the group need to: a port of PCI Express, for one, stays bound, and with it the rest of
-/// what is behind it.
+/// Only devices whose driver holds the group need to be unbound: a PCI Express port, for example, stays bound, and with it the
+/// other devices behind it.
 ///
 /// # Errors
 ///
-/// [`KernFsError`], if something about a device cannot be read. Then nothing is to be done: what is not known cannot be put
-/// back.
+/// [`KernFsError`], if a property of a device cannot be read. The rebind must not be started then: an unknown state cannot be
+/// restored.
 pub fn plan<'a>(
     sysfs: &Sysfs,
     group: &Group,
@@ -31,7 +31,7 @@ pub fn plan<'a>(
     Ok(Plan::new(group.id, request, old_type, subjects))
 }
 
-/// `None` for a device without a driver.
+/// Plans one device; `None` if it has no driver.
 fn subject(sysfs: &Sysfs, device: &Device) -> Result<Option<Subject>, KernFsError> {
     let (Some(bus), Some(driver)) = (&device.bus, &device.driver) else {
         return Ok(None);
@@ -57,7 +57,7 @@ fn subject(sysfs: &Sysfs, device: &Device) -> Result<Option<Subject>, KernFsErro
     }))
 }
 
-/// What the device in the directory `path` offers now.
+/// Counts what the device in the directory `path` offers now.
 pub fn offers(sysfs: &Sysfs, path: &str) -> Result<Offers, KernFsError> {
     let blocks = sysfs.blocks()?;
     let interfaces = sysfs.interfaces()?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The way there: drivers are unbound, and the type is written.
+//! The first half of a rebind: unbinds the drivers, and writes the type.
 
 use iommuctl_policy::TypeRequest;
 
@@ -9,7 +9,7 @@ use super::machine::{Bound, Machine, WriteError};
 use super::plan::{Step, Subject};
 
 impl<M: Machine> Rebind<'_, M> {
-    /// Unbinds every device, the last to be bound first.
+    /// Unbinds every device, in the reverse order of binding.
     pub(super) fn take_apart(&mut self, may_stop: bool) -> Result<(), Trouble> {
         for (n, subject) in self.plan.subjects.iter().enumerate().rev() {
             if may_stop {
@@ -21,7 +21,8 @@ impl<M: Machine> Rebind<'_, M> {
                     let message = format!("{} is bound to {other} by now", subject.name);
                     return Err(Trouble::new(End::Failed, message));
                 }
-                // Who removed it, or unbound it, wanted that; the kernel says whether the type can be changed so.
+                // Continue: somebody removed or unbound the device on purpose, and the kernel checks whether the type can be
+                // changed.
                 Bound::Nothing | Bound::Gone => {}
             }
         }
@@ -48,7 +49,7 @@ impl<M: Machine> Rebind<'_, M> {
         }
         if let Err(error) = self.step(Step::Unbind(n)) {
             let trouble = self.trouble(n, "unbind", name, &error);
-            // ENODEV is the answer if it was unbound meanwhile, too.
+            // Check the state again: the kernel returns ENODEV for a device that was unbound meanwhile, too.
             let done = error != WriteError::StillWorking
                 && !matches!(self.machine.bound(subject), Bound::To(_));
             if !done {
@@ -64,7 +65,7 @@ impl<M: Machine> Rebind<'_, M> {
         }
     }
 
-    /// Writes the type, and believes only what is read back.
+    /// Writes the type, and reads it back to check.
     pub(super) fn change(&mut self) -> Result<(), Trouble> {
         self.look_for_stop()?;
         let request = &self.plan.request;
@@ -74,7 +75,7 @@ impl<M: Machine> Rebind<'_, M> {
         let now = self.machine.domain_type();
         match (&now, self.plan.wanted()) {
             (Some(now), Some(wanted)) if *now == wanted => Ok(()),
-            // What `auto` means is the kernel's choice.
+            // Accept any type for `auto`: the kernel chooses it.
             (Some(_), None) => Ok(()),
             (Some(now), Some(_)) => Err(Trouble::new(
                 End::Failed,
@@ -89,7 +90,7 @@ impl<M: Machine> Rebind<'_, M> {
         }
     }
 
-    /// Writes the old type again, if it is not the type.
+    /// Writes the old type again, if the group has another one.
     pub(super) fn restore(&mut self) -> Result<(), Trouble> {
         if self.type_is_stuck {
             return Ok(());
