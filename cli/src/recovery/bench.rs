@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Finishing a benchmark that was killed together with its guard.
+//! Finishes a benchmark that was killed together with its guard.
 
 use std::time::Duration;
 
@@ -16,19 +16,19 @@ use crate::sys::private_dir::PrivateDir;
 pub struct Benches<'a> {
     /// The machine.
     pub context: &'a Context,
-    /// Where the journals are.
+    /// The directory of the journals.
     pub run: &'a PrivateDir,
     /// How long to wait for the kernel.
     pub timeout: Duration,
 }
 
 impl Benches<'_> {
-    /// Without the means to do anything, only looks.
+    /// Finishes the bench of one group; without a session, only reports it.
     pub fn one(&self, group: GroupId, session: Option<&Session>) -> Recovered {
         let mut report = Recovered::new(group, Interrupted::Bench);
         let journal = match journal::read(self.run, group) {
             Ok(Some(journal)) => journal,
-            // Whoever had it has ended meanwhile.
+            // The process that had the journal has finished meanwhile.
             Ok(None) => {
                 report.done = true;
                 return report;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Finishing what was interrupted: before a change begins, and as `iommuctl recover`.
+//! Finishes interrupted changes: before a change begins, and as `iommuctl recover`.
 
 pub mod bench;
 pub mod rebind;
@@ -20,15 +20,15 @@ use crate::terminal::output::Output;
 /// How long the kernel may take to make a group strict again that a benchmark left lazy.
 const RESTORE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Begins a session, after the benchmarks that were killed are ended.
+/// Begins a session, after finishing the benchmarks that were killed.
 pub fn begin(context: &Context, timeout: Duration, output: &mut Output) -> anyhow::Result<Session> {
     let session = Session::begin(context, timeout, output)?;
     end_benches(context, &session, output)?;
     Ok(session)
 }
 
-/// A bench that was killed together with its guard may have left a group lazy that is to be strict. Whoever changes something
-/// next makes it strict first: before a lockdown remembers what it found. The other way about, it is only said.
+/// Makes a group strict again that a bench left lazy when it was killed together with its guard. The next command that changes
+/// groups does so first, before a lockdown records the types it finds. A group that was left strict is only reported.
 fn end_benches(context: &Context, session: &Session, output: &mut Output) -> anyhow::Result<()> {
     for group in unfinished::benches(&session.run)? {
         let remark = match journal::read(&session.run, group) {
@@ -47,24 +47,24 @@ fn end_benches(context: &Context, session: &Session, output: &mut Output) -> any
     Ok(())
 }
 
-/// What was interrupted.
+/// The kind of an interrupted change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Interrupted {
-    /// Its devices were without their drivers for a change of the type.
+    /// A rebind: its devices were unbound for a change of the type.
     Rebind,
-    /// Its type was changed to be measured.
+    /// A bench: its type was changed to be measured.
     Bench,
 }
 
-/// What was done about one group.
+/// The result for one group.
 #[derive(Debug, Serialize)]
 pub struct Recovered {
     pub group: GroupId,
     pub interrupted: Interrupted,
     /// The type it had before the change.
     pub old_type: Option<String>,
-    /// The type that was asked for.
+    /// The requested type.
     pub request: Option<String>,
     /// The type it has now; `None` if that is not known.
     #[serde(rename = "type")]
@@ -76,7 +76,7 @@ pub struct Recovered {
     pub advice: Vec<String>,
 }
 
-/// A device that lost its driver, or was about to.
+/// A device that was unbound, or was about to be.
 #[derive(Debug, Serialize)]
 pub struct RecoveredDevice {
     pub name: String,
@@ -86,12 +86,12 @@ pub struct RecoveredDevice {
     pub driver_before: Option<String>,
     /// The driver it has now.
     pub driver_now: Option<String>,
-    /// Whether it is not there any more.
+    /// Whether it does not exist any more.
     pub gone: bool,
 }
 
 impl Recovered {
-    /// Nothing known yet.
+    /// An empty result.
     fn new(group: GroupId, interrupted: Interrupted) -> Self {
         Self {
             group,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Finishing an interrupted rebind, from its journal.
+//! Finishes an interrupted rebind, from its journal.
 
 use std::time::Duration;
 
@@ -33,14 +33,14 @@ use crate::sys::private_dir::PrivateDirError;
 pub struct Work<'a> {
     /// The machine.
     pub context: &'a Context,
-    /// Where the journals are.
+    /// The directory of the journals.
     pub run: &'a PrivateDir,
     /// How long to wait for each step.
     pub timeout: Duration,
 }
 
 impl Work<'_> {
-    /// Without the means to do anything, only looks.
+    /// Finishes the rebind of one group; without a session, only reports it.
     pub fn one(
         &self,
         group: GroupId,
@@ -51,7 +51,7 @@ impl Work<'_> {
         let mut report = Recovered::new(group, Interrupted::Rebind);
         match journal::read(self.run, group) {
             Ok(Some(found)) => self.found(&found, session, kill_point, tick, &mut report),
-            // Whoever had it has ended meanwhile.
+            // The process that had the journal has finished meanwhile.
             Ok(None) => report.done = true,
             Err(error) => {
                 report.message = Some(error.to_string());
@@ -116,7 +116,7 @@ impl Work<'_> {
         }
     }
 
-    /// A device as it is now.
+    /// The current state of a device.
     fn device(&self, subject: &Subject) -> RecoveredDevice {
         let sysfs = &self.context.sysfs;
         let path = sysfs.device_path(&subject.bus, &subject.name);
@@ -131,8 +131,8 @@ impl Work<'_> {
     }
 }
 
-/// The change was announced by the process that was killed; this says how it ended after all. Nothing is written to the
-/// type here, so a trail that does not work keeps no device from coming back.
+/// Records the end of the change that the killed process had announced. No type is written here, so a trail that does not work
+/// does not prevent a device from being restored.
 fn record(trail: &Trail, sysfs: &Sysfs, plan: &Plan, account: &Account) {
     let Ok(request) = plan.request.parse() else {
         return;
