@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Measuring, with all that it takes around it: our turn, the guard, and the type back in the end.
+//! Runs a benchmark: the session, the guard, the measurement, and the restoration of the type.
 
 use std::time::Duration;
 
@@ -20,31 +20,31 @@ use crate::sys::signals::Signals;
 use crate::terminal::output::Output;
 use crate::terminal::progress::Progress;
 
-/// What is measured, and how long others are waited for.
+/// The parameters of a benchmark.
 pub struct Benchmark<'a> {
     /// The machine.
     pub context: &'a Context,
-    /// Where it is, for the guard.
+    /// The roots of the machine's file systems, for the guard.
     pub roots: &'a Roots,
     /// The group.
     pub group: GroupId,
     /// The disk.
     pub disk: &'a Disk,
-    /// How long the kernel may take for a change.
+    /// How long the kernel may take for a change of the type.
     pub timeout: Duration,
-    /// Begins another session, if the guard has let go of this one.
+    /// Begins another session, if the guard has released this one.
     pub begin: &'a dyn Fn(&mut Output) -> anyhow::Result<Session>,
 }
 
 impl Benchmark<'_> {
-    /// Measures the type that the group has; nothing is changed.
+    /// Measures the present type; changes nothing.
     pub fn present(&self, schedule: &Schedule, output: &Output) -> anyhow::Result<Ended> {
         let mut signals = Signals::watch().context("Failed to hold back signals")?;
         let ended = self.slots(schedule, None, None, &mut signals, output);
         Ok(ended.map_err(failure)?)
     }
 
-    /// Measures both types. Whatever happens, the type is put back before this returns, or it is said that it is not.
+    /// Measures both types. Before this returns, the type is restored, or the failure to do so is reported.
     pub fn both(
         &self,
         schedule: &Schedule,
@@ -59,7 +59,7 @@ impl Benchmark<'_> {
                 .with_advice(advice)
                 .into());
         }
-        // Before the guard is there: from then on, it is to be told before we end.
+        // Block the signals before the guard starts: from then on, it must be told before we end.
         let mut signals = Signals::watch().context("Failed to hold back signals")?;
         let mut keeper = GuardClient::start(group.0, &session.lock, self.timeout, self.roots)?;
         let ended = self.slots(
@@ -69,7 +69,7 @@ impl Benchmark<'_> {
             &mut signals,
             output,
         );
-        // Before anything else, and whatever there is to be said.
+        // End the guard first, whatever the result.
         let end = match keeper.end() {
             Ok(end) => end,
             Err(GuardError::Gone | GuardError::Start(_)) => {
@@ -93,13 +93,14 @@ impl Benchmark<'_> {
         })
     }
 
-    /// The guard was killed: what it was to do is done here, from its journal.
+    /// Restores the type from the journal, after the guard was killed.
     fn without_guard(&self, session: Session, output: &mut Output) -> Failure {
-        // It may have been killed in the middle of a change: the child that makes it has a copy of the lock, and is waited for.
+        // Release our copy of the lock, and wait for it again: if the guard was killed in the middle of a change, the child
+        // that makes it still holds a copy.
         drop(session);
         let message = GuardError::Gone.to_string();
         match self.put_back(output) {
-            // As it does where this process was suspended.
+            // The guard had restored the type before it ended, as it also does while this process is suspended.
             Ok(None) => Failure::new(
                 Exit::Failed,
                 format!("{message}, and has left nothing to put back"),
@@ -110,7 +111,7 @@ impl Benchmark<'_> {
         }
     }
 
-    /// Whether the type is back, and in words; `None` if there is no journal (any more).
+    /// Whether the type is restored, and a description; `None` if there is no journal.
     fn put_back(&self, output: &mut Output) -> anyhow::Result<Option<(bool, String)>> {
         let session = (self.begin)(output)?;
         let Some(journal) = journal::read(&session.run, self.group)? else {

@@ -1,29 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! One figure that both types have, and what is said about the difference. Pure.
+//! The difference of one figure between the two types, and its description.
 
 use super::measure::figures::Comparison;
 use super::measure::schedule::LARGE_READ_SIZE;
 use super::measure::stats::Ratio;
 
-/// From which part on a gain is worth giving protection up for, as far as this program has an opinion: less than that is not
-/// noticed by anybody who does not measure it.
+/// The smallest gain, as a fraction, for which giving up protection may be worthwhile, as far as this program has an opinion: a
+/// smaller one is noticed only by measuring.
 const MIN_WORTHWHILE_GAIN: f64 = 0.03;
 
-/// A figure that differs, and how it is called.
+/// A figure that differs, and its name.
 #[derive(Clone, Copy, Debug)]
 pub struct Change {
-    /// How much better lazy is: above 1.
+    /// The ratio by which lazy is better: above 1.
     pub gain: Ratio,
-    /// How many reads were under way at the same time.
+    /// The queue depth.
     pub depth: usize,
-    /// Whether they were large.
+    /// Whether the reads were large.
     pub large: bool,
-    /// Whether it is processor time, and not reads.
+    /// Whether it is processor time, and not the rate of reads.
     pub cpu: bool,
 }
 
 impl Change {
-    /// Whatever of `comparisons`, which are of large reads or of the others, can be told.
+    /// All differences in `comparisons`, which are of large reads or of normal ones, that are significant.
     pub fn all(comparisons: &[Comparison], large: bool) -> impl Iterator<Item = Self> + '_ {
         let both = move |c: &Comparison| {
             let depth = c.queue_depth;
@@ -52,7 +52,7 @@ impl Change {
         self.gain.high < 1.0
     }
 
-    /// Whether it is large enough to be noticed.
+    /// Whether it is large enough to matter.
     #[must_use]
     pub fn is_large(&self) -> bool {
         (self.gain.ratio - 1.0).abs() >= MIN_WORTHWHILE_GAIN
@@ -70,7 +70,7 @@ impl Change {
             true => format!(" of {} KiB", LARGE_READ_SIZE / 1024),
             false => String::new(),
         };
-        // What is said about processor time is how much of it is saved.
+        // For processor time, name the part of it that is saved.
         let shown = if cpu { gain.inverse() } else { gain };
         let part = |ratio: f64| (ratio - 1.0).abs() * 100.0;
         let (mut from, mut to) = (part(shown.low), part(shown.high));
@@ -91,7 +91,7 @@ impl Change {
     }
 }
 
-/// The largest of those that `wanted` picks, of reads and of processor time, in words.
+/// Describes the largest of the differences that `wanted` selects, of reads and of processor time.
 #[must_use]
 pub fn largest(changes: &[Change], wanted: impl Fn(&Change) -> bool) -> Vec<String> {
     let of = |cpu: bool| {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! An open disk. Nothing here can write: it is opened for reading only.
+//! An open disk. It is opened read-only, so nothing here can write.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom};
@@ -15,11 +15,11 @@ use nix::sys::stat::{major, minor};
 use super::measure::schedule::{Load, LARGE_READ_SIZE};
 use crate::sys::error::{errno, OsError};
 
-/// How long after it was to be done a read may still be under way.
+/// How long a read may take.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// The size of a read, unless the disk has larger blocks: a page, which has a mapping of its own.
+/// The size of a read, unless the disk has larger blocks: one page, which has a mapping of its own.
 const PAGE_SIZE: u64 = 4096;
-/// The largest blocks that a disk may have.
+/// The largest block size that a disk may have.
 const MAX_BLOCK_SIZE: u64 = 1 << 20;
 /// The disk cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -27,13 +27,13 @@ pub enum DiskError {
     /// A system call failed.
     #[error(transparent)]
     Os(#[from] OsError),
-    /// The node is not the one of the disk that was asked for.
+    /// The node is not that of the requested disk.
     #[error("{0} is not the node of that disk")]
     OtherNode(String),
-    /// There is nothing to read.
+    /// The disk is empty.
     #[error("{0} is empty, or has no medium")]
     Empty(String),
-    /// A read does not end.
+    /// A read timed out.
     #[error("{path} did not answer for {} s", READ_TIMEOUT.as_secs())]
     Silent {
         /// The disk.
@@ -55,17 +55,17 @@ impl DiskError {
 /// An open disk.
 #[derive(Clone, Debug)]
 pub struct Disk {
-    /// Open for reading, past the page cache.
+    /// The open node, with O_DIRECT.
     pub file: Arc<File>,
     path: String,
-    /// How many bytes one read has, unless it is to be large.
+    /// The size of a normal read, in bytes.
     pub block: u64,
     bytes: u64,
 }
 
 impl Disk {
-    /// Opens the node at `path`, which must be that of the device with this number; without one, a plain file will do, which is
-    /// the seam for tests. `logical` is the size of the disk's own blocks.
+    /// Opens the node at `path`, which must be that of the device with this number; without a number, for tests, a plain file
+    /// is accepted. `logical` is the block size of the disk.
     pub fn open(
         path: &Path,
         number: Option<(u64, u64)>,
@@ -81,7 +81,7 @@ impl Disk {
         };
         let open = |flags: i32| OpenOptions::new().read(true).custom_flags(flags).open(path);
         let opened = match open(O_DIRECT) {
-            // A file system without direct I/O; no disk is like that.
+            // Retry without O_DIRECT for a test file on a file system without direct I/O; every disk supports it.
             Err(error)
                 if number.is_none() && error.raw_os_error() == Some(Errno::EINVAL as i32) =>
             {
@@ -99,7 +99,7 @@ impl Disk {
         let bytes = file
             .seek(SeekFrom::End(0))
             .map_err(|e| failed("measure", &e))?;
-        // Always a power of two, and never more than this; the kernel makes no others.
+        // Clamp the block size: the kernel supports only powers of two up to this limit.
         let block = logical.map_or(PAGE_SIZE, |l| {
             l.clamp(PAGE_SIZE, MAX_BLOCK_SIZE).next_power_of_two()
         });
@@ -114,7 +114,7 @@ impl Disk {
         }
     }
 
-    /// How many bytes a read of `load` has, and how many such pieces there are.
+    /// The size of a read of `load`, and how many reads of that size the disk has room for.
     #[must_use]
     pub fn pieces(&self, load: Load) -> (u64, u64) {
         let size = if load.large {
@@ -125,13 +125,13 @@ impl Disk {
         (size, self.bytes / size)
     }
 
-    /// Whether there is room for large reads, and they are larger than the others.
+    /// Whether the disk has room for large reads, and they are larger than the normal ones.
     #[must_use]
     pub fn has_large(&self) -> bool {
         self.block < LARGE_READ_SIZE && self.bytes >= LARGE_READ_SIZE
     }
 
-    /// What a failure of the disk is to be called.
+    /// Describes a failed read.
     #[must_use]
     pub fn failed(&self, verb: &'static str, error: &io::Error) -> DiskError {
         DiskError::Os(OsError {
@@ -141,7 +141,7 @@ impl Disk {
         })
     }
 
-    /// That it does not answer.
+    /// The error for a disk that does not answer.
     #[must_use]
     pub fn silent(&self) -> DiskError {
         let path = self.path.clone();

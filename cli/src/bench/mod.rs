@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What lazy is worth, for one disk on this machine: reads, small and large, in one type and in the other, by turns.
+//! Measures what lazy gains for one disk on this machine: small and large reads, alternating between the types.
 //!
-//! [`scope`] decides which disk is read and which types may be compared, [`measure`] reads, [`covers`] knows what lazy is lazy
-//! for, [`difference`] and [`recommendation`] say what follows from the figures. [`benchmark`] runs all of it, and
-//! [`single_instance`] keeps a second benchmark from running meanwhile.
+//! [`scope`] decides which disk is read and which types may be compared, [`measure`] reads, [`covers`] knows which unmaps are
+//! lazy, and [`difference`] and [`recommendation`] interpret the figures. [`benchmark`] runs all of it, and [`single_instance`]
+//! prevents a second benchmark from running meanwhile.
 //!
-//! The process that measures changes no type. Its [`guard`] does, a child in a session of its own, so that a signal does not end
-//! both. When the process that measures falls silent, the guard puts the type back. If both are killed, a journal is left in
-//! `/run`, from which `iommuctl recover` puts it back, and, where the group is to become strict again, any command that changes
-//! a group.
+//! The process that measures changes no type. Its [`guard`] does, a child in a session of its own, so that a signal does not
+//! end both. When the measuring process falls silent, the guard restores the type. If both are killed, a journal is left in
+//! `/run`, from which `iommuctl recover` restores the type, and, where the group is to become strict again, any command that
+//! changes a group.
 
 pub mod benchmark;
 pub mod covers;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The two types that a bench compares. No other can be named here, so none can be written.
+//! The two types that a bench compares. No other type can be represented, so none can be written.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// What a group with this type has; `None` if it has another type than these two.
+    /// The mode of a group with this type; `None` for any other type.
     #[must_use]
     pub fn of(domain_type: &DomainType) -> Option<Self> {
         match domain_type {
@@ -28,7 +28,7 @@ impl Mode {
         }
     }
 
-    /// The other one.
+    /// The other mode.
     #[must_use]
     pub fn other(self) -> Self {
         match self {
@@ -37,7 +37,7 @@ impl Mode {
         }
     }
 
-    /// What is asked of the kernel to get it.
+    /// The request to the kernel for this mode.
     #[must_use]
     pub fn request(self) -> TypeRequest {
         match self {
@@ -46,7 +46,7 @@ impl Mode {
         }
     }
 
-    /// What the kernel then says.
+    /// The type that the kernel then shows.
     #[must_use]
     pub fn domain_type(self) -> DomainType {
         match self {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What follows from the figures, in a sentence, and what to do next. Pure.
+//! The conclusion from the figures in a sentence, and the next steps.
 //!
 //! A difference is only claimed where "no difference" is outside the limits ([`stats`](super::measure::stats)).
 
@@ -11,43 +11,43 @@ use super::measure::figures::Comparison;
 use super::measure::stats::CONFIDENCE;
 use super::mode::Mode;
 
-/// If lazy could still be faster by more than this, nothing was found out.
+/// If the gain of lazy could still be larger than this, the measurement is inconclusive.
 const MAX_UNCERTAIN_GAIN: f64 = 0.10;
 
-/// A limit beyond this is not worth saying: it only shows how much the figures vary.
+/// A limit beyond this is not reported: it only shows how much the figures vary.
 const MAX_SPREAD: f64 = 1.0;
 
-/// What it comes to.
+/// The conclusion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// Lazy is worth nothing here, or too little.
+    /// Lazy gains nothing here, or too little.
     Strict,
-    /// Lazy is worth something here; whether it is worth its price is not for a program to say.
+    /// Lazy gains something here; whether it is worth its price is the user's decision.
     Lazy,
     /// Lazy gains here and loses there, or the figures vary too much.
     Unclear,
 }
 
-/// What is recommended.
+/// The recommendation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Recommendation {
-    /// For programs.
+    /// The verdict, for programs.
     pub verdict: Verdict,
-    /// For people.
+    /// The sentence, for people.
     pub text: String,
-    /// How sure one can be of every limit that is named, in percent.
+    /// The confidence of every limit that is named, in percent.
     pub confidence_percent: u32,
-    /// What to do next, one line each.
+    /// The next steps, one line each.
     pub next: Vec<String>,
-    /// A policy that keeps it so; `None` if there is nothing to be kept, or the device cannot be named in one.
+    /// A policy that keeps the recommended type; `None` if there is none to keep, or a policy cannot name the device.
     pub policy: Option<String>,
 }
 
-/// What advice is about.
+/// The subject of the advice.
 #[derive(Clone, Debug)]
 pub struct About<'a> {
-    /// The disk, as it can be typed.
+    /// The disk, as it is typed on the command line.
     pub target: &'a str,
     /// Its name, for a rule.
     pub name: &'a str,
@@ -57,7 +57,7 @@ pub struct About<'a> {
     pub original: Mode,
 }
 
-/// What is to be recommended after `comparisons`, and those of `large` reads.
+/// The recommendation after `comparisons`, and those of `large` reads.
 #[must_use]
 pub fn recommend(
     comparisons: &[Comparison],
@@ -110,7 +110,7 @@ pub fn recommend(
     }
 }
 
-/// Nothing was found: what that is worth depends on how much could have been missed.
+/// The conclusion without a significant difference: it depends on how large a difference is still possible.
 fn no_difference(changes: &[Change], sure: &str) -> (Verdict, String) {
     let reads = changes.iter().filter(|c| !c.cpu);
     let most = reads.map(|c| c.gain.high - 1.0).max_by(f64::total_cmp);
@@ -166,7 +166,7 @@ fn next(verdict: Verdict, about: &About<'_>) -> Vec<String> {
     }
 }
 
-/// A file for `/etc/iommuctl/policy.d`.
+/// The text of a file for `/etc/iommuctl/policy.d`.
 fn policy(verdict: Verdict, about: &About<'_>) -> Option<String> {
     let (mode, word) = match verdict {
         Verdict::Strict => (Mode::Strict, "strict"),

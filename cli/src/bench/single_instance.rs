@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! One bench at a time: two would spoil each other's figures, and the second would end the first, as whoever waits for the turn does.
+//! Allows only one bench at a time: two would distort each other's figures, and the second would end the first by waiting for
+//! the lock.
 //!
-//! A bench has `/run/iommuctl/lock-bench` locked, from before it waits for its turn until it ends; but for one by somebody who may
-//! not make anything there, who changes no type either. No other process has a copy of that handle, and the kernel lets go of it
-//! when the last thread of the bench is gone: so one that was killed does not run, whatever its guard still does and whatever
-//! journal is left, and one that merely got its number is not taken for it.
+//! A bench has `/run/iommuctl/lock-bench` locked from before it waits for the lock of a change until it ends, except for one by
+//! an unprivileged user, who cannot create anything there, and changes no type either. No other process has a copy of that
+//! handle, and the kernel releases it with the last thread of the bench. So a bench that was killed does not count as running,
+//! whatever its guard still does and whatever journal is left, and neither does a process that has got its number.
 
 use std::fs::File;
 use std::time::Duration;
@@ -20,21 +21,21 @@ use crate::sys::ofd_lock::{locked_by, try_lock_signed};
 use crate::sys::private_dir::{PrivateDir, PrivateDirError};
 
 const NAME: &str = "lock-bench";
-/// How often it is tried, and how long apart: one that was just killed has threads that end a moment later.
+/// How many attempts are made to take the lock: the threads of a bench that was just killed end a moment later.
 const MAX_ATTEMPTS: usize = 10;
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// That no other bench measures while this is there.
+/// Keeps other benches from running until it is dropped.
 #[derive(Debug)]
 pub struct SingleInstance {
     _file: File,
 }
 
-/// Makes sure that no other bench runs now. Nothing is made.
+/// Checks that no other bench is running. Creates no file.
 ///
 /// # Errors
 ///
-/// A [`Failure`], if one does; [`PrivateDirError`], if that cannot be told. Who may not look there is told nothing.
+/// A [`Failure`], if one is running; [`PrivateDirError`], if that cannot be found out. An unprivileged caller gets no error.
 pub fn check(context: &Context, subject: &Subject) -> anyhow::Result<()> {
     let found = PrivateDir::find(context.run_root.as_deref()).and_then(|run| match run {
         Some(run) => run.open_to_read(NAME).map(|file| Some((run, file))),
@@ -59,11 +60,11 @@ pub fn check(context: &Context, subject: &Subject) -> anyhow::Result<()> {
     other.map_or(Ok(()), |pid| Err(refusal(subject, &run, pid).into()))
 }
 
-/// Makes sure of the same from now on.
+/// Keeps other benches from running from now on.
 ///
 /// # Errors
 ///
-/// The same, if another bench was first. Nothing was changed then.
+/// A [`Failure`], if another bench was first; [`PrivateDirError`], if that cannot be found out. Nothing was changed then.
 pub fn begin(context: &Context, subject: &Subject) -> anyhow::Result<SingleInstance> {
     let run = PrivateDir::make(context.run_root.as_deref())?;
     let file = run.open(NAME)?;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The guard of a bench: a process of its own that changes the type when it is asked to, and puts it back in the end.
+//! The guard of a bench: a process of its own that changes the type on request, and restores it at the end.
 //!
-//! It is the same program with `bench-guard` for its first argument. What it gets as standard input is a socket: questions come in
-//! and answers go out. When nobody is at the other end any more, or nothing comes for a while (a bench says every moment that it
-//! is there), it puts the type back and ends. A bench that was stopped with Ctrl-Z, or whose threads the kernel does not let go
-//! because the disk does not answer, is as good as gone. What it gets as standard output it only keeps open: a handle of the lock,
-//! so that it stays our turn until the type is back.
+//! It is the same program with the first argument `bench-guard`. Its standard input is a socket, over which requests come in
+//! and replies go out. At the end of file, or if no request arrives for a while (a bench sends heartbeats), it restores the
+//! type and ends. A bench that was suspended with Ctrl-Z, or whose threads hang in the kernel because the disk does not answer,
+//! counts as gone. Its standard output is only kept open: it is a copy of the lock's handle, so that the lock is held until the
+//! type is restored.
 //!
-//! It is in a session of its own and takes no notice of the signals that ask a program to end.
+//! It is in a session of its own and blocks the termination signals.
 
 use std::io::{BufRead, BufReader, Write as _};
 use std::os::fd::AsFd as _;
@@ -51,15 +51,15 @@ pub struct BenchGuardArgs {
     pub timeout_ms: u64,
 }
 
-/// How long the one that measures may be silent. Under a load that starves it this is too short, and the bench fails: the type is
-/// back all the same.
+/// How long the measuring process may be silent. Under a load that starves it this is too short, and the bench fails, but the
+/// type is restored.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The same while another waits for our turn.
+/// How long the measuring process may be silent while another process waits for the lock.
 const WANTED_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often it is looked whether that is so.
+/// How often to check whether another process waits for the lock.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The guard, at work.
+/// The state of the guard.
 struct Guard<'a> {
     context: &'a Context,
     session: Session,
@@ -68,16 +68,17 @@ struct Guard<'a> {
     timeout: Duration,
 }
 
-/// The child's part.
+/// Runs the guard.
 ///
 /// # Errors
 ///
-/// If it cannot begin; nothing was changed then.
+/// An error, if it cannot start; nothing was changed then.
 pub fn child(args: &BenchGuardArgs) -> anyhow::Result<Exit> {
     signals::hold_back().context("Failed to hold back signals")?;
-    // Whoever closes the terminal or the session means the one that measures. It fails for the leader of a group, which is as good.
+    // Leave the terminal's session: its end is meant for the measuring process. It fails for a process group leader, which is
+    // just as good.
     let _ = nix::unistd::setsid();
-    // It was started as /proc/self/exe, and would be called `exe` where the kernel names the writer.
+    // Set the name: the program was started as /proc/self/exe, and the kernel would report the writer as `exe`.
     let _ = nix::sys::prctl::set_name(c"iommuctl");
     let socket = std::io::stdin().as_fd().try_clone_to_owned();
     let socket = UnixStream::from(socket.context("Failed to open the socket")?);
@@ -110,7 +111,7 @@ pub fn child(args: &BenchGuardArgs) -> anyhow::Result<Exit> {
 }
 
 impl Guard<'_> {
-    /// Answers questions until there are none any more, and puts the type back.
+    /// Handles requests until the end, and restores the type.
     fn serve(&mut self, socket: &UnixStream) -> Exit {
         let mut questions = BufReader::new(socket);
         say(socket, &GuardReply::Ready);
@@ -125,8 +126,9 @@ impl Guard<'_> {
         let restored = restore(self.context, &self.session, &self.journal, self.timeout);
         let whole = restored.is_whole();
         if whole && !asked {
-            // One that is suspended still has its copy, and others may have waited long enough. When it goes on, it finds us gone,
-            // and takes its turn anew before it does anything. That this fails is no worse than not to try.
+            // Release the lock: a suspended bench still has its copy, and others have waited long enough. When it continues, it
+            // finds the guard gone, and takes the lock again before it does anything. Ignore the error: the lock is then
+            // released later.
             let _ = self.session.lock.let_go();
         }
         let message = restored.describe(self.journal.original);
@@ -143,12 +145,13 @@ impl Guard<'_> {
         }
     }
 
-    /// Makes the group `wanted`. That it will not be as it was is written down first, and taken back only when it is again.
+    /// Makes the group `wanted`. The journal notes the change before it is made, and is reset only after the original type is
+    /// back.
     fn make(&mut self, wanted: Mode) -> GuardReply {
         let id = self.journal.group();
         let found = self.context.sysfs.domain_type(id).ok().flatten();
         if found != Some(self.now.domain_type()) {
-            // Whatever was ours is not any more.
+            // Somebody else has changed the type: the group is no longer ours to restore.
             return GuardReply::Foreign(
                 found
                     .as_ref()
@@ -189,7 +192,7 @@ impl Guard<'_> {
             }
             return GuardReply::Made(result.milliseconds);
         }
-        // What the kernel has begun and not ended is known only when it has.
+        // After a timeout, the type is known only when the kernel has finished.
         let unchanged =
             result.outcome != Outcome::TimedOut && result.new_type == Some(self.now.domain_type());
         if unchanged && self.now == self.journal.original {
@@ -203,7 +206,7 @@ impl Guard<'_> {
     }
 }
 
-/// The next question; `None` if there will be none: nobody is there, or nothing came, or nothing that makes sense.
+/// The next request; `None` at the end of file, after a timeout, or if the request is invalid.
 fn ask(questions: &mut impl BufRead, run: &PrivateDir) -> Option<GuardRequest> {
     let begin = Instant::now();
     let mut line = Vec::new();
@@ -211,9 +214,9 @@ fn ask(questions: &mut impl BufRead, run: &PrivateDir) -> Option<GuardRequest> {
         match questions.read_until(b'\n', &mut line) {
             Ok(_) if line.ends_with(b"\n") => return serde_json::from_slice(&line).ok(),
             Ok(_) => return None,
-            // The raw errno: nothing came in time. What has come of a line is kept.
+            // Check the raw errno for a timeout. The part of a line that was read is kept.
             Err(error) if error.raw_os_error() == Some(Errno::EAGAIN as i32) => {
-                // Who cannot be asked does not wait.
+                // If the lock cannot be read, nobody counts as waiting.
                 let wanted = matches!(Lock::is_wanted(run), Ok(true));
                 let timeout = if wanted {
                     WANTED_TIMEOUT
@@ -229,7 +232,7 @@ fn ask(questions: &mut impl BufRead, run: &PrivateDir) -> Option<GuardRequest> {
     }
 }
 
-/// That nobody listens is found out by the next question that does not come.
+/// Ignore the error: if the bench is gone, the next request does not arrive.
 fn say(mut socket: &UnixStream, answer: &GuardReply) {
     if let Ok(mut line) = serde_json::to_vec(answer) {
         line.push(b'\n');

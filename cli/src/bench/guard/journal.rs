@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The journal of a bench: `/run/iommuctl/bench-N`, one file for the group with number N.
 //!
-//! It says what the group had and whether a bench has changed it: that is written, and synced, before the type is, and taken back
-//! after the group has its own type again. So whoever finds it knows whether there is something to put back.
+//! It has the original type of the group, and whether a bench has changed it. It is written and synced before the type is
+//! changed, and updated after the type is restored, so a remaining journal shows whether there is something to restore.
 
 use iommuctl_policy::{Group, GroupId};
 use serde::{Deserialize, Serialize};
@@ -11,16 +11,16 @@ use crate::bench::mode::Mode;
 use crate::state::unfinished::BENCH_PREFIX;
 use crate::sys::private_dir::{PrivateDir, PrivateDirError};
 
-/// The version of the file.
+/// The version of the format.
 const VERSION: u32 = 1;
 
-/// The journal cannot be read or believed.
+/// The journal cannot be read, or is damaged.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchJournalError {
-    /// The folder or the file.
+    /// The directory or the file cannot be used.
     #[error(transparent)]
     Run(#[from] PrivateDirError),
-    /// It holds something that this program never writes.
+    /// It is damaged: this program never writes such content.
     #[error("{path} is damaged ({why}); it was left alone")]
     Damaged {
         /// The file.
@@ -30,25 +30,26 @@ pub enum BenchJournalError {
     },
 }
 
-/// The journal.
+/// The journal of a bench.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BenchJournal {
     version: u32,
     group: u32,
-    /// The type that the group had, and is to have again.
+    /// The original type of the group, which is to be restored.
     pub original: Mode,
-    /// Whether a bench gave it the other one.
+    /// Whether a bench has changed the type.
     pub switched: bool,
-    /// The directories of its devices. Without any of them it is another group, whatever its number.
+    /// The directories of its devices. A group of the same number with none of them is another group.
     pub devices: Vec<String>,
     /// The process that measures.
     pub bench: u32,
-    /// The process that puts the type back when that one is gone.
+    /// The process that restores the type when the measuring one is gone.
     pub guard: u32,
 }
 
 impl BenchJournal {
-    /// Nothing was changed yet in `group`, which has the type `original`. To be called by the guard of the process `bench`.
+    /// Starts the journal of `group`, which has the type `original` and is unchanged. Called by the guard of the process
+    /// `bench`.
     #[must_use]
     pub fn new(group: &Group, original: Mode, bench: u32) -> Self {
         Self {
@@ -68,18 +69,18 @@ impl BenchJournal {
         GroupId(self.group)
     }
 
-    /// Whether `group` is the one that this is about. A device may have joined it since, and then has its type, too.
+    /// Whether this is the journal of `group`. A device that has joined the group meanwhile has its type, too.
     #[must_use]
     pub fn is_about(&self, group: &Group) -> bool {
         let is_ours = |path: &String| self.devices.contains(path);
         self.group == group.id.0 && group.devices.iter().any(|d| is_ours(&d.path))
     }
 
-    /// Writes it: whole, and synced, or not at all.
+    /// Writes it, atomically and synced.
     ///
     /// # Errors
     ///
-    /// [`PrivateDirError`]; what was there before then still is.
+    /// [`PrivateDirError`]; the previous file is then unchanged.
     pub fn write(&self, run: &PrivateDir) -> Result<(), PrivateDirError> {
         let name = name(self.group());
         let bytes = serde_json::to_vec(self).map_err(|_| PrivateDirError::NotOurs {
@@ -89,7 +90,7 @@ impl BenchJournal {
         run.replace(&name, &bytes)
     }
 
-    /// Removes it: there is nothing left to put back.
+    /// Removes it, since nothing is left to restore.
     pub fn remove(&self, run: &PrivateDir) -> Result<(), PrivateDirError> {
         run.remove(&name(self.group()))
     }
@@ -103,7 +104,7 @@ fn name(group: GroupId) -> String {
 ///
 /// # Errors
 ///
-/// [`BenchJournalError`], if there is one that cannot be read or believed.
+/// [`BenchJournalError`], if it exists and cannot be read, or is damaged.
 pub fn read(run: &PrivateDir, group: GroupId) -> Result<Option<BenchJournal>, BenchJournalError> {
     let name = name(group);
     let Some(bytes) = run.read(&name)? else {

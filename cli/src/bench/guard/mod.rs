@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The process that changes the type for a benchmark and puts it back.
+//! The process that changes the type for a benchmark and restores it.
 
 pub mod child;
 pub mod journal;

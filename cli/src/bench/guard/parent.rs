@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The guard, as the bench sees it: starting it, asking it, and noticing that it is gone.
+//! The guard, from the side of the bench: starts it, sends requests, and notices that it is gone.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -13,48 +13,48 @@ use crate::bench::mode::Mode;
 use crate::kernel::machine::Roots;
 use crate::state::change_lock::Lock;
 
-/// How often it is told that we are there.
+/// How often a heartbeat is sent.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(100);
-/// How long, beyond what the kernel is given, until something must have been said.
+/// How long to wait for a reply, beyond the time limit for the kernel.
 const GRACE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What can go wrong with it.
+/// An error of the guard.
 #[derive(Debug, thiserror::Error)]
 pub enum GuardError {
-    /// It does not run.
+    /// It could not be started.
     #[error("Failed to start the process that puts the type back: {0}")]
     Start(io::Error),
-    /// It has ended, and not because we wanted it to.
+    /// It has ended unexpectedly.
     #[error("the process that puts the type back has ended")]
     Gone,
-    /// It does not answer.
+    /// It does not reply.
     #[error("the process that puts the type back (process {0}) still waits for the kernel")]
     Silent(u32),
 }
 
-/// How it ended.
+/// The guard's last reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct End {
-    /// Whether nothing is left to put back.
+    /// Whether nothing is left to restore.
     pub whole: bool,
-    /// What it did, in words.
+    /// A description of what it did.
     pub message: String,
-    /// What it could not record as it should.
+    /// The problems of recording it.
     pub warnings: Vec<String>,
 }
 
-/// The guard.
+/// A running guard.
 #[derive(Debug)]
 pub struct GuardClient {
     child: Child,
     socket: UnixStream,
-    /// What was read and is no whole line yet.
+    /// The beginning of an incomplete line.
     line: Vec<u8>,
     timeout: Duration,
 }
 
 impl GuardClient {
-    /// Starts the guard of `group`, which has its copy of `lock`, and waits until it is ready.
+    /// Starts the guard of `group` with a copy of `lock`, and waits until it is ready.
     ///
     /// # Errors
     ///
@@ -68,7 +68,7 @@ impl GuardClient {
         let (ours, theirs) = UnixStream::pair().map_err(GuardError::Start)?;
         ours.set_read_timeout(Some(HEARTBEAT_INTERVAL))
             .map_err(GuardError::Start)?;
-        // Not the path of the program: that is another program, or none, while a package is being upgraded.
+        // Use /proc/self/exe: during a package upgrade, the program's path is another program, or missing.
         let mut command = Command::new(Path::new("/proc/self/exe"));
         command
             .arg(BENCH_GUARD)
@@ -76,7 +76,7 @@ impl GuardClient {
             .args(["--timeout-ms", &timeout.as_millis().to_string()])
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::from(lock.share().map_err(GuardError::Start)?))
-            // It may outlive us, and then nobody reads that.
+            // Discard its standard error: it may outlive us.
             .stderr(Stdio::null());
         let roots = [
             ("--sysfs-root", &roots.sysfs_root),
@@ -89,7 +89,7 @@ impl GuardClient {
             }
         }
         let child = command.spawn().map_err(GuardError::Start)?;
-        // Our copies of what only it shall have are in here.
+        // Drop the command, which has our copies of the handles that only the guard is to have.
         drop(command);
         let mut keeper = Self {
             child,
@@ -103,26 +103,26 @@ impl GuardClient {
         }
     }
 
-    /// Says that we are there.
+    /// Sends a heartbeat.
     ///
     /// # Errors
     ///
-    /// [`GuardError::Gone`], if it is not.
+    /// [`GuardError::Gone`], if the guard has ended.
     pub fn beat(&mut self) -> Result<(), GuardError> {
         self.say(GuardRequest::Alive)
     }
 
-    /// Asks it to make the group `mode`, and waits for what comes of that. `tick` is called meanwhile.
+    /// Requests the type `mode` for the group, and waits for the reply. `tick` is called meanwhile.
     pub fn make(&mut self, mode: Mode, tick: &mut dyn FnMut()) -> Result<GuardReply, GuardError> {
         self.say(GuardRequest::Make(mode))?;
         self.answer(tick)
     }
 
-    /// Asks it to put the type back and to end.
+    /// Requests the guard to restore the type and to end.
     ///
     /// # Errors
     ///
-    /// [`GuardError`]. One that is silent goes on without us.
+    /// [`GuardError`]. A guard that does not reply continues without us.
     pub fn end(mut self) -> Result<End, GuardError> {
         self.say(GuardRequest::End)?;
         loop {
@@ -132,7 +132,7 @@ impl GuardClient {
                     message,
                     warnings,
                 } => {
-                    // It has nothing left to do but to end.
+                    // Wait for its exit, which is all that is left.
                     let _ = self.child.wait();
                     return Ok(End {
                         whole,
@@ -140,7 +140,7 @@ impl GuardClient {
                         warnings,
                     });
                 }
-                // To a question that we did not wait for.
+                // Skip the reply to an earlier request whose wait was given up.
                 _ => continue,
             }
         }
@@ -163,7 +163,7 @@ impl GuardClient {
             match self.socket.read(&mut bytes) {
                 Ok(0) => return Err(GuardError::Gone),
                 Ok(count) => self.line.extend(bytes.iter().take(count)),
-                // The raw errno: nothing came in time, or a signal did.
+                // Check the raw errno for a timeout or a signal.
                 Err(error) if is_again(&error) => {
                     if begin.elapsed() > self.timeout + GRACE_TIMEOUT {
                         return Err(GuardError::Silent(self.child.id()));

@@ -1,51 +1,51 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What the benchmark asks its guard, and what the guard answers: one JSON document on each line of a socket.
+//! The requests of the benchmark to its guard, and the replies: one JSON document per line over a socket.
 
 use serde::{Deserialize, Serialize};
 
 use crate::bench::mode::Mode;
 
-/// What a guard is asked.
+/// A request to the guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GuardRequest {
-    /// Make the group so.
+    /// Give the group this type.
     Make(Mode),
-    /// Nothing: the one that measures is there.
+    /// A heartbeat: the measuring process is alive.
     Alive,
-    /// Put the type back, and end.
+    /// Restore the type, and end.
     End,
 }
 
-/// What it answers.
+/// A reply of the guard.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GuardReply {
-    /// The journal is there; it can begin.
+    /// The journal is written, and the measurement can begin.
     Ready,
-    /// The group has the type that was asked for, as the kernel says, after so many milliseconds; `None` if it had it.
+    /// The group has the requested type, confirmed by the kernel, after so many milliseconds; `None` if it had it already.
     Made(Option<f64>),
-    /// Nothing was done: the group has another type than the guard gave it, this one.
+    /// Nothing was done: the group has this type, which the guard did not give it.
     Foreign(String),
-    /// It did not work.
+    /// The change failed.
     Failed {
-        /// Why.
+        /// The reason.
         message: String,
         /// What would help.
         advice: Vec<String>,
-        /// Whether the group still has the type it had before.
+        /// Whether the group still has its type from before.
         unchanged: bool,
     },
-    /// The end.
+    /// The guard ends.
     Ended {
-        /// Whether nothing is left to put back.
+        /// Whether nothing is left to restore.
         whole: bool,
-        /// What was done, in words.
+        /// A description of what was done.
         message: String,
-        /// What was not recorded as it should be.
+        /// The problems of recording it.
         warnings: Vec<String>,
     },
 }
 
-/// By what the process that puts the type back is known from one that somebody typed.
+/// The argument that selects the guard's part of the program.
 pub const BENCH_GUARD: &str = "bench-guard";

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Putting back what a bench changed: by its guard, by the bench itself if the guard is gone, and by whoever finds a journal.
+//! Restores the type that a bench changed: in its guard, in the bench if the guard is gone, or later from the journal.
 //!
-//! Only what a bench changed, and what still is as it left it, is put back. If the group has a third type, somebody else has
-//! decided otherwise since.
+//! Only a change by a bench that is still in effect is undone. If the group has a third type, somebody else has changed it
+//! since.
 
 use std::time::Duration;
 
@@ -20,23 +20,23 @@ use crate::kernel::machine::Context;
 use crate::kernel::sysfs::Problems;
 use crate::state::lockdown::in_force;
 
-/// How often it is tried.
+/// How many attempts are made.
 const MAX_ATTEMPTS: usize = 3;
-/// How long after an attempt that failed.
+/// The delay after a failed attempt.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What came of it.
+/// The result of restoring a type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Restored {
-    /// There was nothing to put back, for this reason.
+    /// There was nothing to restore, for this reason.
     Nothing(&'static str),
-    /// The group has its own type again.
+    /// The group has its original type again.
     Done,
-    /// It has a type that no bench gave it, and keeps it.
+    /// The group has a type that no bench gave it, and keeps it.
     NotOurs(Option<DomainType>),
-    /// It is to be made lazy again, which is not done now, for this reason; the journal stays.
+    /// The group was not made lazy again now, for this reason; the journal stays.
     Later(String),
-    /// It did not work; the journal stays.
+    /// It failed; the journal stays.
     Failed(String),
 }
 
@@ -50,7 +50,7 @@ impl Restored {
         }
     }
 
-    /// In describe, after the name of the group.
+    /// Describes the result, in words that follow the name of the group.
     #[must_use]
     pub fn describe(&self, original: Mode) -> String {
         match self {
@@ -66,8 +66,8 @@ impl Restored {
     }
 }
 
-/// Puts the group of `journal` back, if a bench has changed it, and removes the journal. The kernel is
-/// waited for without limit only where it is still at work on a change that was begun.
+/// Restores the type of the group of `journal`, if a bench has changed it, and removes the journal. It waits without a limit
+/// only while the kernel still works on an earlier change.
 #[must_use]
 pub fn restore(
     context: &Context,
@@ -79,7 +79,7 @@ pub fn restore(
         keep: Some(&session.lock),
         ..Switch::new(context, journal.original.request(), Allowed::Live, timeout)
     };
-    // What else the same command does to the group is no matter of a bench.
+    // Limit the cause to this change: other changes of the group by the same command are not for the bench.
     let trail = &session.trail;
     trail.cause(journal.group(), Some(BENCH));
     let restored = put_back(context, trail, &switch, journal);
@@ -112,12 +112,12 @@ fn put_back(
         let Some(group) = group.filter(|g| journal.is_about(g)) else {
             return Restored::Nothing("its devices are gone");
         };
-        // Reading waits for the group's mutex, and so for a change that somebody who was killed had begun.
+        // This read waits for the group's mutex, and so for a change that a killed process had begun.
         let now = group.domain_type.as_ref();
         if now == Some(&journal.original.domain_type()) {
             return match attempt {
                 0 => Restored::Nothing("it has its own type"),
-                // It took longer than we wait for one write.
+                // The change took longer than the time limit of a write.
                 _ => Restored::Done,
             };
         }
@@ -139,7 +139,7 @@ fn put_back(
     Restored::Failed(last)
 }
 
-/// A lockdown that was begun since keeps the group strict.
+/// A lockdown that has begun since keeps the group strict.
 fn not_now(context: &Context, original: Mode) -> Option<String> {
     if original == Mode::Strict {
         return None;

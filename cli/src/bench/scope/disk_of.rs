@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Which disk is meant, or why nothing can be measured.
+//! Finds the disk that a target stands for, or the reason why nothing can be measured.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::kernel::sysfs::{Bottom, Object};
 use crate::kernel::target::Target;
 use crate::sys::kernfs::{KernFs, KernFsError};
 
-/// Why there is nothing to be measured.
+/// The reason why there is nothing to be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RefusalReason {
@@ -30,12 +30,12 @@ pub enum RefusalReason {
     Type,
 }
 
-/// That there is nothing to be measured, and what would work instead.
+/// A refusal to measure, and what would work instead.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Refusal {
-    /// For programs.
+    /// The reason, for programs.
     pub reason: RefusalReason,
-    /// For people.
+    /// The message, for people.
     pub message: String,
     /// What would work, one line each.
     pub advice: Vec<String>,
@@ -57,14 +57,14 @@ pub struct Subject {
     path: String,
 }
 
-/// What a target comes to.
+/// The disk that a target stands for, or the refusal for its group.
 pub type Found = Result<Subject, (GroupId, Refusal)>;
 
-/// Finds the disk that `target` stands for: the one that is named, or the only one of the device or group that is.
+/// Finds the disk that `target` stands for: the named one, or the only one of the named device or group.
 ///
 /// # Errors
 ///
-/// If it stands for nothing, for several groups, or for several disks; a [`Refusal`] is none.
+/// An error, if it stands for nothing, for several groups, or for several disks; a [`Refusal`] is not an error.
 pub fn find(context: &Context, target: &Target, inventory: &Inventory) -> anyhow::Result<Found> {
     let groups = context.resolve(std::slice::from_ref(target), inventory)?;
     let named = context.block_device(target, inventory)?;
@@ -83,7 +83,7 @@ pub fn find(context: &Context, target: &Target, inventory: &Inventory) -> anyhow
     let subject = |path: &str| {
         let disk = path.rsplit('/').next().unwrap_or(path).to_owned();
         let root = context.root.as_deref().unwrap_or(Path::new("/"));
-        // A slash in a name is an exclamation mark in sysfs: `cciss!c0d0`.
+        // sysfs replaces a slash in a name by an exclamation mark: `cciss!c0d0`.
         let node: PathBuf = root.join("dev").join(disk.replace('!', "/"));
         Subject {
             node: node.display().to_string(),
@@ -97,7 +97,7 @@ pub fn find(context: &Context, target: &Target, inventory: &Inventory) -> anyhow
         return Ok(Ok(subject(&path)));
     }
     let disks = match target {
-        // A name that is no disk's.
+        // The name is not that of a disk.
         Target::Interface(_) | Target::Name(_) => Vec::new(),
         _ => disks_of(context, inventory, group, target)?,
     };
@@ -115,11 +115,11 @@ pub fn find(context: &Context, target: &Target, inventory: &Inventory) -> anyhow
     }
 }
 
-/// Makes sure that `target` can be one device. What it stands for here is found out later.
+/// Checks that `target` can stand for one device. It is resolved later.
 ///
 /// # Errors
 ///
-/// [`Failure`], if it means everything there is, however little that may be.
+/// [`Failure`], if it stands for many devices by its kind, such as `all`, however few there are.
 pub fn check(target: &Target) -> Result<(), Failure> {
     match target {
         Target::All => Err(several(target, "every group")),
@@ -134,18 +134,18 @@ fn several(target: &Target, what: &str) -> Failure {
 }
 
 impl Subject {
-    /// Opens it.
+    /// Opens the disk.
     pub fn open(&self, context: &Context) -> Result<Disk, DiskError> {
         let text = |path: String| context.sysfs.kernfs().text(&path).ok().flatten();
         let number = text(format!("{}/dev", self.path)).and_then(|t| {
             let (major, minor) = t.split_once(':')?;
             Some((major.parse().ok()?, minor.parse().ok()?))
         });
-        // A partition has the blocks of the disk above it.
+        // Use the block size of the disk above a partition.
         let above = self.path.rsplit_once('/').map_or("", |(above, _)| above);
         let size = |at: &str| text(format!("{at}/queue/logical_block_size"));
         let logical = size(&self.path).or_else(|| size(above));
-        // A tree for tests has plain files for disks.
+        // A test tree has plain files for disks.
         let number = number.filter(|_| context.sysfs.is_real());
         let logical = logical.and_then(|l| l.parse().ok());
         if context.sysfs.is_real() && number.is_none() {
@@ -155,8 +155,8 @@ impl Subject {
     }
 }
 
-/// The names of the block devices that the one in the directory `path` is made of; none for a disk. A partition is of the same
-/// stuff as the device that it is a part of.
+/// The names of the block devices that the one in the directory `path` is stacked on; none for a disk. A partition counts as
+/// stacked on what its disk is stacked on.
 fn made_of(context: &Context, path: &str) -> Result<Vec<String>, KernFsError> {
     let kernfs = context.sysfs.kernfs();
     let mut names = kernfs.names(&format!("{path}/slaves"))?.unwrap_or_default();
@@ -170,8 +170,8 @@ fn made_of(context: &Context, path: &str) -> Result<Vec<String>, KernFsError> {
     Ok(names)
 }
 
-/// The disks of `group`, or, if `target` names a device of it, of that device. What is behind a port of the group belongs to a
-/// group of its own.
+/// The disks of `group`, or, if `target` names a device of it, of that device. The devices behind a port of the group have
+/// groups of their own.
 fn disks_of(
     context: &Context,
     inventory: &Inventory,
@@ -182,7 +182,7 @@ fn disks_of(
     let mut disks = Vec::new();
     for object in context.sysfs.blocks()? {
         let says = |name: &str| kernfs.text(&format!("{}/{name}", object.path));
-        // Partitions, the paths of a disk that has several, and what is made of other disks.
+        // Skip partitions, the single paths of a multipath disk, and stacked devices.
         if says("partition")?.is_some()
             || is_hidden(kernfs, &object.path)?
             || is_part(kernfs, &object)?
@@ -203,7 +203,7 @@ fn disks_of(
     Ok(disks)
 }
 
-/// Whether it is a part of another block device: the directory above it is one.
+/// Whether it is a part of another block device, whose directory is its parent.
 fn is_part(kernfs: &KernFs, object: &Object) -> Result<bool, KernFsError> {
     let above = object.path.rsplit_once('/').map_or("", |(above, _)| above);
     let name = above.rsplit('/').next().unwrap_or(above);
@@ -211,7 +211,7 @@ fn is_part(kernfs: &KernFs, object: &Object) -> Result<bool, KernFsError> {
     Ok(link.as_deref() == Some(above))
 }
 
-/// The device that `bottom` belongs to, and its group: of all that are above it the lowest.
+/// The device that `bottom` belongs to, the nearest one above it, and its group.
 fn owner<'a>(inventory: &'a Inventory, bottom: &Bottom) -> Option<(GroupId, &'a Device)> {
     let groups = inventory.groups().iter();
     let devices = groups.flat_map(|group| group.devices.iter().map(move |d| (group.id, d)));
@@ -233,7 +233,8 @@ fn address(
     device.address
 }
 
-/// Why the block device in the directory `path`, which is behind so many groups, cannot be measured; `None` if it can.
+/// The reason why the block device in the directory `path`, with so many groups behind it, cannot be measured; `None` if it
+/// can.
 fn unfit(context: &Context, path: &str, groups: usize) -> Result<Option<Refusal>, KernFsError> {
     let below = made_of(context, path)?;
     Ok(if !below.is_empty() {
@@ -247,8 +248,7 @@ fn unfit(context: &Context, path: &str, groups: usize) -> Result<Option<Refusal>
     })
 }
 
-/// Whether it is one path of a disk that has several. The kernel keeps those to itself (`GENHD_FL_HIDDEN` in
-/// `include/linux/blkdev.h`).
+/// Whether it is a single path of a multipath disk, which the kernel hides (`GENHD_FL_HIDDEN` in `include/linux/blkdev.h`).
 fn is_hidden(kernfs: &KernFs, path: &str) -> Result<bool, KernFsError> {
     let says = kernfs.text(&format!("{path}/hidden"))?;
     Ok(says.as_deref() == Some("1"))
@@ -283,7 +283,7 @@ fn several_paths(groups: usize) -> Refusal {
     }
 }
 
-/// There is no disk: what there is instead.
+/// The refusal for a target without a disk.
 fn refusal(context: &Context, group: &Group, target: &Target) -> Result<Refusal, KernFsError> {
     let is_named = |path: &str| match target {
         Target::Pci(address) => group
@@ -303,7 +303,7 @@ fn refusal(context: &Context, group: &Group, target: &Target) -> Result<Refusal,
             "{how} between `iommuctl set-mode {id} DMA` and `iommuctl set-mode {id} DMA-FQ`, several times by turns; it is {original} now",
             id = group.id
         )],
-        // No way leads there and back without an interruption.
+        // Neither type can be reached and left again without an interruption.
         None => Vec::new(),
     }
     };

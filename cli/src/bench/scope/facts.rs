@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What [`scope`](super::rules) decides on, as things are now.
+//! Collects the facts that [`scope`](super::rules) decides on.
 
 use iommuctl_policy::{evaluate_group, DomainType, Group, RuleName, TypeRequest};
 
@@ -9,7 +9,7 @@ use crate::kernel::machine::Context;
 use crate::state::lockdown::in_force;
 use crate::sys::trusted::Root;
 
-/// What is known about `group`. With `against_policy`, the policy is not asked.
+/// The facts about `group`. With `against_policy`, the policy is not read.
 #[must_use]
 pub fn gather<'a>(context: &Context, group: &'a Group, against_policy: bool) -> Facts<'a> {
     Facts {
@@ -28,7 +28,7 @@ pub fn gather<'a>(context: &Context, group: &'a Group, against_policy: bool) -> 
     }
 }
 
-/// What the policy of the system says about a group's being lazy.
+/// Whether the policy of the system permits the group to be lazy.
 fn policy(context: &Context, group: &Group) -> Policy {
     let loaded = match Root::open(context.root.as_deref()) {
         Ok(root) => policy_files::load(&root),

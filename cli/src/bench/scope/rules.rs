@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Whether both types can be measured. Pure: facts in, a decision out.
+//! Decides from facts whether both types can be measured.
 //!
-//! A bench is no reason to take a risk, so it is more careful than `set-mode`: it goes nowhere that it cannot come back from, and
-//! whoever wants a group strict (a lockdown, the policy) is heeded, even where `set-mode` would do what it is told.
+//! A bench is no reason to take a risk, so it is more careful than `set-mode`: it never makes a change it cannot undo, and
+//! respects anyone who requires a group to be strict (a lockdown, the policy), even where `set-mode` would obey the user.
 
 use iommuctl_policy::{Group, TypeRequest};
 use serde::Serialize;
@@ -14,14 +14,14 @@ use crate::change::route::{self, decide, Allowed, Decision};
 /// The flag that overrides [`Reason::Policy`], and nothing else.
 pub const FLAG: &str = "--allow-against-policy";
 
-/// What is known about the group and the machine.
+/// The facts about the group and the machine.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
     /// The group, as it is now.
     pub group: &'a Group,
     /// Whether `iommu_live` is loaded.
     pub module: bool,
-    /// Whether it says that it can tighten what is behind the IOMMUs of this group.
+    /// Whether the module reports that it can tighten groups behind the IOMMUs of this one.
     pub covered: bool,
     /// The lockdown.
     pub lockdown: Lockdown,
@@ -29,59 +29,59 @@ pub struct Facts<'a> {
     pub policy: Policy,
 }
 
-/// What is known of a lockdown.
+/// The state of the lockdown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lockdown {
     /// None is in force.
     None,
     /// One is.
     InForce,
-    /// It cannot be told, for this reason.
+    /// It cannot be read, for this reason.
     Unknown(String),
 }
 
-/// What the policy says about the group.
+/// The requirement of the policy for the group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// Nothing against its being lazy; or the user overrides that.
+    /// It permits lazy; or the user overrides it.
     Permits,
-    /// It is to be strict, because of these rules; none if the defaults say so.
+    /// It requires strict, because of these rules; none if the defaults require it.
     Strict(Vec<String>),
-    /// It cannot be told, for this reason.
+    /// It cannot be read, for this reason.
     Unknown(String),
 }
 
-/// Why only the present type is measured.
+/// The reason why only the present type is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
-    /// A device of it can be plugged in from outside.
+    /// A device of the group can be plugged in from outside.
     External,
-    /// Without the module, nothing makes it strict while its devices are in use.
+    /// The module is not loaded, so a group whose devices are in use cannot be made strict.
     NoModule,
-    /// The module does not say that it can make this one strict.
+    /// The module does not report that it can make this group strict.
     NotCovered,
     /// A lockdown is in force.
     Lockdown,
-    /// The policy wants it strict.
+    /// The policy requires strict.
     Policy,
-    /// The kernel did not make the first change.
+    /// The kernel refused the first change.
     Kernel,
 }
 
-/// Why, in words, and what would help.
+/// The reason with a message, and what would help.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Why {
-    /// For programs.
+    /// The reason, for programs.
     pub reason: Reason,
-    /// For people.
+    /// The message, for people.
     pub message: String,
     /// What would help, one line each.
     pub advice: Vec<String>,
 }
 
 impl Why {
-    /// Nothing helps, as far as is known.
+    /// A reason without advice.
     #[must_use]
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self {
@@ -97,15 +97,15 @@ impl Why {
     }
 }
 
-/// The type that the group has, and why the other cannot be measured, if it cannot.
+/// The present type, and the reason why the other one cannot be measured, if any.
 pub type Scope = (Mode, Option<Why>);
 
-/// What can be measured.
+/// Decides which types can be measured.
 ///
 /// # Errors
 ///
-/// [`Refusal`], if the group has neither of the two types: then there is nothing to compare, and no way from one to the other that
-/// interrupts nothing.
+/// [`Refusal`], if the group has neither of the two types: there is nothing to compare then, and no way between the types
+/// without an interruption.
 pub fn scope(facts: &Facts<'_>) -> Result<Scope, Refusal> {
     let now = facts.group.domain_type.as_ref();
     match now.and_then(Mode::of) {
@@ -126,7 +126,7 @@ pub fn scope(facts: &Facts<'_>) -> Result<Scope, Refusal> {
     }
 }
 
-/// What keeps the other type from being measured.
+/// The reason why the other type cannot be measured, if any.
 fn obstacle(facts: &Facts<'_>, mode: Mode) -> Option<Why> {
     if let Some(refusal) = refusal(facts, Mode::Lazy) {
         let why = Why::new(Reason::External, refusal.reason);
@@ -142,8 +142,8 @@ fn obstacle(facts: &Facts<'_>, mode: Mode) -> Option<Why> {
             "load the module (`modprobe iommu_live`; `iommuctl doctor` says whether it is there)",
         ));
     }
-    // To begin with strict and be told later that it does not go back would leave the group lazy. The other way about, the first
-    // change shows it, and nothing is lost.
+    // Check this only for a group that is strict now: a failure to tighten it again would leave it lazy. For a lazy group, the
+    // first change shows the failure, and nothing is lost.
     if mode == Mode::Strict && !facts.covered {
         let text = "iommu_live does not say that it makes groups behind this IOMMU strict, so making it lazy might not be undone";
         let why = Why::new(Reason::NotCovered, text);
@@ -176,7 +176,7 @@ fn obstacle(facts: &Facts<'_>, mode: Mode) -> Option<Why> {
     Some(why.but(advice))
 }
 
-/// What `set-mode` would say against making the group `mode`, if it had the other type.
+/// The reason for which `set-mode` would refuse to make the group `mode`, if it had the other type.
 fn refusal(facts: &Facts<'_>, mode: Mode) -> Option<route::Refusal> {
     let group = Group {
         domain_type: Some(mode.other().domain_type()),
