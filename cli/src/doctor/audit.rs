@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The audit: whether changes are recorded, and the log is as it was written.
+//! Whether changes are recorded, and the log is intact.
 
 use super::finding::{Finding, Id};
 use super::machine::{errno_of, why, Machine};
@@ -10,7 +10,7 @@ use crate::audit::log::verify::{verify, Verdict};
 use crate::audit::settings::{self, SettingsError};
 use crate::sys::error::OsError;
 
-/// Records what others change.
+/// The unit that records the changes of others.
 const UNIT: &str = "iommuctl-audit.service";
 
 /// What is wrong with the audit, one finding each; one good one if nothing is.
@@ -50,14 +50,14 @@ fn unusable(error: &SettingsError) -> Finding {
     }
 }
 
-/// What became of the log; `None` if there is none yet.
+/// The finding about the log; `None` if there is none yet.
 fn log(machine: &Machine<'_>) -> Result<Option<Verdict>, String> {
-    // Where there is no log, none is begun by looking for it.
+    // Do not create a log by looking for it.
     match std::fs::metadata(machine.path("var/log/iommuctl").join(NAME)) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         _ => {}
     }
-    // Whoever reads the log makes this file where it is missing; here, nothing is made.
+    // Report a missing lock file: reading the log would create it, and nothing is created here.
     let lock = "var/log/iommuctl/".to_owned() + LOCK;
     if !machine.exists(&lock) {
         return Err(format!("there is no {}", machine.root.display(&lock)));

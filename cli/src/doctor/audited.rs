@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Whether the kernel has the code that the module was audited with. The module knows: loaded, it says so in sysfs, and its
-//! file has it for modinfo(8).
+//! Whether the kernel has the code that the module was audited with. The loaded module shows it in sysfs, and the installed one
+//! in its modinfo(8).
 
 use super::finding::{Finding, Id, Level};
 use super::machine::Machine;
 use super::support::{install, PACKAGE};
 
-/// What the loaded module says, in one word.
+/// The attribute of the loaded module, one word.
 const AUDIT_ATTRIBUTE: &str = "kernel/iommu_live/audit";
 /// The field of modinfo(8): a word, a colon, and a sentence.
 const MODINFO_FIELD: &str = "audit";
@@ -27,7 +27,8 @@ impl Built {
         Some(Self { word, sentence })
     }
 
-    /// Of the installed module; `None` if there is none, if modinfo(8) cannot be asked, or if it is older than the audit.
+    /// Reads the installed module; `None` if there is none, if modinfo(8) cannot be run, or if the module is older than the
+    /// audit.
     fn of(machine: &Machine<'_>) -> Option<Self> {
         let file = machine.path(&machine.module_file()?.path);
         Self::parse(&machine.modinfo(MODINFO_FIELD, &file)?)
@@ -65,16 +66,16 @@ pub fn audited(machine: &Machine<'_>) -> Option<Finding> {
         .flatten();
     let finding = judge(live.as_deref(), loaded, Built::of(machine).as_ref())?;
     Some(match finding.level {
-        // A newer one may know this kernel.
+        // A newer module may have been audited with this kernel.
         Level::Bad => finding.fix(install(machine, &[PACKAGE])),
         _ => finding,
     })
 }
 
-/// The same, from what the loaded module says, if it says something, and what the installed one was built with.
+/// Judges what the loaded module reports, if anything, and what the installed one was built with.
 fn judge(live: Option<&str>, loaded: bool, built: Option<&Built>) -> Option<Finding> {
     let id = Id::ModuleAudited;
-    // Of another build it may be something else.
+    // The installed module may be another build than the loaded one.
     let sentence = |words: &[&str], otherwise: &str| match built {
         Some(built) if words.contains(&built.word.as_str()) => built.sentence.clone(),
         _ => otherwise.to_owned(),

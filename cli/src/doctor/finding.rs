@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A finding: what it is about, how good or bad it is, and what puts it right.
+//! A finding: its subject, its severity, and the fix.
 
 use serde::Serialize;
 
-/// What a finding is about, in the order in which they are shown.
+/// The subject of a finding, in the order in which findings are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Id {
@@ -31,7 +31,7 @@ pub enum Id {
     Policy,
     /// Whether the policy is applied at boot.
     PolicyAtBoot,
-    /// Whether the initramfs has the policy of now.
+    /// Whether the initramfs has the present policy.
     Initramfs,
     /// Whether changes are recorded, and the log is as it was written.
     Audit,
@@ -66,7 +66,7 @@ impl Id {
     }
 }
 
-/// How good or bad a finding is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
@@ -93,7 +93,7 @@ impl Level {
     }
 }
 
-/// What was found about one thing.
+/// A finding about one subject.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// What it is about.
@@ -128,18 +128,18 @@ impl Finding {
         Self::new(id, Level::Bad, text)
     }
 
-    /// It is not known, because of `why`.
+    /// A finding that something is not known, because of `why`.
     pub fn unknown(id: Id, why: impl std::fmt::Display) -> Self {
         Self::new(id, Level::Unknown, format!("not known: {why}"))
     }
 
-    /// The same with another step of what puts it right.
+    /// Adds a step to the fix.
     pub fn fix(mut self, step: impl Into<String>) -> Self {
         self.fix.push(step.into());
         self
     }
 
-    /// The same with more steps.
+    /// Adds steps to the fix.
     pub fn fixes(mut self, steps: impl IntoIterator<Item = String>) -> Self {
         self.fix.extend(steps);
         self

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The module that is installed for the running kernel.
 
-/// Where a loaded module is (`Documentation/ABI/stable/sysfs-module`).
+/// The directory of a loaded module (`Documentation/ABI/stable/sysfs-module`).
 use std::path::PathBuf;
 
 use crate::sys::trusted::{Content, Root, TrustError};

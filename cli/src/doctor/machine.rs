@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The machine that is looked at: what several findings need, read once.
+//! The examined machine: the facts that several findings need, read once.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,20 +19,20 @@ use crate::sys::kernfs::KernFsError;
 use crate::sys::subprocess::{Completed, SubprocessError, Subprocesses};
 use crate::sys::trusted::{Root, TrustError};
 
-/// How long a program may take that reads one file or asks one service.
+/// The time limit of a program that reads one file or queries one service.
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(10);
 /// modinfo(8), wherever the distribution has it.
 const MODINFO: [&str; 3] = ["usr/sbin/modinfo", "usr/bin/modinfo", "sbin/modinfo"];
 
-/// What is to be done by whom it was not permitted to.
+/// The advice for something that requires root.
 pub const RUN_AS_ROOT: &str = "run as root";
 
-/// A group that is not what the policy wants.
+/// A group whose type is not the one that the policy requires.
 #[derive(Clone, Copy, Debug)]
 pub struct Differs {
     /// Its number.
     pub group: iommuctl_policy::GroupId,
-    /// Whether that is laxer than what it is.
+    /// Whether the required type is laxer than the present one.
     pub laxer: bool,
 }
 
@@ -60,7 +60,7 @@ pub struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    /// Looks at what `roots` says; what could not be read on the way is added to `problems`.
+    /// Reads the machine below `roots`; errors on the way are added to `problems`.
     pub fn open(
         context: &'a Context,
         roots: &Roots,
@@ -91,12 +91,12 @@ impl<'a> Machine<'a> {
         })
     }
 
-    /// Whether there is a group that anything could be done with.
+    /// Whether there is any group.
     pub fn has_groups(&self) -> bool {
         self.inventory.as_ref().is_ok_and(|i| !i.is_empty())
     }
 
-    /// Whether the module is in the kernel. While it is on its way in or out, only the first folder is there.
+    /// Whether the module is in the kernel. During loading and unloading, only `/sys/module/iommu_live` exists.
     pub fn is_loaded(&self) -> bool {
         self.live.is_some() || self.context.sysfs.kernfs().is_directory(installed::LOADED)
     }
@@ -142,7 +142,7 @@ impl<'a> Machine<'a> {
         candidates.iter().find_map(|path| self.root.program(path))
     }
 
-    /// What the first of `candidates` that is there answers; `None` if none is.
+    /// Runs the first of `candidates` that exists; `None` if none does.
     pub fn run(
         &self,
         candidates: &[&str],
@@ -152,7 +152,7 @@ impl<'a> Machine<'a> {
         Some(self.subprocesses.run(&program, args, PROGRAM_TIMEOUT))
     }
 
-    /// What modinfo(8) says about `field` of the module in `file`; `None` if nothing, or if it cannot be asked.
+    /// The `field` that modinfo(8) shows for the module in `file`; `None` if there is none, or it cannot be run.
     pub fn modinfo(&self, field: &str, file: &Path) -> Option<String> {
         let file = file.to_str()?;
         let completed = self.run(&MODINFO, &["-F", field, file])?.ok()?;
@@ -160,14 +160,14 @@ impl<'a> Machine<'a> {
         (completed.code == 0 && !line.is_empty()).then(|| line.to_owned())
     }
 
-    /// Whether modinfo(8) is there, and was never late: what it did not say is not there, then.
+    /// Whether modinfo(8) exists and has never timed out, so that a missing field is really missing.
     pub fn has_modinfo(&self) -> bool {
         let program = self.program(&MODINFO);
         program.is_some_and(|program| !self.subprocesses.was_late(&program))
     }
 }
 
-/// Why something could not be looked at: most likely for want of rights, and otherwise because of `error`.
+/// The reason why something could not be examined: most likely a lack of permission, and otherwise `error`.
 pub fn why(errno: Option<Errno>, error: &dyn std::fmt::Display) -> String {
     match errno {
         Some(Errno::EACCES | Errno::EPERM) if !geteuid().is_root() => RUN_AS_ROOT.to_owned(),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Whether everything on this machine is in order: what was found, and for what is not, what puts it right.
+//! Examines this machine: the findings, and how to fix what is wrong.
 //!
 //! One function for each [`Id`](finding::Id), from the [`Machine`] to findings. Nothing here changes anything, and neither do the
 //! programs that are run ([`subprocess`](crate::sys::subprocess)). What cannot be looked at is [`Level::Unknown`]. What does not
@@ -22,7 +22,7 @@ mod systemd;
 pub use finding::{Finding, Level};
 pub use machine::Machine;
 
-/// Looks at everything.
+/// Makes all findings.
 #[must_use]
 pub fn look(machine: &Machine<'_>) -> Vec<Finding> {
     let support = support::support(machine);

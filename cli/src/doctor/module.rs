@@ -7,10 +7,10 @@ use super::machine::{errno_of, why, Machine};
 use super::support::{install, Support, PACKAGE};
 use super::{audited, systemd};
 
-/// Loads it at boot, and unloads it when it is stopped.
+/// The unit that loads the module at boot, and unloads it when it is stopped.
 const UNIT: &str = "iommu-live.service";
 
-/// Our version. The module of the same source has the same.
+/// Our version. The module from the same source has the same one.
 const OURS: &str = env!("CARGO_PKG_VERSION");
 
 /// Whether the module is installed for the running kernel. Nothing, if there is no package that would have built it, and
@@ -67,7 +67,7 @@ pub fn loaded(machine: &Machine<'_>) -> Option<Finding> {
         return Some(Finding::note(Id::ModuleLoaded, text));
     }
     if audited::is_refused(machine) {
-        // What puts it right is said there.
+        // The finding of `audited` has the advice.
         let text = "built, but not loaded: it refuses this kernel";
         return Some(Finding::bad(Id::ModuleLoaded, text));
     }
@@ -79,7 +79,7 @@ pub fn loaded(machine: &Machine<'_>) -> Option<Finding> {
         _ if systemd::is_masked(machine, UNIT) || !is_for_unit(&installed.path) => {
             "modprobe iommu_live"
         }
-        // Unloaded behind the unit's back: starting it does nothing.
+        // The module was unloaded without the unit, which is still active: starting it has no effect.
         Some("active") => "systemctl restart iommu-live",
         _ => "systemctl start iommu-live",
     };
@@ -102,7 +102,7 @@ struct Build {
     srcversion: Option<String>,
 }
 
-/// How builds differ that should be the same.
+/// The difference between builds that should be the same.
 #[derive(Debug, PartialEq, Eq)]
 enum Mismatch {
     /// The loaded and the installed one are of these versions.
@@ -185,7 +185,7 @@ pub fn matches(machine: &Machine<'_>) -> Option<Finding> {
     })
 }
 
-/// Whether the module has seen that something it relies on is not so; nothing if it does not say.
+/// Whether a check of the module's assumptions has failed; nothing if the module does not report it.
 pub fn tripped(machine: &Machine<'_>) -> Option<Finding> {
     let id = Id::ModuleTripped;
     Some(match machine.live.as_ref()?.tripped()? {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Which modules the kernel takes, and whether ours is one of them
-//! (`Documentation/admin-guide/module-signing.rst`, `security/lockdown/lockdown.c`, kernel_lockdown(7)).
+//! Which modules the kernel accepts, and whether ours is one of them (`Documentation/admin-guide/module-signing.rst`,
+//! `security/lockdown/lockdown.c`, kernel_lockdown(7)).
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
@@ -15,37 +15,37 @@ use crate::sys::trusted::{Content, Root, TrustError, TrustedDir};
 /// (`fs/efivarfs`), and one that is 1 if it is on.
 const SECURE_BOOT: &str = "firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
 const FIRMWARE: &str = "firmware/efi";
-/// All modes, the one in force in brackets.
+/// The file with all lockdown modes, the active one in brackets.
 const LOCKDOWN: &str = "kernel/security/lockdown";
-/// `Y` if only signed modules load.
+/// The parameter that is `Y` if only signed modules load.
 const SIG_ENFORCE: &str = "module/module/parameters/sig_enforce";
-/// What follows a signature at the end of a module (`include/linux/module_signature.h`).
+/// The marker after a signature at the end of a module (`include/linux/module_signature.h`).
 const SIGNATURE_TRAILER: &[u8] = b"~Module signature appended~\n";
 /// mokutil(1), and the certificates that dkms(8) signs with unless it is told otherwise: on Ubuntu, and its own.
 const MOKUTIL: [&str; 2] = ["usr/bin/mokutil", "usr/sbin/mokutil"];
 const CERTIFICATES: [&str; 2] = ["var/lib/shim-signed/mok/MOK.der", "var/lib/dkms/mok.pub"];
-/// Where it is told: in a file, and in those of a folder, which count in the order of their names, the last one most.
+/// The configuration of dkms(8): a file, and the files of a directory, read in the order of their names; the last setting wins.
 const FRAMEWORK: (&str, &str) = ("etc/dkms", "framework.conf");
 const FRAMEWORK_MORE: &str = "etc/dkms/framework.conf.d";
-/// How: by this variable. The files are for the shell.
+/// The variable that sets the certificate. The files are shell scripts.
 const CERTIFICATE: &str = "mok_certificate";
-/// More than any certificate has.
+/// The largest certificate that is read, in bytes.
 const CERTIFICATE_LIMIT: u64 = 64 * 1024;
-/// Where dkms(8) keeps what it has of ours: a folder for each version.
+/// The directory in which dkms(8) keeps our module, with a directory for each version.
 const DKMS: &str = "var/lib/dkms/iommu-live";
 
-/// Something the kernel says, or does not say.
+/// A setting of the kernel that may not be readable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Said {
-    /// This.
+    /// Its value.
     Text(String),
     /// There is no such file.
     Absent,
-    /// There is, and it may not be read.
+    /// The file exists, and may not be read.
     Unreadable,
 }
 
-/// What keeps unsigned modules out.
+/// The settings that reject unsigned modules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Enforcement {
     /// Whether the machine was started by UEFI.
@@ -58,7 +58,7 @@ pub struct Enforcement {
 }
 
 impl Enforcement {
-    /// Of the running kernel.
+    /// Reads the settings of the running kernel.
     pub fn of(machine: &Machine<'_>) -> Self {
         let kernfs = machine.context.sysfs.kernfs();
         let variable = kernfs.bytes(SECURE_BOOT, 64).ok().flatten();
@@ -76,8 +76,8 @@ impl Enforcement {
         }
     }
 
-    /// Whether only signed modules load; `None` if that is not known. Secure Boot alone does not see to that: the
-    /// distributions have the kernel lock itself down for it, and where that cannot be seen, it is assumed.
+    /// Whether only signed modules load; `None` if that is not known. Secure Boot alone does not require it: the distributions
+    /// make the kernel lock itself down for it, and where that cannot be read, it is assumed.
     fn signed_only(&self) -> Option<bool> {
         match (&self.lockdown, self.sig_enforce, self.secure_boot) {
             (_, Some(true), _) => Some(true),
@@ -101,7 +101,7 @@ fn in_brackets(text: &str) -> Option<String> {
     Some(word.to_owned())
 }
 
-/// Which modules the kernel takes. A fact, and never bad.
+/// Reports which modules the kernel accepts. This is a fact, and never bad.
 pub fn secure_boot(enforcement: &Enforcement) -> Finding {
     let mut facts = vec![match (enforcement.uefi, enforcement.secure_boot) {
         (_, Some(true)) => "Secure Boot is on".to_owned(),
@@ -159,7 +159,7 @@ fn signature(machine: &Machine<'_>, path: &str) -> Option<(bool, Option<String>)
 enum Enrolled {
     Yes,
     No,
-    /// From the next boot on, if whoever sits there agrees.
+    /// It is enrolled at the next boot, if the person at the console agrees.
     Asked,
     Unknown,
 }
@@ -212,7 +212,7 @@ fn key(machine: &Machine<'_>, path: &str, signer: Option<&str>) -> Finding {
     let Some((signer, serial)) = signer.zip(serial) else {
         return unknown("it is signed, and modinfo does not say with which key".to_owned());
     };
-    // To ask about another key, or to have it enrolled, would help nobody.
+    // Test only the module's own key: enrolling another one would not help.
     let certificate = match certificate_of(machine, signer, &serial) {
         Ok(certificate) => machine.root.display(&certificate),
         Err(why) => {

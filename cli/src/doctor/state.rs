@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What is kept in `/run/iommuctl`: journals of rebinds and benches, and the record of a lockdown.
+//! The state in `/run/iommuctl`: journals of rebinds and benches, and the record of a lockdown.
 
 use super::finding::{Finding, Id};
 use super::machine::{why, Machine};

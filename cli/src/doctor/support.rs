@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Whether the module can be built for the running kernel. The package that builds it knows, and is asked.
+//! Whether the module can be built for the running kernel, according to the package that builds it.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use super::machine::{errno_of, why, Machine};
 use crate::sys::subprocess::{self, Completed};
 use crate::sys::trusted::TrustError;
 
-/// Comes with the package that builds the module, and says whether that works for a kernel.
+/// The program of the package that builds the module, which tells whether that works for a kernel.
 const CAN_BUILD: (&str, &str) = ("usr/lib/iommu-live", "can-build");
-/// How long it may take.
+/// The time limit of that program.
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(10);
 /// The package.
 pub const PACKAGE: &str = "iommu-live-dkms";
@@ -22,21 +22,21 @@ pub enum Support {
     Yes,
     /// It cannot.
     No,
-    /// The package that knows is there, and does not say.
+    /// The package is installed, and does not tell.
     Unknown,
-    /// Nobody here knows.
+    /// The package is not installed.
     NoPackage,
 }
 
-/// The same, and what is said of it.
+/// Whether the module can be built, with the finding about it.
 pub struct Supported {
     /// Whether it can be built.
     pub answer: Support,
-    /// What is said; nothing if nobody was asked.
+    /// The finding; `None` without the package.
     pub finding: Option<Finding>,
 }
 
-/// Asks the package that builds the module.
+/// Runs the program of the package that builds the module.
 pub fn support(machine: &Machine<'_>) -> Supported {
     let says = |answer, finding| Supported {
         answer,
@@ -53,7 +53,7 @@ pub fn support(machine: &Machine<'_>) -> Supported {
         Ok(Some(program)) => program,
         Ok(None) => return no_package(machine),
         Err(error @ TrustError::Os(_)) => return unknown(why(errno_of(&error), &error)),
-        // It is not run: whoever can write it would be root then.
+        // Do not run it: whoever can write it would become root.
         Err(error) => {
             let finding = Finding::bad(Id::ModuleSupport, error.to_string());
             let path = machine.root.display(folder);

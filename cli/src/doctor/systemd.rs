@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Units: which are installed, which are enabled, and how they are (systemd.unit(5), systemctl(1)).
+//! The state of systemd units: installed, enabled, active (systemd.unit(5), systemctl(1)).
 
 use std::fs;
 
 use super::machine::Machine;
 
 const SYSTEMCTL: [&str; 2] = ["usr/bin/systemctl", "bin/systemctl"];
-/// There while systemd runs (sd_booted(3)).
+/// The directory that exists while systemd runs (sd_booted(3)).
 const RUNS: &str = "run/systemd/system";
-/// Where units are, the most important place first.
+/// The directories of units, the one with the highest priority first.
 const FOLDERS: [&str; 5] = [
     "etc/systemd/system",
     "run/systemd/system",
@@ -50,7 +50,7 @@ pub fn is_enabled(machine: &Machine<'_>, unit: &str) -> bool {
     wants.any(|folder| folder.path().join(unit).symlink_metadata().is_ok())
 }
 
-/// How the unit is, in systemd's words: `active`, `inactive`, `failed`, and others; `None` if it cannot be asked.
+/// The state of the unit, in systemd's words: `active`, `inactive`, `failed`, and others; `None` if systemctl(1) cannot be run.
 pub fn state(machine: &Machine<'_>, unit: &str) -> Option<String> {
     let completed = machine.run(&SYSTEMCTL, &["is-active", unit])?.ok()?;
     let word = completed.text.lines().next()?.trim();
