@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! From what was counted to what it means. Pure.
+//! Computes figures from the counts.
 
 use std::time::Duration;
 
@@ -113,7 +113,7 @@ pub fn measurements(slots: &[Slot], large: bool) -> Vec<Measurement> {
     all.filter_map(|(load, mode)| of(load, mode)).collect()
 }
 
-/// To a tenth; more would be noise.
+/// Rounds to a tenth; more digits would be noise.
 fn round(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }

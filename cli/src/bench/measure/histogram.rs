@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! How long reads took, in a table that does not grow: a fast disk makes millions of them.
+//! A histogram of durations in bounded memory: a fast disk makes millions of reads.
 //!
 //! Up to 32 ns each value has a place of its own; from there on each power of two is divided into 32 places, so that what is read
 //! from the table is wrong by less than two parts in a hundred.

@@ -19,19 +19,19 @@ use crate::state::change_lock::Lock;
 use crate::sys::private_dir::PrivateDir;
 use crate::sys::signals::Signals;
 
-/// Why it was not brought to its end.
+/// The reason why a measurement was stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Stop {
     /// The user wants it to stop.
     #[error("stopped by {0}")]
     Signal(Signal),
-    /// Another command waits for its turn, and may have something more important to do.
+    /// Another command waits for the lock, and may be more important.
     #[error("another iommuctl waits to change something, and comes first")]
     Wanted,
     /// Somebody else changed the type.
     #[error("somebody else made the group {0} meanwhile, which was left so")]
     Foreign(String),
-    /// A change that had worked before does not work any more.
+    /// A change of the type failed that had worked before.
     #[error("{0}")]
     Switch(String, Vec<String>),
     /// The guard.
@@ -42,7 +42,7 @@ pub enum Stop {
     Disk(#[from] DiskError),
 }
 
-/// What it takes.
+/// The resources of a measurement.
 pub struct Means<'a> {
     /// The machine.
     pub context: &'a Context,
@@ -50,9 +50,9 @@ pub struct Means<'a> {
     pub group: GroupId,
     /// The disk.
     pub disk: &'a Disk,
-    /// Looked at all the time.
+    /// The termination signals, polled all the time.
     pub signals: &'a mut Signals,
-    /// Where others say that they wait; `None` if it is not our turn, since nothing is changed.
+    /// The directory of the lock that others wait for; `None` without the lock, if nothing is changed.
     pub run: Option<&'a PrivateDir>,
     /// What changes the type; `None` if it is never changed.
     pub keeper: Option<&'a mut GuardClient>,
@@ -62,7 +62,7 @@ pub struct Means<'a> {
     pub tick: &'a mut dyn FnMut(usize, &str),
 }
 
-/// What was measured, or that the other type could not be had at all.
+/// The measurement, or the refusal of the other type.
 pub enum Ended {
     /// All of it, and how long each change of the type took.
     Whole(Vec<Slot>, Vec<Change>),
@@ -75,7 +75,7 @@ impl Means<'_> {
     ///
     /// # Errors
     ///
-    /// [`Stop`]. The type is then whatever it is; the guard puts it back.
+    /// [`Stop`]. The type may be either one then; the guard restores it.
     pub fn run(&mut self, schedule: &Schedule) -> Result<Ended, Stop> {
         let mut slots = Vec::new();
         let mut now = schedule.order.first().copied();
@@ -105,7 +105,7 @@ impl Means<'_> {
                     busy: counted.busy,
                 });
             }
-            // What was counted counts as what the kernel says it was.
+            // Attribute the slot to the type that the kernel shows.
             let found = self.context.sysfs.domain_type(self.group).ok().flatten();
             if found != Some(mode.domain_type()) {
                 let name = found.as_ref().map_or("unknown", DomainType::as_str);
@@ -115,7 +115,7 @@ impl Means<'_> {
         Ok(Ended::Whole(slots, std::mem::take(self.changes)))
     }
 
-    /// Makes the group `mode`; why that is never to be had, if it is refused the first time.
+    /// Makes the group `mode`; returns the reason if the very first change is refused.
     fn make(&mut self, mode: Mode, done: usize, is_first: bool) -> Result<Option<Why>, Stop> {
         let Some(keeper) = self.keeper.as_mut() else {
             return Err(GuardError::Gone.into());
@@ -173,7 +173,7 @@ impl Means<'_> {
         }
     }
 
-    /// Whether to go on.
+    /// Checks whether to continue.
     fn ask(&mut self) -> Result<(), Stop> {
         if let Some(signal) = self.signals.seen() {
             return Err(Stop::Signal(signal));
@@ -181,7 +181,7 @@ impl Means<'_> {
         if let Some(keeper) = &mut self.keeper {
             keeper.beat()?;
         }
-        // Who cannot be asked does not wait.
+        // If the lock cannot be read, nobody counts as waiting.
         match self.run.map(Lock::is_wanted) {
             Some(Ok(true)) => Err(Stop::Wanted),
             _ => Ok(()),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! When what is measured.
+//! The order of the measurements.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! How sure one can be of a difference.
+//! The statistical significance of a difference.
 //!
 //! In each round both types are measured one after the other, which makes a pair. What counts is the ratio within each pair: what
 //! drifts more slowly than a round (heat, other work, a disk that tidies up) is in both halves of it and cancels. The logarithms of
@@ -10,9 +10,9 @@
 
 use serde::Serialize;
 
-/// How sure one can be that all limits hold together, in percent.
+/// The confidence that all limits hold together, in percent.
 pub const CONFIDENCE: u32 = 95;
-/// The fewest pairs that limits are worked out for.
+/// The smallest number of pairs for which limits are computed.
 pub const MIN_PAIRS: usize = 4;
 
 /// Student's t at 1 − 0.05 / 12 / 2 (two figures of each of the six loads), for 3 and more degrees of freedom.
