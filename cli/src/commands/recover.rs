@@ -60,7 +60,7 @@ pub fn run(args: &RecoverArgs, global: &Global, output: &mut Output) -> anyhow::
     let root = context.run_root.as_deref();
     let mut groups = Vec::new();
     if let Some(run) = PrivateDir::find(root)? {
-        // Whoever is at work has a journal, too: it is no work for us before the lock is free.
+        // Take the lock first: a running command has a journal, too, which is not an interrupted change.
         let session = match args.dry_run {
             true => None,
             false => {

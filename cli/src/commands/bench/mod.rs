@@ -262,7 +262,8 @@ impl Bench<'_> {
         };
         let both = matches!(scope, Ok((_, None)));
         let large = disk.has_large();
-        // Before it is our turn: who waits for that ends another bench. Who may not change a group makes nothing in `/run`.
+        // Exclude other benches before waiting for the lock, since a waiting process ends a running bench. Unprivileged callers
+        // create nothing in `/run`.
         let _alone = match may_change(self.context) {
             Ok(()) => Some(single_instance::begin(self.context, self.subject)?),
             Err(failure) if both => return Err(failure.into()),
@@ -270,7 +271,7 @@ impl Bench<'_> {
         };
         if both {
             let session = begin(output)?;
-            // Once more, now that it is our turn: who had it before may have changed everything.
+            // Decide again with the lock held: its previous holder may have changed everything.
             scope = self.scope(output)?;
             if let Ok((mode, None)) = scope {
                 self.mention_others(output);

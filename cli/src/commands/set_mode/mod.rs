@@ -95,7 +95,7 @@ pub struct SetModeReport {
     pub exit_code: u8,
 }
 
-/// Who gives a flag that does nothing believes that it does something.
+/// Rejects flags that would have no effect.
 fn without_effect(args: &SetModeArgs) -> Result<(), Failure> {
     let usage = |message: String| Err(Failure::new(Exit::Usage, message));
     if args.allow_interrupt && args.route != RouteChoice::Auto {
@@ -220,13 +220,13 @@ fn complain(result: &GroupResult, output: &mut Output) {
     }
 }
 
-/// Whoever names a group may make it laxer during a lockdown, but is to know that it is one.
+/// Warns that a change is laxer than the lockdown in force: a user who names a group may make it, but should know.
 fn laxer_than_the_lockdown(report: &SetModeReport, context: &Context) -> Option<String> {
     let changed = |r: &&GroupResult| matches!(r.outcome, Outcome::Changed | Outcome::Planned);
     let laxer = report.results.iter().filter(changed);
     let laxer = laxer.filter(|r| is_laxer(r.old_type.as_ref(), report.request));
     let groups: Vec<String> = laxer.map(|r| r.group.to_string()).collect();
-    // Who may not know of a lockdown may not change a group, either.
+    // Ignore an error: a user who may not read the lockdown may not change a group either.
     in_force(context.run_root.as_deref()).ok().flatten()?;
     (!groups.is_empty()).then(|| {
         format!(
