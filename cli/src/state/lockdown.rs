@@ -246,7 +246,12 @@ impl<'a> Store<'a> {
             let Some(process) = name.strip_prefix(HOLDER) else {
                 continue;
             };
-            let locked = is_locked(&self.run.open(&name)?);
+            let file = match self.run.open_to_read(&name) {
+                // Its process has ended since the names were read.
+                Err(error) if error.errno() == Some(Errno::ENOENT) => continue,
+                opened => opened?,
+            };
+            let locked = is_locked(&file);
             if locked.map_err(|errno| self.failed("look at the lock of", &name, errno))? {
                 processes.push(process.to_owned());
             }
