@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The matrix: the IOMMUs and kernels that the module is for, those it refuses, and what was not run.
 //!
-//! Each cell is a machine, which `make test-full` runs, and some of them `make test`. README.md has the table that [`table`] makes of them.
+//! Each cell is a machine, which `make test-full` runs, and some of them `make test`. kmod/README.md has the table that [`table`] makes of them.
 
 use crate::host::build::arch::Arch;
 use crate::host::build::debug_kernel::Watch;
@@ -276,7 +276,7 @@ pub const UNTRIED: [(&str, &str); 3] = [
     ("other distributions' kernels, real hardware", "not run yet"),
 ];
 
-/// The table of all cells, and what has none, as README.md has them.
+/// The table of all cells, and what has none, as kmod/README.md has them.
 pub fn table() -> String {
     let mut lines = vec![
         "| IOMMU | kernel | processors | live switch |".to_owned(),
@@ -327,7 +327,7 @@ mod tests {
 
     #[test]
     fn the_readme_has_the_table() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../kmod/README.md");
         let text = std::fs::read_to_string(path).unwrap();
         let (before, rest) = text.split_once(BEGIN).unwrap();
         let (_, after) = rest.split_once(END).unwrap();
@@ -337,7 +337,7 @@ mod tests {
         } else {
             assert!(
                 text == wanted,
-                "README.md has another table: set UPDATE_EXPECTED=1 to write it there"
+                "kmod/README.md has another table: set UPDATE_EXPECTED=1 to write it there"
             );
         }
     }
