@@ -23,8 +23,7 @@ program() {
 	"$built/iommuctl" policy schema >"$made/policy.schema.json"
 
 	put 755 "${SBINDIR:-/usr/sbin}" "$built/iommuctl"
-	put 644 /usr/share/man/man5 "$made"/*.5
-	put 644 /usr/share/man/man8 "$made"/*.8
+	for section in 4 5 7 8; do put 644 "/usr/share/man/man$section" "$made"/*."$section"; done
 	install -D -m 644 "$made/bash" "$root/usr/share/bash-completion/completions/iommuctl"
 	install -D -m 644 "$made/fish" "$root/usr/share/fish/vendor_completions.d/iommuctl.fish"
 	install -D -m 644 "$made/zsh" "$root/usr/share/zsh/site-functions/_iommuctl"

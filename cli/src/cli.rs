@@ -103,7 +103,8 @@ pub enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Write the man pages into a directory: one for each command, iommuctl-audit(5) and iommuctl-policy(5)
+    /// Write the man pages into a directory: one for each command, iommuctl-audit(5), iommuctl-policy(5), iommuctl-rebind(7) and
+    /// iommu_live(4)
     Man {
         /// The directory; it must exist
         directory: PathBuf,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `iommuctl man`: the man pages, from the definitions of the command line, and those about files.
+//! `iommuctl man`: the man pages, from the definitions of the command line, and the others.
 
 use std::path::Path;
 
@@ -8,8 +8,12 @@ use clap::builder::Resettable;
 
 use crate::exit::Exit;
 
-/// The pages about the formats of files, which are written by hand.
-const FORMATS: [(&str, &str); 2] = [
+/// The pages that are about no command, which are written by hand.
+const OTHERS: [(&str, &str); 4] = [
+    (
+        "iommu_live.4",
+        include_str!("../../../packaging/man/iommu_live.4"),
+    ),
     (
         "iommuctl-audit.5",
         include_str!("../../../packaging/man/iommuctl-audit.5"),
@@ -18,13 +22,17 @@ const FORMATS: [(&str, &str); 2] = [
         "iommuctl-policy.5",
         include_str!("../../../packaging/man/iommuctl-policy.5"),
     ),
+    (
+        "iommuctl-rebind.7",
+        include_str!("../../../packaging/man/iommuctl-rebind.7"),
+    ),
 ];
 
-/// Writes `iommuctl.8` and one page for each command into `directory`, and those about files.
+/// Writes `iommuctl.8` and one page for each command into `directory`, and the others.
 pub fn run(mut command: clap::Command, directory: &Path) -> anyhow::Result<Exit> {
     command.build();
     pages(directory, &command, "iommuctl")?;
-    for (name, text) in FORMATS {
+    for (name, text) in OTHERS {
         write(&directory.join(name), text.as_bytes())?;
     }
     Ok(Exit::Done)

@@ -98,6 +98,7 @@ fn man_pages_cover_every_command_and_the_exit_codes() {
     assert_eq!(
         names,
         [
+            "iommu_live.4",
             "iommuctl-audit-log.8",
             "iommuctl-audit-record.8",
             "iommuctl-audit-report.8",
@@ -123,6 +124,7 @@ fn man_pages_cover_every_command_and_the_exit_codes() {
             "iommuctl-policy-schema.8",
             "iommuctl-policy.5",
             "iommuctl-policy.8",
+            "iommuctl-rebind.7",
             "iommuctl-recover.8",
             "iommuctl-release.8",
             "iommuctl-set-mode.8",
