@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Which unmaps are lazy, by the version of the kernel.
+//! Which unmaps are lazy, by the version of the kernel alone.
 //!
 //! Up to Linux 7.2 a lazy group queues every unmap. From 7.3 on, `dma_iova_destroy()` invalidates the IOTLB before it returns,
 //! whatever the type (`drivers/iommu/dma-iommu.c`): a driver that maps all segments of a request as one range of addresses, as

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The difference of one figure between the two types, and its description.
+//! The difference of one figure between the two types, and its description, from values alone.
 
 use super::measure::figures::Comparison;
 use super::measure::schedule::LARGE_READ_SIZE;
@@ -9,10 +9,10 @@ use super::measure::stats::Ratio;
 /// smaller one is noticed only by measuring.
 const MIN_WORTHWHILE_GAIN: f64 = 0.03;
 
-/// A figure that differs, and its name.
+/// A figure of both types, compared, and its name.
 #[derive(Clone, Copy, Debug)]
 pub struct Change {
-    /// The ratio by which lazy is better: above 1.
+    /// How many times better lazy is: above 1 if it is better, below 1 if strict is.
     pub gain: Ratio,
     /// The queue depth.
     pub depth: usize,
@@ -23,7 +23,7 @@ pub struct Change {
 }
 
 impl Change {
-    /// All differences in `comparisons`, which are of large reads or of normal ones, that are significant.
+    /// Every figure in `comparisons`, which are of large reads or of normal ones, that has limits, significant or not.
     pub fn all(comparisons: &[Comparison], large: bool) -> impl Iterator<Item = Self> + '_ {
         let both = move |c: &Comparison| {
             let depth = c.queue_depth;

@@ -15,7 +15,7 @@ use nix::sys::stat::{major, minor};
 use super::measure::schedule::{Load, LARGE_READ_SIZE};
 use crate::sys::error::{errno, OsError};
 
-/// How long a read may take.
+/// How long after the end of its measurement a read may still be in flight.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// The size of a read, unless the disk has larger blocks: one page, which has a mapping of its own.
 const PAGE_SIZE: u64 = 4096;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The conclusion from the figures in a sentence, and the next steps.
+//! The conclusion from the figures in a sentence, and the next steps, from values alone.
 //!
 //! A difference is only claimed where "no difference" is outside the limits ([`stats`](super::measure::stats)).
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Explains failures, and advises what would work instead, from raw errnos and facts.
+//! Explains failures, and advises what would work instead, from raw errnos and facts alone.
 //!
 //! Uses errnos and not `std::io::ErrorKind`: the standard library maps EPERM and EACCES to one kind, and the kernel means
 //! different things by them.

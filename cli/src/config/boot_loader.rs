@@ -9,7 +9,7 @@
 //!
 //! Our parameters come last, and the kernel uses the last value of each parameter. They follow a marker, `iommuctl.defaults=`,
 //! by which they are found again: no other state is needed, and `/proc/cmdline` shows who added them. The kernel ignores
-//! parameters of modules that are not loaded.
+//! parameters of modules that it does not have.
 
 use std::fmt;
 

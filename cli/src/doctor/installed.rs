@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The module that is installed for the running kernel.
 
-/// The directory of a loaded module (`Documentation/ABI/stable/sysfs-module`).
 use std::path::PathBuf;
 
 use crate::sys::trusted::{Content, Root, TrustError};
 
+/// The directory of the loaded module (`Documentation/ABI/stable/sysfs-module`).
 pub const LOADED: &str = "module/iommu_live";
 
 /// Where modules are that are not the kernel's own (depmod.d(5), dkms(8), weak-modules of Fedora's kmod), the most important

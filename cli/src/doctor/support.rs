@@ -32,7 +32,7 @@ pub enum Support {
 pub struct Supported {
     /// Whether it can be built.
     pub answer: Support,
-    /// The finding; `None` without the package.
+    /// The finding; `None` if the package is missing, and the module is loaded or installed without it.
     pub finding: Option<Finding>,
 }
 

@@ -6,7 +6,7 @@
 //! grace periods; and a process cannot end before each of its threads has left the kernel. With a thread, a command could
 //! report a timeout in time, but not return to the shell. A child is left behind instead, and ends when the kernel is done.
 //!
-//! One child makes all writes, one after the other: most take the kernel some tens of microseconds, and starting a process
+//! One child makes many writes, one after the other: most take the kernel some tens of microseconds, and starting a process
 //! takes a millisecond. It can be started before the first write: it does nothing unrequested, and ends when the parent closes
 //! the socket.
 //!

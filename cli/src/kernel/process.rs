@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A process id that is unique within a boot: the number and the start time.
+//! The identity of a process, unique within a boot: its process id and its start time.
 
 use serde::{Deserialize, Serialize};
 

@@ -6,8 +6,8 @@
 //! changed group that is not listed would stay strict.
 //!
 //! A lockdown lasts while it has a holder: a plain `lockdown` until a `release`, `lockdown --while` until its process ends.
-//! Such a process holds a lock on a file of its own, which the kernel releases however the process ends. The record is read and
-//! changed only with the lock of a change ([`crate::change::session`]).
+//! Such a process holds a lock on a file of its own, which the kernel releases however the process ends. The record is changed
+//! only with the lock of a change ([`crate::change::session`]); to report the lockdown, it is read without the lock.
 
 use std::collections::BTreeMap;
 use std::fs::File;

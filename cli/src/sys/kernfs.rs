@@ -2,8 +2,8 @@
 //! A kernel file system, opened once as a directory handle.
 //!
 //! Everything is read and written relative to that handle, and nothing outside it is reached: the kernel resolves each path
-//! with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS` (openat2(2)), and symbolic links, which sysfs consists of, are read and
-//! resolved by [`KernFs::link`] instead. Reads are bounded, and text is checked before it is returned, so that no control
+//! with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS` (openat2(2)), and symbolic links, which sysfs uses throughout, are read
+//! and resolved by [`KernFs::link`] instead. Reads are bounded, and text is checked before it is returned, so that no control
 //! character of a hostile device name reaches a terminal.
 
 mod dir;

@@ -38,7 +38,8 @@ pub enum PrivateDirError {
     /// A system call failed.
     #[error(transparent)]
     Os(#[from] OsError),
-    /// Somebody else owns it or can write it.
+    /// It is not as this program makes it: somebody else owns it or can write it, its type is wrong, it has a second hard link,
+    /// or it is too long.
     #[error("{path} is not used: {why}")]
     NotOurs {
         /// The file or directory.

@@ -33,7 +33,7 @@ impl Signals {
         Ok(Self { queue, seen: None })
     }
 
-    /// The first termination signal that is pending, if any.
+    /// The first termination signal that has arrived, if any; later calls return the same one.
     pub fn seen(&mut self) -> Option<Signal> {
         if self.seen.is_none() {
             let next = self.queue.read_signal().ok().flatten();

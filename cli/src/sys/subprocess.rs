@@ -2,7 +2,7 @@
 //! Runs another program, with limits on its time and output.
 //!
 //! For programs that only report something, such as modinfo(8). Each runs without standard input and without a shell, in a
-//! fixed environment, with a limit on its time and output; on a timeout, its whole process group is killed. Standard error is
+//! fixed environment, with a limit on its time and output; beyond either, its whole process group is killed. Standard error is
 //! discarded.
 
 use std::cell::RefCell;

@@ -109,7 +109,8 @@ fn check(stat: &FileStat, owner: u32, path: &Path) -> Result<(), TrustError> {
     Ok(())
 }
 
-/// The advice that makes `path` safe. It never suggests chmod for a directory of the system: others need `/tmp`.
+/// The advice that makes `path` safe. It suggests chmod for a file and for the program's own directories, but not for any other
+/// directory: others need `/tmp`.
 fn remedy(path: &str, folder: bool) -> &'static str {
     let is_ours = ["iommuctl", "policy.d"]
         .iter()

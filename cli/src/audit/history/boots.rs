@@ -13,7 +13,7 @@ use crate::audit::event::Event;
 use crate::audit::log::file::{LogError, Places};
 use crate::audit::log::read;
 
-/// Up to this difference, two clocks agree: then an event has the time that `audit log` shows for it.
+/// Below this difference, two clocks agree: then an event has the time that `audit log` shows for it.
 const MAX_CLOCK_DIFFERENCE_MS: i64 = 2000;
 
 /// A boot. Times are in milliseconds since 1970.

@@ -108,7 +108,7 @@ impl ChangeCorrelator {
         self.next.push_back(Entry { event, confirmed });
     }
 
-    /// Returns the entries that have waited for too long at the time `now`.
+    /// Calls `each` for the first entries, as far as they wait for no other record or have waited too long at the time `now`.
     pub fn release(&mut self, now: Timestamp, each: &mut dyn FnMut(Entry)) {
         let is_over = |first: &Entry| now.duration_since(first.event.time) > PAIRING_TIMEOUT;
         while let Some(first) = self.next.front() {

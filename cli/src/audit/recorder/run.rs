@@ -33,7 +33,7 @@ pub trait Sink {
     /// Calls `each` for every event that anybody has recorded since the last call.
     fn news(&mut self, each: &mut dyn FnMut(&Event));
 
-    /// How often every group is compared while the kernel reports nothing.
+    /// How often every group is compared without the module, when the kernel reports no writes.
     fn gently(&self) -> Duration {
         POLL_INTERVAL
     }

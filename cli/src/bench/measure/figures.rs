@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Computes figures from the counts.
+//! Computes figures from the counts alone.
 
 use std::time::Duration;
 

@@ -75,7 +75,7 @@ impl Means<'_> {
     ///
     /// # Errors
     ///
-    /// [`Stop`]. The type may be either one then; the guard restores it.
+    /// [`Stop`]. The type is not known then; the guard restores it, unless somebody else has changed it.
     pub fn run(&mut self, schedule: &Schedule) -> Result<Ended, Stop> {
         let mut slots = Vec::new();
         let mut now = schedule.order.first().copied();
@@ -105,7 +105,7 @@ impl Means<'_> {
                     busy: counted.busy,
                 });
             }
-            // Attribute the slot to the type that the kernel shows.
+            // Count the reads only if the kernel still shows the type that they are counted for.
             let found = self.context.sysfs.domain_type(self.group).ok().flatten();
             if found != Some(mode.domain_type()) {
                 let name = found.as_ref().map_or("unknown", DomainType::as_str);

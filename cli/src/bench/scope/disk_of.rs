@@ -115,11 +115,11 @@ pub fn find(context: &Context, target: &Target, inventory: &Inventory) -> anyhow
     }
 }
 
-/// Checks that `target` can stand for one device. It is resolved later.
+/// Rejects a `target` that stands for every group. Any other is resolved later.
 ///
 /// # Errors
 ///
-/// [`Failure`], if it stands for many devices by its kind, such as `all`, however few there are.
+/// [`Failure`], if it is `all`, however few devices there are.
 pub fn check(target: &Target) -> Result<(), Failure> {
     match target {
         Target::All => Err(several(target, "every group")),

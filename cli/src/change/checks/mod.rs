@@ -166,7 +166,7 @@ impl Inspector<'_> {
 }
 
 /// The devices of `group` to unbind, given `findings` and the overridden checks in `allowed`: those whose driver holds the
-/// group, without those that cannot be unbound, and with those that VFIO has if that is overridden.
+/// group, without those found by [`Check::LeftBound`], and with those found by [`Check::Vfio`], each if that is overridden.
 pub fn to_unbind<'a>(
     group: &'a Group,
     findings: &'a [CheckFinding],

@@ -139,8 +139,8 @@ impl<M: Machine> Rebind<'_, M> {
         }
     }
 
-    /// Clears `driver_override` again, if it is as we left it. A failure undoes nothing: it names the driver that the device
-    /// has.
+    /// Clears `driver_override` again, if it is as we left it. A failure is only noted, and undoes nothing: the
+    /// `driver_override` then names the driver that the device has.
     fn release(&mut self, n: usize, subject: &Subject) {
         let ours = subject.is_reserved()
             && self.machine.driver_override(subject).as_ref() == Some(&subject.driver);

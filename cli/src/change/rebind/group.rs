@@ -82,7 +82,8 @@ impl Interrupt<'_> {
         }
     }
 
-    /// Checks for the conditions that the kernel itself would refuse with just EPERM, in a group without drivers.
+    /// Checks whether VFIO has a device open in a group that no driver holds. The kernel refuses the change then,
+    /// but with no more than EPERM.
     pub fn look_for_vfio(&self, group: &Group, seen: &Seen, result: &mut GroupResult) {
         let relax =
             group.domain_type == Some(DomainType::Dma) && self.request == TypeRequest::DmaFq;

@@ -123,7 +123,7 @@ impl<'a> Journal<'a> {
         self.line(&Record { step })
     }
 
-    /// Notes that a step was taken.
+    /// Counts the kill point after a step was taken. Writes nothing.
     pub fn taken(&mut self) {
         self.kill_point.point();
     }

@@ -122,7 +122,7 @@ impl Plan {
         old_type: &DomainType,
         mut subjects: Vec<Subject>,
     ) -> Self {
-        // INVARIANT: a device's path is longer than its parent's; functions of one slot are sorted by number.
+        // INVARIANT: a device's path has more components than its parent's; functions of one slot are sorted by number.
         subjects.sort_by_key(|s| (s.path.split('/').count(), s.name.clone()));
         Self {
             group: group.0,

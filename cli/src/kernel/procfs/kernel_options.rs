@@ -137,7 +137,8 @@ fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// The settings for passthrough and strictness, each with its source. The last parameter wins.
+/// The default type and its source, from the settings for passthrough and strictness. Of several parameters for one setting,
+/// the last wins.
 fn default_type(parameters: &[String], config: Option<&str>) -> Option<KernelDefault> {
     let mut passthrough = None;
     let mut strict = None;
