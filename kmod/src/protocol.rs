@@ -59,7 +59,7 @@
 //! # Invariants
 //!
 //! * **I1** From [`tighten`]'s return until a relax, the domain is strict.
-//! * **I2** Until then timer, rings and `fq_domain` serve those who queue as they always do, so
+//! * **I2** Until all rings are armed, timer, rings and `fq_domain` serve those who queue as they always do, so
 //!   no IOVA is lazy for longer than without this module.
 //! * **I3** `fq_domain` is never NULL while a ring is armed: a producer that finds a full ring
 //!   follows it, with the ring's lock held. (To wait for the readers of the strict entry does not
@@ -92,8 +92,8 @@
 /// There is also the state before all of them, in which the module has not touched the domain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Step {
-    /// The strict entry is published, every ring is armed. `fq_domain` and the timer are as they
-    /// were.
+    /// The strict entry is published, every ring is armed, and the timer is stopped. `fq_domain` is as
+    /// it was.
     Armed,
     /// `fq_domain` is NULL, the timer is shut down, and the rings are as they were, and empty.
     Cleared,
