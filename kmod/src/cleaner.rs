@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Who cleans up after tightens: one work item for all groups.
+//! The cleaner: one work item that cleans up after tightens in all groups.
 //!
-//! It never waits for a group's mutex, and never for a grace period, so no group holds up another:
-//! where a clean-up has to wait for its group, a work item of its own does ([`cleanup::visit`]).
-//! Between two rounds it sleeps a millisecond, as long as there is something to clean up.
+//! It never blocks on a group's mutex or on a grace period, so no group delays another. A clean-up
+//! that must block gets a work item of its own ([`cleanup::visit`]). While there is something to clean
+//! up, the cleaner sleeps for a millisecond between two rounds.
 
 use crate::{
     cleanup::{self, Cleanup},
@@ -19,15 +19,15 @@ use core::ptr::NonNull;
 use kernel::bindings;
 use kernel::prelude::*;
 
-/// The cleaner, and who tells of devices that leave.
+/// The work queue of the cleaner, and the notifier for devices that are removed.
 ///
 /// # Invariants
 ///
-/// Both are there until [`Self::leave`].
+/// If the flag is true, both exist.
 pub(crate) struct Cleaner(bool);
 
 impl Cleaner {
-    /// Makes it. `ENOMEM`, or what the driver core answers.
+    /// Creates both. Fails with `ENOMEM`, or with the error of the driver core.
     ///
     /// # Safety
     ///
@@ -38,24 +38,23 @@ impl Cleaner {
         if error != 0 {
             return Err(Error::from_errno(error));
         }
-        // SAFETY: As above. The registry is there, which the notifier looks at, by this function's
-        // requirements.
+        // SAFETY: As above. The notifier uses the registry, which the caller has initialised, by this
+        // function's requirements.
         let error = unsafe { iommu_live_watch_devices() };
         if error != 0 {
-            // SAFETY: Just made, and nobody has woken it.
+            // SAFETY: Just created, and nothing has queued work.
             unsafe { iommu_live_cleaner_destroy() };
             return Err(Error::from_errno(error));
         }
         Ok(Self(true))
     }
 
-    /// Waits until it has left the module, and all other work of its queue with it. Nobody may wake it
-    /// any more.
+    /// Stops the notifier, then waits for all queued work to finish. No work may be queued any more.
     pub(crate) fn leave(&mut self) {
         if !core::mem::replace(&mut self.0, false) {
             return;
         }
-        // SAFETY: Both are there, by the type invariant. Each waits for who is inside.
+        // SAFETY: Both exist, by the type invariant. Each call waits for callbacks that are running.
         unsafe {
             iommu_live_unwatch_devices();
             iommu_live_cleaner_destroy();
@@ -70,7 +69,7 @@ impl Drop for Cleaner {
     }
 }
 
-/// The work. Not run twice at the same time.
+/// The work function. The work queue never runs it concurrently with itself.
 #[no_mangle]
 extern "C" fn iommu_live_clean() {
     while round() {
@@ -79,22 +78,22 @@ extern "C" fn iommu_live_clean() {
     }
 }
 
-/// Visits every clean-up. Whether there is one to be visited again.
+/// Visits the clean-ups that are under way. Returns whether any remain.
 fn round() -> bool {
     let mut index = 0;
-    // One that ends moves those behind it down: one of them is then left out of this round.
+    // A clean-up that ends shifts those behind it down by one, so this round skips one of them.
     while let Some(cleanup) = registry::at(index) {
         if cleanup.is_under_way() {
             cleanup::visit(&cleanup);
         }
         index += 1;
     }
-    // Whoever activates one after this wakes the cleaner after this.
+    // A writer that activates one after this look queues the work again.
     registry::find(Cleanup::is_under_way).is_some()
 }
 
-/// A device has left its driver, and is about to leave its group. If it is the last one, the domain
-/// goes with it; what late comers left in armed rings, the kernel would not find.
+/// Called when a device has been unbound and is about to leave its group. Collects what late comers
+/// left in armed rings: if this is the last device, the kernel frees the domain, and would leak it.
 ///
 /// # Safety
 ///

@@ -76,7 +76,7 @@ pub struct Decision {
     pub route: RouteLimit,
     /// What it means if it does not get what it is to have.
     pub on_failure: OnFailure,
-    /// The external devices that are in the way of relaxing it: those whose rule has no `force`.
+    /// The external devices that are in the way of relaxing it: those whose rule has no `force`, and those without a rule.
     pub unforced: Vec<String>,
 }
 
@@ -161,8 +161,8 @@ pub fn evaluate_group(policy: &Policy, group: &Group) -> Decision {
     }
 }
 
-/// The external devices of `group` that a rule without `force` speaks for, or none at all. One that is not asked, such as
-/// the bridge of a docking station, goes with those behind it.
+/// The external devices of `group` that no rule with `force` covers: their rule has no `force`, or they have no rule. A device
+/// that is not asked, such as the bridge of a docking station, counts as the external devices behind it do.
 fn unforced(policy: &Policy, group: &Group, votes: &[Vote]) -> Vec<String> {
     let is_forced = |vote: &Vote| {
         let rule = vote.wish.rule().and_then(|index| policy.rules.get(index));

@@ -68,7 +68,7 @@ fn refuse(needs: Option<Route>, reason: String, advice: Vec<String>) -> Decision
     })
 }
 
-/// The least disruptive route from the type `group` has to `request`, within what the user allows.
+/// Chooses how to change `group` to `request`, among the routes that `allowed` permits.
 ///
 /// `module` says whether `iommu_live` is loaded.
 #[must_use]
@@ -80,7 +80,7 @@ pub fn decide(group: &Group, request: TypeRequest, module: bool, allowed: Allowe
     }
 }
 
-/// The decision without our own safety rules: for a policy rule with `force` and a reason.
+/// As [`decide`], without our own safety rules; those are for a policy rule with `force` to override.
 #[must_use]
 pub fn decide_by_force(
     group: &Group,
@@ -92,7 +92,7 @@ pub fn decide_by_force(
         let reason = "the kernel does not show its type".to_owned();
         return refuse(None, reason, vec![advice::NEEDS_TYPE_FILE.to_owned()]);
     };
-    // Do not even write it: a stock kernel returns EPERM for the type that a group has already.
+    // Do not even write it: while a driver is bound, a stock kernel returns EPERM for the type that a group has already.
     if request.result().as_ref() == Some(current) {
         return go(Route::None, "the group has this type already");
     }
