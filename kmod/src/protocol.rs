@@ -59,8 +59,8 @@
 //! # Invariants
 //!
 //! * **I1** From [`tighten`]'s return until a relax, the domain is strict.
-//! * **I2** Until all rings are armed, timer, rings and `fq_domain` serve those who queue as they always do, so
-//!   no IOVA is lazy for longer than without this module.
+//! * **I2** Until all rings are armed, timer, rings and `fq_domain` serve those who queue as they
+//!   always do, so no IOVA is lazy for longer than without this module.
 //! * **I3** `fq_domain` is never NULL while a ring is armed: a producer that finds a full ring
 //!   follows it, with the ring's lock held. (To wait for the readers of the strict entry does not
 //!   exclude this: for an unmap of no bytes the kernel never calls the unmap entry of SMMUv3 or

@@ -7,8 +7,8 @@
 //! no other domain is touched. Which pointer depends on the driver:
 //!
 //! * On the generic page table it is `pt_iommu::ops`. `domain->ops` stays as it is: Intel's driver
-//!   tells kinds of domains apart by that pointer. The copy is freed when the clean-up ends; I5 in `protocol.rs` says
-//!   why it may be.
+//!   tells kinds of domains apart by that pointer. The copy is freed when the clean-up ends; I5 in
+//!   `protocol.rs` says why it may be.
 //! * Elsewhere it is `domain->ops`. The kernel keeps that pointer in a local variable while it
 //!   maps, across allocations that may sleep (`__iommu_map_domain_pgtbl()`), so no grace period
 //!   says when the copy could be freed: it is kept for ever ([`leaked_tables`]). What a map calls

@@ -4,19 +4,17 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use iommuctl_tests::host::build::userspace::checkout;
 
 /// What somebody with ten minutes reads.
 const MAX_README_WORDS: usize = 1500;
 
-fn checkout() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
 /// Every Markdown file of the repository.
 fn documents() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut folders = vec![checkout()];
+    let mut folders = vec![checkout().unwrap()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let entry = entry.unwrap();
@@ -84,7 +82,7 @@ fn every_link_leads_somewhere() {
 
 #[test]
 fn the_readme_is_short() {
-    let text = fs::read_to_string(checkout().join("README.md")).unwrap();
+    let text = fs::read_to_string(checkout().unwrap().join("README.md")).unwrap();
     let words = text.split_whitespace().count();
     assert!(words <= MAX_README_WORDS, "README.md has {words} words");
 }

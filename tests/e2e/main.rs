@@ -5,23 +5,23 @@
 //! scenarios; what a scenario does and looks at is in `src/guest/scenario/`. Beside those there are whole systems.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Result;
 use iommuctl_tests::host::build::cache::Cache;
 use iommuctl_tests::host::mutants::MUTANTS;
 use iommuctl_tests::host::packages::{deb, package_lifecycle};
 use iommuctl_tests::host::systems::{fleet, system};
-use iommuctl_tests::host::vm::machines::{self, Suite};
-use iommuctl_tests::host::vm::suite;
+use iommuctl_tests::host::vm::machines::{self, Kind, Suite};
+use iommuctl_tests::host::vm::suite::Tested;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let mut trials: Vec<Trial> = machines::all().flat_map(scenarios).collect();
-    trials.extend(MUTANTS.iter().map(|mutant| {
-        let survives = || mutant.survives();
-        long("mutant", mutant.name, survives)
-    }));
+    let tested = machines::all().filter(|kind| kind.suite != Suite::Neither);
+    let mut trials: Vec<Trial> = tested.flat_map(scenarios).collect();
+    let mutants = MUTANTS.iter();
+    trials.extend(mutants.map(|mutant| long("mutant", mutant.name, || mutant.survives())));
     trials.push(long("systems", "boot", || system::run(&[], |_| {})));
     trials.push(long("systems", "fleet", fleet::run));
     trials.push(long("packages", "life-cycle", || {
@@ -36,13 +36,13 @@ fn main() -> ExitCode {
 }
 
 /// The scenarios of a machine. Those of `make test-full` are marked as ignored.
-fn scenarios(machine: &'static machines::Kind) -> impl Iterator<Item = Trial> {
-    let is_tested = machine.suite != Suite::Neither;
-    let scenarios = machine.scenarios.iter().filter(move |_| is_tested);
-    scenarios.map(|scenario| {
-        let name = format!("{}::{scenario}", machine.name);
-        let trial = Trial::test(name, || ended(suite::failure(machine.name, scenario)));
-        trial.with_ignored_flag(machine.suite == Suite::TestFull)
+fn scenarios(kind: &'static Kind) -> impl Iterator<Item = Trial> {
+    let machine = Arc::new(Tested::new(kind));
+    kind.scenarios.iter().map(move |scenario| {
+        let machine = machine.clone();
+        let name = format!("{}::{scenario}", kind.name);
+        let trial = Trial::test(name, move || ended(machine.failure(scenario)));
+        trial.with_ignored_flag(kind.suite == Suite::TestFull)
     })
 }
 

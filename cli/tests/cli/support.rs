@@ -265,7 +265,7 @@ impl Run {
 /// A folder in memory where there is one: a machine has hundreds of files, which are all removed again.
 ///
 /// Its path is as long as those in `/tmp`: tables are as wide as the paths in them.
-pub fn scratch() -> tempfile::TempDir {
+fn scratch() -> tempfile::TempDir {
     let in_memory = tempfile::Builder::new()
         .prefix("")
         .rand_bytes(6)

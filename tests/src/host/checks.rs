@@ -37,9 +37,9 @@ const QUICK: [(&str, Part); 4] = [
 /// What else there is before the virtual machines.
 const SLOW: [(&str, Part); 5] = [
     ("Kernel, tools and module", |_| {
-        let workshop = Toolchain::ensure()?;
-        workshop.lint_module()?;
-        workshop.module().map(|_| ())
+        let toolchain = Toolchain::ensure()?;
+        toolchain.lint_module()?;
+        toolchain.module().map(|_| ())
     }),
     ("Memory model", litmus::run),
     ("Reads in the kernel's code", |_| loads::run()),
@@ -52,9 +52,8 @@ const SLOW: [(&str, Part); 5] = [
 /// # Errors
 /// When one cannot be run at all. A check that fails is the exit code.
 pub fn check() -> Result<ExitCode> {
-    let begin = Instant::now();
-    let times = in_turn(&checkout()?, &QUICK, QUICK.len());
-    Ok(summary(begin, times))
+    let passed = in_turn(&checkout()?, &QUICK, QUICK.len());
+    Ok(exit_code(passed))
 }
 
 /// Checks the module's Rust, and describes it for editors.
@@ -71,9 +70,8 @@ pub fn kmod_check() -> Result<ExitCode> {
             Ok(())
         }),
     ];
-    let begin = Instant::now();
-    let times = in_turn(&checkout()?, &parts, parts.len());
-    Ok(summary(begin, times))
+    let passed = in_turn(&checkout()?, &parts, parts.len());
+    Ok(exit_code(passed))
 }
 
 /// Runs everything; the first failure ends it.
@@ -82,15 +80,11 @@ pub fn kmod_check() -> Result<ExitCode> {
 /// As [`check`].
 pub fn run(full: bool) -> Result<ExitCode> {
     let checkout = checkout()?;
-    let begin = Instant::now();
     let parts = [&QUICK[..], &SLOW[..]].concat();
     // The machines come after them.
     let steps = parts.len() + 1;
-    let times = in_turn(&checkout, &parts, steps);
-    let failed = times.is_none();
-    let so_far = summary(begin, times);
-    if failed {
-        return Ok(so_far);
+    if !in_turn(&checkout, &parts, steps) {
+        return Ok(ExitCode::FAILURE);
     }
     heading(&format!("{steps}/{steps} End to end, in virtual machines"));
     if full {
@@ -104,35 +98,33 @@ pub fn run(full: bool) -> Result<ExitCode> {
     if full {
         test.extend(["--", "--include-ignored"]);
     }
-    match cargo(&checkout, &test) {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(_) => Ok(ExitCode::FAILURE),
-    }
+    Ok(exit_code(cargo(&checkout, &test).is_ok()))
 }
 
-/// Runs parts one after the other and returns how long each took; `None` if one failed, which was said then.
-fn in_turn(checkout: &Path, parts: &[(&str, Part)], steps: usize) -> Option<Vec<String>> {
+/// Runs parts one after the other, and says how long each took. Whether all passed; the first failure ends it, and is said.
+fn in_turn(checkout: &Path, parts: &[(&str, Part)], steps: usize) -> bool {
+    let begin = Instant::now();
     let mut times = Vec::with_capacity(parts.len());
     for (number, (name, part)) in parts.iter().enumerate() {
         heading(&format!("{}/{steps} {name}", number + 1));
         let start = Instant::now();
         if let Err(error) = part(checkout) {
             say(&format!("testbed: {name}: {error:#}"));
-            return None;
+            return false;
         }
         times.push(format!("{name} {}", seconds(start.elapsed())));
     }
-    Some(times)
+    let all = seconds(begin.elapsed());
+    say(&format!("\npassed in {all}: {}", times.join(", ")));
+    true
 }
 
-/// Says how long all that took.
-fn summary(begin: Instant, times: Option<Vec<String>>) -> ExitCode {
-    let Some(times) = times else {
-        return ExitCode::FAILURE;
-    };
-    let all = seconds(begin.elapsed());
-    say(&format!("\nall good in {all}: {}", times.join(", ")));
-    ExitCode::SUCCESS
+/// The exit code of a run.
+pub fn exit_code(passed: bool) -> ExitCode {
+    match passed {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
 }
 
 /// One of the tests, optimised.
@@ -193,10 +185,7 @@ pub fn bench(parts: &[String]) -> Result<ExitCode> {
         .args(parts)
         .status()
         .context("cannot start `cargo bench`")?;
-    Ok(match status.success() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
-    })
+    Ok(exit_code(status.success()))
 }
 
 fn cargo(checkout: &Path, arguments: &[&str]) -> Result<()> {

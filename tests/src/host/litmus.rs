@@ -26,10 +26,10 @@ const FOLDER: &str = "/opt/herd";
 /// # Errors
 /// When `herd7` cannot be fetched or run, or a test gives something else than it should.
 pub fn run(checkout: &Path) -> Result<()> {
-    let workshop = Toolchain::ensure()?;
-    let model = workshop.prepare()?;
-    let log = workshop.cache.log("litmus")?;
-    let herd = Herd::ensure(&workshop.cache, &workshop.root, &model, &log)?;
+    let toolchain = Toolchain::ensure()?;
+    let model = toolchain.prepare()?;
+    let log = toolchain.cache.log("litmus")?;
+    let herd = Herd::ensure(&toolchain.cache, &toolchain.root, &model, &log)?;
     let tests = tests(&checkout.join("tests/litmus"))?;
     let mut wrong = Vec::new();
     for test in &tests {

@@ -122,14 +122,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Loads => loads::run().map(|()| ExitCode::SUCCESS),
         Command::Run { machine, scenarios } => runner::try_out(machine, scenarios),
         Command::Mutant { names } => mutants::try_out(names),
-        Command::System { scenarios } => Ok(match system::try_out(scenarios)? {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::FAILURE,
-        }),
-        Command::Packaged => Ok(match package_lifecycle::try_out()? {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::FAILURE,
-        }),
+        Command::System { scenarios } => system::try_out(scenarios).map(checks::exit_code),
+        Command::Packaged => package_lifecycle::try_out().map(checks::exit_code),
         Command::Fleet => Ok(match fleet::run()? {
             None => {
                 say("   all good");
